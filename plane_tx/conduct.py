@@ -1,0 +1,284 @@
+"""Events in, `advance`, effects out: sees every session through its life."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    DeferredSemaphore,
+    ensureDeferred,
+)
+from twisted.logger import Logger
+
+from plane_tx.core.errors import EngineUnavailable, PlaneError, SessionEnded, SessionNotReady
+from plane_tx.core.explain import why_ended
+from plane_tx.core.idle import DeadlineHeap, event_at, next_deadlines
+from plane_tx.core.lifecycle import (
+    EFFECTS,
+    Answered,
+    Effect,
+    Event,
+    Exited,
+    Launched,
+    LoadingBegan,
+    SpawnFailed,
+    StartBegan,
+    Vanished,
+    advance,
+)
+from plane_tx.core.model import (
+    ENDING,
+    Address,
+    Failure,
+    Ready,
+    Session,
+    Status,
+    StatusEntry,
+    Terminating,
+    Waiting,
+)
+from plane_tx.core.registry import Registry
+from plane_tx.engines.interface import (
+    Creating,
+    EngineEvent,
+    EngineLost,
+    EngineRegained,
+    IEngine,
+    Progress,
+    SessionExited,
+    SpawnOrder,
+)
+from plane_tx.probe import probe
+from plane_tx.reactor import INetworkReactor
+from plane_tx.waiters import Waiters
+
+#: Stands for "no limit" where Twisted wants a number.
+_UNLIMITED = 1_000_000
+
+Watcher = Callable[[Session, StatusEntry], None]
+
+
+class Conductor:
+    """Moves sessions: the only caller of `advance`, and the doer of what a new state asks for.
+
+    Each session has at most one flight (its spawn, then its probe) and one ending under way;
+    both are cancelled or awaited here, so that nothing of a session outlives it.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: INetworkReactor, engine: IEngine, registry: Registry, max_starting: int
+    ) -> None:
+        self._reactor = reactor
+        self._engine = engine
+        self._registry = registry
+        self._deadlines = DeadlineHeap()
+        self._starting = DeferredSemaphore(max_starting or _UNLIMITED)
+        self._flights: dict[str, Deferred[None]] = {}
+        self._endings: dict[tuple[str, Status], Deferred[None]] = {}
+        self._watchers: list[Watcher] = []
+        self.holds: Waiters[Address] = Waiters(reactor)
+        self.releases: Waiters[None] = Waiters(reactor)
+        self.engine_lost: str | None = None
+        self._do: dict[Effect, Callable[[Session], None]] = {
+            Effect.PROBE: self._begin_probe,
+            Effect.ADMIT_HOLDS: self._admit_holds,
+            Effect.REFUSE_HOLDS: self._refuse_holds,
+            Effect.STOP: self._begin_ending,
+            Effect.KILL: self._begin_ending,
+            Effect.RELEASE: self._release,
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"<Conductor [Flights: {len(self._flights)} | Endings: {len(self._endings)} | "
+            f"Holds: {len(self.holds)} | Deadlines: {len(self._deadlines)}]>"
+        )
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Tell `watcher` of every state that a session enters; call the result to end that."""
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
+
+    def apply(self, session: Session, event: Event) -> None:
+        """Let `event` happen to `session`: record what comes of it and do what that asks for."""
+        state = advance(session.state, event)
+        if state is session.state:
+            return
+        self._registry.record(session, state, self._reactor.seconds())
+        self._log.info("session {session}: {status}", session=session.id, status=state.status.value)
+        self.reschedule(session)
+        for watcher in tuple(self._watchers):
+            with self._log.failuresHandled("a watcher failed"):
+                watcher(session, session.history[-1])
+        for effect in EFFECTS[state.status]:
+            self._do[effect](session)
+
+    def reschedule(self, session: Session) -> None:
+        """See to it that the reaper looks at this session no later than its next deadline."""
+        deadlines = next_deadlines(session)
+        if deadlines:
+            self._deadlines.put(session.id, deadlines[0].at)
+
+    def reap(self) -> int:
+        """End what is due, and return how many sessions that were. Costs what is due."""
+        ended, now = 0, self._reactor.seconds()
+        for session_id in self._deadlines.take_due(now):
+            session = self._registry.get(session_id)
+            deadline = next(iter(next_deadlines(session)), None) if session else None
+            if session is None or deadline is None:
+                continue
+            if deadline.at > now:
+                self._deadlines.put(session_id, deadline.at)
+                continue
+            self._log.info(
+                "session {session}: {cause} deadline", session=session_id, cause=deadline.cause
+            )
+            self.apply(session, event_at(deadline, session))
+            ended += 1
+        return ended
+
+    def launch(self, session: Session, order: SpawnOrder) -> None:
+        """Have the engine make this session, when its turn to start comes."""
+        self._fly(session, ensureDeferred(self._spawn(session, order)))
+
+    def heard(self, event: EngineEvent) -> None:
+        """Take in what the engine saw."""
+        match event:
+            case SessionExited():
+                session = self._registry.get(event.session_id)
+                if session is not None:
+                    self.apply(session, Exited(event.exit_code, event.oom, event.log_tail))
+            case EngineLost():
+                self.engine_lost = event.why
+                self._log.warn("the engine is lost: {why}", why=event.why)
+            case EngineRegained():
+                self.engine_lost = None
+                self._log.info("the engine answers")
+
+    def reconcile(self, running: set[str]) -> None:
+        """Compare with what runs at the engine: what vanished has ended, endings go on."""
+        for session in self._registry:
+            if session.status is Status.TERMINATED or session.id in self._flights:
+                continue
+            if session.id not in running:
+                self.apply(session, Vanished())
+            elif session.status in ENDING:
+                self._begin_ending(session)
+
+    async def call_off_flights(self) -> None:
+        """Cancel everything that boots, and turn away whoever waits for it."""
+        for session_id in tuple(self._flights):
+            await self._abandon_flight(session_id)
+        for session in self._registry:
+            self.holds.refuse(session.id, lambda: SessionNotReady("the server is stopping"))
+
+    async def settle_endings(self) -> None:
+        """Wait for the endings under way."""
+        await DeferredList(list(self._endings.values()))
+
+    async def _spawn(self, session: Session, order: SpawnOrder) -> None:
+        await self._starting.acquire()
+        try:
+            event = await self._spawned(session, order)
+        finally:
+            self._starting.release()
+        # Out of the way first: what the event leads to must not cancel the flight it runs in.
+        self._flights.pop(session.id, None)
+        self.apply(session, event)
+
+    async def _spawned(self, session: Session, order: SpawnOrder) -> Launched | SpawnFailed:
+        self.apply(session, LoadingBegan())
+        try:
+            return Launched(await self._engine.spawn(order, partial(self._progressed, session)))
+        except CancelledError:
+            raise
+        except PlaneError as error:
+            return SpawnFailed(Failure(error.kind, str(error)))
+        except Exception:  # noqa: BLE001  # whatever an engine raises, the session must end
+            self._log.failure("session {session}: the spawn failed", session=session.id)
+            return SpawnFailed(Failure("internal", "the server failed to make this session"))
+
+    def _progressed(self, session: Session, progress: Progress) -> None:
+        if isinstance(progress, Creating):
+            self.apply(session, StartBegan())
+
+    def _begin_probe(self, session: Session) -> None:
+        assert isinstance(session.state, Waiting)
+        readiness = session.spec.executable.readiness
+        probing = ensureDeferred(probe(self._reactor, session.state.address, readiness))
+        self._fly(session, probing.addCallback(lambda _: self._answered(session)))
+
+    def _answered(self, session: Session) -> None:
+        self._flights.pop(session.id, None)
+        if isinstance(session.state, Waiting):
+            self.apply(session, Answered(session.state.address))
+
+    def _fly(self, session: Session, flight: Deferred[None]) -> None:
+        def landed(result: object) -> object:
+            if self._flights.get(session.id) is flight:
+                del self._flights[session.id]
+            return result
+
+        if not flight.called:
+            self._flights[session.id] = flight
+        flight.addBoth(landed)
+        flight.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        flight.addErrback(lambda failure: self._log.failure("a flight failed", failure))
+
+    async def _abandon_flight(self, session_id: str) -> None:
+        flight = self._flights.pop(session_id, None)
+        if flight is None:
+            return
+        landed: Deferred[None] = Deferred()
+        flight.addBoth(lambda _: landed.callback(None))
+        flight.cancel()
+        await landed
+
+    def _admit_holds(self, session: Session) -> None:
+        assert isinstance(session.state, Ready)
+        self.holds.settle(session.id, session.state.address)
+
+    def _refuse_holds(self, session: Session) -> None:
+        self.holds.refuse(session.id, lambda: SessionEnded(why_ended(session)))
+
+    def _begin_ending(self, session: Session) -> None:
+        # One per kind: a second stop would only repeat the signal (plane.md 8.2, trap 20).
+        kind = (session.id, session.status)
+        if kind in self._endings:
+            return
+        ending = ensureDeferred(self._end(session))
+        if not ending.called:
+            self._endings[kind] = ending
+
+        def ended(result: object) -> object:
+            self._endings.pop(kind, None)
+            return result
+
+        ending.addBoth(ended)
+        ending.addErrback(lambda failure: self._log.failure("an ending failed", failure))
+
+    async def _end(self, session: Session) -> None:
+        await self._abandon_flight(session.id)
+        try:
+            if isinstance(session.state, Terminating):
+                await self._engine.stop(session.id, session.spec.limits.stop_grace_seconds)
+            else:
+                await self._engine.kill(session.id)
+        except EngineUnavailable as error:
+            # Not lost: the engine's return makes us go over everything that is ending.
+            self._log.warn("session {session}: {error}", session=session.id, error=error)
+            return
+        self.apply(session, Exited())
+
+    def _release(self, session: Session) -> None:
+        self._deadlines.discard(session.id)
+        flight = self._flights.pop(session.id, None)
+        if flight is not None:
+            flight.cancel()
+        self.releases.settle(session.id, None)

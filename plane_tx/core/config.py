@@ -1,0 +1,185 @@
+"""A configuration file's text into a frozen `Config`, naming what does not fit in one line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+
+import attrs
+
+from plane_tx.core import strict
+from plane_tx.core.connect import CapacityLimits
+from plane_tx.core.errors import ConfigError
+from plane_tx.core.model import PullPolicy
+from plane_tx.core.spec import App, Defaults
+from plane_tx.core.strict import Count, Port, Seconds
+from plane_tx.core.wire import (
+    CredentialsRequest,
+    ExecutableRequest,
+    ReadinessRequest,
+    ResourceLimitsRequest,
+    request_converter,
+)
+
+#: Endpoint descriptions that only this box can reach, as far as a configuration can tell.
+_LOOPBACK = re.compile(r"interface=(127\.\d+\.\d+\.\d+|localhost|\\:\\:1)(:|$)")
+
+
+@attrs.frozen
+class ControlConfig:
+    """The control listener."""
+
+    endpoint: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
+    url: str = ""
+
+
+@attrs.frozen
+class ProxyConfig:
+    """The proxy listener; `cluster` is what session URLs are built from."""
+
+    endpoint: tuple[str, ...] = ("tcp:9090:interface=127.0.0.1",)
+    cluster: str = "localhost:9090"
+    hold_seconds: Seconds = Seconds(30.0)
+    root_redirect_url: str = ""
+
+
+@attrs.frozen
+class EngineConfig:
+    """What runs sessions."""
+
+    kind: str = "auto"
+    docker_socket: str = "/var/run/docker.sock"
+    instance: str = "default"
+    process_first_port: Port = Port(20000)
+    process_last_port: Port = Port(29999)
+    allow_request_commands: bool = False
+
+
+@attrs.frozen
+class DefaultsConfig:
+    """Limits for spawn_configs that name none; `max_idle_seconds = 0` means never."""
+
+    max_idle_seconds: Seconds = Seconds(300.0)
+    startup_timeout_seconds: Seconds = Seconds(300.0)
+    stop_grace_seconds: Seconds = Seconds(10.0)
+
+    def to_defaults(self) -> Defaults:
+        """The same, with no idle limit said as None."""
+        return Defaults(
+            max_idle_seconds=self.max_idle_seconds or None,
+            startup_timeout_seconds=self.startup_timeout_seconds,
+            stop_grace_seconds=self.stop_grace_seconds,
+        )
+
+
+@attrs.frozen
+class LimitsConfig:
+    """How much one box takes on; 0 means no limit."""
+
+    max_sessions: Count = Count(0)
+    max_sessions_per_user: Count = Count(0)
+    max_starting: Count = Count(8)
+
+    def to_limits(self) -> CapacityLimits:
+        """The same, for those who decide."""
+        return CapacityLimits(self.max_sessions, self.max_sessions_per_user, self.max_starting)
+
+
+@attrs.frozen
+class DemoConfig:
+    """What GET /demo joins; there is no such page without an app."""
+
+    app: str = ""
+    key: str = "demo"
+
+
+@attrs.frozen
+class AppConfig:
+    """A named executable, as it stands in the file."""
+
+    image: str | None = None
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    env: Mapping[str, str] = attrs.field(factory=dict)
+    port: Port | None = None
+    user: str | None = None
+    workdir: str | None = None
+    pull_policy: PullPolicy | None = None
+    credentials: CredentialsRequest | None = None
+    resource_limits: ResourceLimitsRequest = ResourceLimitsRequest()
+    readiness: ReadinessRequest | None = None
+    network_name: str | None = None
+    max_idle_seconds: Seconds | None = None
+    lifetime_limit_seconds: Seconds | None = None
+
+    def to_app(self) -> App:
+        """The same as an executable and its limits."""
+        limits = ("max_idle_seconds", "lifetime_limit_seconds")
+        values = attrs.asdict(self, recurse=False)
+        brought = {name: values.pop(name) for name in limits}
+        return App(ExecutableRequest(**values), **brought)
+
+
+@attrs.frozen
+class Config:
+    """Everything that can be configured; every key has a default."""
+
+    control: ControlConfig = ControlConfig()
+    proxy: ProxyConfig = ProxyConfig()
+    engine: EngineConfig = EngineConfig()
+    defaults: DefaultsConfig = DefaultsConfig()
+    limits: LimitsConfig = LimitsConfig()
+    demo: DemoConfig = DemoConfig()
+    apps: Mapping[str, AppConfig] = attrs.field(factory=dict)
+
+
+_CONVERTER = request_converter()
+
+
+def parse_config(text: str, name: str) -> Config:
+    """Read the TOML `text` of the file called `name`.
+
+    Raises `ConfigError`, one line that names the file, the key and what is allowed.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: not TOML: {error}") from None
+    for section in ("control", "proxy"):
+        _one_endpoint_is_a_list(data, section)
+    try:
+        config = strict.structure(_CONVERTER, data, Config)
+        _check(config)
+    except strict.Misfit as misfit:
+        raise ConfigError(f"{name}: {misfit}") from None
+    return config
+
+
+def _one_endpoint_is_a_list(data: dict[str, object], section: str) -> None:
+    table = data.get(section)
+    if isinstance(table, dict) and isinstance(table.get("endpoint"), str):
+        table["endpoint"] = [table["endpoint"]]
+
+
+def _check(config: Config) -> None:
+    kinds = ("auto", "docker", "process")
+    if config.engine.kind not in kinds:
+        allowed = " or ".join(f'"{kind}"' for kind in kinds)
+        raise strict.Misfit("engine.kind", f'expected {allowed}, got "{config.engine.kind}"')
+    if config.engine.process_first_port > config.engine.process_last_port:
+        raise strict.Misfit("engine.process_last_port", "expected at least process_first_port")
+    for endpoint in config.control.endpoint:
+        if not is_loopback(endpoint):
+            raise strict.Misfit(
+                "control.endpoint",
+                f'"{endpoint}" is open to the network, and the control API has no keys yet:'
+                ' use "tcp:PORT:interface=127.0.0.1" or a unix socket',
+            )
+    if config.demo.app and config.demo.app not in config.apps:
+        raise strict.Misfit("demo.app", f"no [apps.{config.demo.app}] in this file")
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether only this box can reach a Twisted endpoint description."""
+    return endpoint.startswith("unix:") or _LOOPBACK.search(endpoint) is not None

@@ -1,0 +1,39 @@
+"""Why a session is not there any more, in a sentence for whoever asks."""
+
+from __future__ import annotations
+
+from plane_tx.core.model import (
+    HardTerminating,
+    Reason,
+    Session,
+    Terminated,
+    Terminating,
+)
+
+
+def why_ended(session: Session) -> str:
+    """Say why this session has ended or is ending; for a live one, that it lives."""
+    state = session.state
+    if not isinstance(state, Terminating | HardTerminating | Terminated):
+        return f"the session is {state.status}"
+    tense = "has ended" if isinstance(state, Terminated) else "is ending"
+    return f"this session {tense}: {_cause(session, state)}"
+
+
+def _cause(session: Session, state: Terminating | HardTerminating | Terminated) -> str:
+    if state.failure is not None:
+        return state.failure.message
+    limits = session.spec.limits
+    match state.reason:
+        case Reason.IDLE:
+            return f"nobody used it for {limits.max_idle_seconds:g} s"
+        case Reason.UNCLAIMED:
+            return f"nobody came within {limits.claim_within_seconds:g} s"
+        case Reason.LIFETIME:
+            return f"its lifetime of {limits.lifetime_limit_seconds:g} s is over"
+        case Reason.EXTERNAL:
+            return "it was stopped by request"
+        case Reason.EXITED:
+            return "its process ended by itself"
+        case _:
+            return f"reason {state.reason}"

@@ -1,0 +1,125 @@
+"""When a session's clocks run out, and a heap that finds the due ones without asking the rest."""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from collections.abc import Iterator
+
+import attrs
+
+from plane_tx.core.lifecycle import HardTerminate, SoftTerminate
+from plane_tx.core.model import ENDING, Failure, Reason, Session, Status, Waiting
+
+
+class Cause(enum.StrEnum):
+    """Which clock of a session runs out."""
+
+    IDLE = "idle"
+    UNCLAIMED = "unclaimed"
+    LIFETIME = "lifetime"
+    STARTUP = "startup"
+    GRACE = "grace"
+
+
+@attrs.frozen(order=True)
+class Deadline:
+    """A moment (seconds since epoch) at which something is to happen to a session, and why."""
+
+    at: float
+    cause: Cause = attrs.field(order=False)
+
+
+def next_deadlines(session: Session) -> tuple[Deadline, ...]:
+    """Every deadline that runs for this session now, soonest first.
+
+    The lifetime runs from scheduling (plane.md 1.4). Startup runs from the end of the pull: a
+    slow registry is not the session's fault. Idleness and the claim run from `ready` at the
+    earliest, so a session that boots is never idle.
+    """
+    return tuple(sorted(_running(session)))
+
+
+def _running(session: Session) -> Iterator[Deadline]:
+    status, limits = session.status, session.spec.limits
+    if status is Status.TERMINATING:
+        asked = session.history[-1].at
+        yield Deadline(asked + limits.stop_grace_seconds, Cause.GRACE)
+    if status in ENDING:
+        return
+    if limits.lifetime_limit_seconds is not None:
+        yield Deadline(session.created_at + limits.lifetime_limit_seconds, Cause.LIFETIME)
+    if status in (Status.STARTING, Status.WAITING):
+        began = session.entered(Status.STARTING) or session.history[-1].at
+        yield Deadline(began + limits.startup_timeout_seconds, Cause.STARTUP)
+    if session.idle_since is None:
+        return
+    if limits.max_idle_seconds is not None:
+        yield Deadline(session.idle_since + limits.max_idle_seconds, Cause.IDLE)
+    if limits.claim_within_seconds is not None and not session.claimed:
+        yield Deadline(session.idle_since + limits.claim_within_seconds, Cause.UNCLAIMED)
+
+
+def event_at(deadline: Deadline, session: Session) -> SoftTerminate | HardTerminate:
+    """What happens to the session when `deadline` passes."""
+    match deadline.cause:
+        case Cause.IDLE:
+            return SoftTerminate(Reason.IDLE)
+        case Cause.UNCLAIMED:
+            return SoftTerminate(Reason.UNCLAIMED)
+        case Cause.LIFETIME:
+            return SoftTerminate(Reason.LIFETIME)
+        case Cause.GRACE:
+            return HardTerminate()
+        case Cause.STARTUP:
+            return HardTerminate(Reason.STARTUP_TIMEOUT, _never_answered(session))
+
+
+def _never_answered(session: Session) -> Failure:
+    limit = session.spec.limits.startup_timeout_seconds
+    state = session.state
+    if isinstance(state, Waiting):
+        where = f"its server did not answer HTTP on port {session.spec.executable.port}"
+        cure = "does it listen on 0.0.0.0:$PORT?"
+        return Failure("startup-timeout", f"{where} within {limit:g} s of its start; {cure}")
+    return Failure("startup-timeout", f"the engine did not start it within {limit:g} s")
+
+
+class DeadlineHeap:
+    """At most one moment per session; asking what is due costs what is due.
+
+    An entry may be early but never late: whoever takes it looks up the true deadline and puts
+    it back. So the start of a use, the hot path, needs no change here.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, str]] = []
+        self._queued: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._queued)
+
+    def put(self, session_id: str, at: float) -> None:
+        """See to it that `session_id` is taken at `at` or earlier."""
+        queued = self._queued.get(session_id)
+        if queued is not None and queued <= at:
+            return
+        self._queued[session_id] = at
+        heapq.heappush(self._heap, (at, session_id))
+
+    def discard(self, session_id: str) -> None:
+        """Forget about this session; what lies in the heap is passed over when its time comes."""
+        self._queued.pop(session_id, None)
+        if len(self._heap) > 64 and len(self._heap) > 4 * len(self._queued):
+            self._heap = [(at, queued) for queued, at in self._queued.items()]
+            heapq.heapify(self._heap)
+
+    def take_due(self, now: float) -> list[str]:
+        """Remove and return the sessions whose moment has come."""
+        due = []
+        while self._heap and self._heap[0][0] <= now:
+            at, session_id = heapq.heappop(self._heap)
+            if self._queued.get(session_id) == at:
+                del self._queued[session_id]
+                due.append(session_id)
+        return due

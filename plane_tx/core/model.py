@@ -1,0 +1,313 @@
+"""What a key, a spawn request, a token and a session's states are: frozen, and nothing else."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import ClassVar
+
+import attrs
+
+
+class Status(enum.StrEnum):
+    """Where a session is in its life; the values are Plane's wire names."""
+
+    SCHEDULED = "scheduled"
+    LOADING = "loading"
+    STARTING = "starting"
+    WAITING = "waiting"
+    READY = "ready"
+    TERMINATING = "terminating"
+    HARD_TERMINATING = "hard-terminating"
+    TERMINATED = "terminated"
+
+
+#: A session only ever moves to a later status (plane.md 2.1).
+ORDINAL: Mapping[Status, int] = {status: place for place, status in enumerate(Status)}
+
+#: The statuses in which a session is being made and cannot be reached yet.
+BOOTING = frozenset({Status.SCHEDULED, Status.LOADING, Status.STARTING, Status.WAITING})
+
+#: The statuses in which a session is on its way out or gone.
+ENDING = frozenset({Status.TERMINATING, Status.HARD_TERMINATING, Status.TERMINATED})
+
+
+class Reason(enum.StrEnum):
+    """Why a session ends; Plane's names, and our own for what Plane leaves unsaid."""
+
+    EXTERNAL = "external"
+    IDLE = "idle"
+    LIFETIME = "lifetime"
+    UNCLAIMED = "unclaimed"
+    STARTUP_TIMEOUT = "startuptimeout"
+    INTERNAL_ERROR = "internalerror"
+    LOST = "lost"
+    EXITED = "exited"
+    FAILED = "failed"
+    OOM = "oom"
+
+
+class TerminationKind(enum.StrEnum):
+    """Whether a session was asked to end, or ended by force."""
+
+    SOFT = "soft"
+    HARD = "hard"
+
+
+@attrs.frozen
+class Address:
+    """Where a session's own HTTP server listens, as seen from this box."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@attrs.frozen
+class Key:
+    """A lock: at most one live session holds a `(namespace, name)`."""
+
+    name: str
+    namespace: str = ""
+
+
+@attrs.frozen
+class Failure:
+    """What went wrong, for people: a kind to switch on, a sentence, and the last log lines."""
+
+    kind: str
+    message: str
+    log_tail: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Scheduled:
+    """Accepted and reserved; no engine has it yet."""
+
+    status: ClassVar[Status] = Status.SCHEDULED
+
+
+@attrs.frozen
+class Loading:
+    """Its image is being looked up or pulled."""
+
+    status: ClassVar[Status] = Status.LOADING
+
+
+@attrs.frozen
+class Starting:
+    """Its container or process is being made."""
+
+    status: ClassVar[Status] = Status.STARTING
+
+
+@attrs.frozen
+class Waiting:
+    """It runs; its HTTP server has not answered yet."""
+
+    status: ClassVar[Status] = Status.WAITING
+    address: Address
+
+
+@attrs.frozen
+class Ready:
+    """It answers HTTP."""
+
+    status: ClassVar[Status] = Status.READY
+    address: Address
+
+
+@attrs.frozen
+class Terminating:
+    """It was asked to end and has its grace to do so."""
+
+    status: ClassVar[Status] = Status.TERMINATING
+    last_status: Status
+    reason: Reason
+    failure: Failure | None = None
+
+
+@attrs.frozen
+class HardTerminating:
+    """It is being ended by force."""
+
+    status: ClassVar[Status] = Status.HARD_TERMINATING
+    last_status: Status
+    reason: Reason
+    failure: Failure | None = None
+
+
+@attrs.frozen
+class Terminated:
+    """It is gone; what is known of why stays."""
+
+    status: ClassVar[Status] = Status.TERMINATED
+    last_status: Status
+    reason: Reason
+    kind: TerminationKind | None = None
+    exit_code: int | None = None
+    oom: bool = False
+    failure: Failure | None = None
+
+
+State = (
+    Scheduled | Loading | Starting | Waiting | Ready | Terminating | HardTerminating | Terminated
+)
+
+
+@attrs.frozen
+class StatusEntry:
+    """One line of a session's history: the state it entered, and when (seconds since epoch)."""
+
+    state: State
+    at: float
+
+
+@attrs.frozen
+class ResourceLimits:
+    """What a session may take of the box; None means no limit of ours (plane.md 3.4)."""
+
+    cpu_period: int | None = None
+    cpu_period_percent: int | None = None
+    cpu_time_limit: int | None = None
+    cpus: float | None = None
+    memory_limit_bytes: int | None = None
+    disk_limit_bytes: int | None = None
+    pids_limit: int | None = None
+
+
+@attrs.frozen
+class Readiness:
+    """How to tell that a session answers: HEAD `path`, any status or one of `statuses`."""
+
+    path: str = "/"
+    statuses: tuple[int, ...] = ()
+
+
+class PullPolicy(enum.StrEnum):
+    """When an image is pulled; Plane's names."""
+
+    IF_NOT_PRESENT = "IfNotPresent"
+    ALWAYS = "Always"
+    NEVER = "Never"
+
+
+@attrs.frozen
+class Credentials:
+    """A registry login for one pull; never shown, never logged."""
+
+    username: str
+    password: str = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Executable:
+    """What to run, complete: an image for a container engine, or a command for `process`."""
+
+    image: str | None = None
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    env: Mapping[str, str] = attrs.field(factory=dict)
+    port: int = 8080
+    user: str | None = None
+    workdir: str | None = None
+    pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
+    credentials: Credentials | None = None
+    limits: ResourceLimits = ResourceLimits()
+    readiness: Readiness = Readiness()
+    network_name: str | None = None
+    app: str | None = None
+
+
+class Routing(enum.StrEnum):
+    """Where the token stands in a session's URL: in its path, or in its host name."""
+
+    PATH = "path"
+    HOST = "host"
+
+
+@attrs.frozen
+class Limits:
+    """How long a session may live; None means for ever. All in seconds."""
+
+    max_idle_seconds: float | None = None
+    lifetime_limit_seconds: float | None = None
+    claim_within_seconds: float | None = None
+    startup_timeout_seconds: float = 300.0
+    stop_grace_seconds: float = 10.0
+
+
+@attrs.frozen
+class Spec:
+    """A spawn request completed by the configuration: nothing is left to guess."""
+
+    executable: Executable
+    limits: Limits = Limits()
+    subdomain: str | None = None
+    use_static_token: bool = False
+    routing: Routing = Routing.PATH
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Token:
+    """The unguessable part of a session URL, with who it was given to."""
+
+    value: str = attrs.field(repr=lambda value: f"{value[:6]}…")
+    session_id: str
+    secret: str = attrs.field(repr=False)
+    user: str | None = None
+    claims: Mapping[str, object] = attrs.field(factory=dict)
+    static: bool = False
+
+
+class UseKind(enum.StrEnum):
+    """The four ways in which a session is in use (DESIGN: Idle, exactly)."""
+
+    REQUEST = "request"
+    WEBSOCKET = "websocket"
+    HOLD = "hold"
+    LEASE = "lease"
+
+
+@attrs.frozen(eq=False)
+class Use:
+    """One thing that keeps a session in use; its identity is what is counted."""
+
+    kind: UseKind
+    since: float
+    peer: str = ""
+
+
+@attrs.define(eq=False)
+class Session:
+    """All we know of one session; the registry owns it and is the only one to change it."""
+
+    id: str
+    key: Key
+    tag: str
+    spec: Spec
+    created_at: float
+    fencing_token: int
+    user: str | None = None
+    static_token: str | None = attrs.field(default=None, repr=False)
+    history: list[StatusEntry] = attrs.field(factory=list, repr=False)
+    uses: set[Use] = attrs.field(factory=set)
+    idle_since: float | None = None
+    claimed: bool = False
+
+    @property
+    def state(self) -> State:
+        """The state it is in now: the last of its history."""
+        return self.history[-1].state
+
+    @property
+    def status(self) -> Status:
+        """Where it is in its life now."""
+        return self.state.status
+
+    def entered(self, status: Status) -> float | None:
+        """When it entered `status`, in seconds since epoch; None if it never did."""
+        return next((entry.at for entry in self.history if entry.state.status is status), None)

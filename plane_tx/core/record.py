@@ -1,0 +1,103 @@
+"""What of a session is kept with its container, and a session made of it again.
+
+No token, secret or login is kept, and no environment: the container has its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from cattrs import Converter
+
+from plane_tx.core import strict
+from plane_tx.core.model import Executable, Key, Limits, Readiness, Routing, Session, Spec
+
+#: The label that holds the record; its value is JSON.
+RECORD_LABEL = "plane-tx.session"
+
+#: What an app's own labels begin with at the engine.
+USER_LABEL_PREFIX = "plane-tx.label."
+
+
+@attrs.frozen
+class Record:
+    """One session as its container's label tells it."""
+
+    name: str
+    namespace: str
+    tag: str
+    user: str | None
+    created_at: float
+    fencing_token: int
+    image: str | None
+    app: str | None
+    port: int
+    readiness: Readiness
+    limits: Limits
+    subdomain: str | None
+    routing: Routing
+    labels: Mapping[str, str]
+
+
+def _converter() -> Converter:
+    converter = strict.make_converter()
+    strict.one_of(converter, Routing)
+    return converter
+
+
+_CONVERTER = _converter()
+
+
+def to_labels(session: Session) -> dict[str, str]:
+    """The labels by which a later run of the server knows this session again."""
+    spec = session.spec
+    record = Record(
+        name=session.key.name,
+        namespace=session.key.namespace,
+        tag=session.tag,
+        user=session.user,
+        created_at=session.created_at,
+        fencing_token=session.fencing_token,
+        image=spec.executable.image,
+        app=spec.executable.app,
+        port=spec.executable.port,
+        readiness=spec.executable.readiness,
+        limits=spec.limits,
+        subdomain=spec.subdomain,
+        routing=spec.routing,
+        labels=spec.labels,
+    )
+    return {
+        RECORD_LABEL: json.dumps(_CONVERTER.unstructure(record)),
+        **{f"{USER_LABEL_PREFIX}{name}": value for name, value in spec.labels.items()},
+    }
+
+
+def from_labels(session_id: str, labels: Mapping[str, str]) -> Session | None:
+    """The session that these labels tell of, without history; None when they tell of none."""
+    try:
+        data: Any = json.loads(labels.get(RECORD_LABEL, ""))
+        record = strict.structure(_CONVERTER, data, Record)
+    except (ValueError, strict.Misfit):
+        return None
+    executable = Executable(
+        image=record.image, app=record.app, port=record.port, readiness=record.readiness
+    )
+    return Session(
+        id=session_id,
+        key=Key(record.name, record.namespace),
+        tag=record.tag,
+        spec=Spec(
+            executable=executable,
+            limits=record.limits,
+            subdomain=record.subdomain,
+            routing=record.routing,
+            labels=record.labels,
+        ),
+        created_at=record.created_at,
+        fencing_token=record.fencing_token,
+        user=record.user,
+    )

@@ -1,0 +1,147 @@
+"""The one truth about sessions while the server runs: who exists, under which names."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from plane_tx.core.errors import FailedToAcquireKey
+from plane_tx.core.lifecycle import is_live
+from plane_tx.core.model import (
+    BOOTING,
+    Key,
+    Session,
+    State,
+    Status,
+    StatusEntry,
+    Token,
+    Use,
+)
+
+#: How many ended sessions are remembered, so that their links and pages can still say why.
+ENDED_KEPT = 1000
+
+
+class Registry:
+    """Sessions by id, key, token and subdomain; every index is changed here and only here.
+
+    A key and a subdomain are held from `add` until the session is terminated; a token leads to
+    its session until that is forgotten, so that an old link learns how its session ended.
+    """
+
+    def __init__(self, ended_kept: int = ENDED_KEPT) -> None:
+        self._by_id: dict[str, Session] = {}
+        self._by_key: dict[Key, Session] = {}
+        self._by_subdomain: dict[str, Session] = {}
+        self._tokens: dict[str, Token] = {}
+        self._tokens_of: dict[str, set[str]] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended_kept = ended_kept
+        self._by_user: dict[str, set[str]] = {}
+
+    def __repr__(self) -> str:
+        return (
+            f"<Registry [Sessions: {len(self._by_key)} live, {len(self._ended)} ended | "
+            f"Tokens: {len(self._tokens)}]>"
+        )
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(tuple(self._by_id.values()))
+
+    @property
+    def live_count(self) -> int:
+        """How many sessions hold a key: all that are not terminated."""
+        return len(self._by_key)
+
+    def count_of_user(self, user: str) -> int:
+        """How many sessions that are not terminated were spawned for `user`."""
+        return len(self._by_user.get(user, ()))
+
+    def get(self, session_id: str) -> Session | None:
+        """The session of this id, live or ended and not yet forgotten."""
+        return self._by_id.get(session_id)
+
+    def holder(self, key: Key) -> Session | None:
+        """The session that holds `key`, which may be on its way out."""
+        return self._by_key.get(key)
+
+    def at_subdomain(self, subdomain: str) -> Session | None:
+        """The session that holds `subdomain`, which may be on its way out."""
+        return self._by_subdomain.get(subdomain)
+
+    def token(self, value: str) -> Token | None:
+        """The token of this value; its session may have ended."""
+        return self._tokens.get(value)
+
+    def tokens_of(self, session_id: str) -> tuple[Token, ...]:
+        """Every token that leads to this session."""
+        return tuple(self._tokens[value] for value in self._tokens_of.get(session_id, ()))
+
+    def add(self, session: Session, state: State, now: float) -> None:
+        """Take a new session in, with its id, key and subdomain.
+
+        Raises `FailedToAcquireKey` when one of the three is taken, having changed nothing.
+        """
+        if session.id in self._by_id:
+            raise FailedToAcquireKey(f"the id {session.id!r} is taken: choose another, or none")
+        if session.key in self._by_key:
+            raise FailedToAcquireKey(f"the key {session.key.name!r} is held by another session")
+        subdomain = session.spec.subdomain
+        if subdomain is not None and subdomain in self._by_subdomain:
+            raise FailedToAcquireKey(f"the subdomain {subdomain!r} is taken by another session")
+        session.history.append(StatusEntry(state, now))
+        self._by_id[session.id] = self._by_key[session.key] = session
+        if subdomain is not None:
+            self._by_subdomain[subdomain] = session
+        if session.user is not None:
+            self._by_user.setdefault(session.user, set()).add(session.id)
+
+    def record(self, session: Session, state: State, now: float) -> None:
+        """Write the state that `advance` made into the session's history and the indexes."""
+        session.history.append(StatusEntry(state, now))
+        if state.status is Status.READY and not session.uses:
+            session.idle_since = now
+        if state.status is Status.TERMINATED:
+            self._retire(session)
+
+    def grant(self, token: Token) -> None:
+        """Let `token` lead to its session."""
+        self._tokens[token.value] = token
+        self._tokens_of.setdefault(token.session_id, set()).add(token.value)
+
+    def begin_use(self, session: Session, use: Use) -> None:
+        """Count `use` among what keeps the session in use."""
+        session.uses.add(use)
+        session.idle_since = None
+        session.claimed = True
+
+    def end_use(self, session: Session, use: Use, now: float) -> bool:
+        """Take `use` away; True when it was the last one. A second call changes nothing."""
+        if use not in session.uses:
+            return False
+        session.uses.remove(use)
+        if session.uses:
+            return False
+        if is_live(session.status) and session.status not in BOOTING:
+            session.idle_since = now
+        return True
+
+    def _retire(self, session: Session) -> None:
+        del self._by_key[session.key]
+        session.idle_since = None
+        if session.spec.subdomain is not None:
+            del self._by_subdomain[session.spec.subdomain]
+        if session.user is not None:
+            mine = self._by_user[session.user]
+            mine.discard(session.id)
+            if not mine:
+                del self._by_user[session.user]
+        self._ended[session.id] = None
+        while len(self._ended) > self._ended_kept:
+            oldest, _ = self._ended.popitem(last=False)
+            self._forget(oldest)
+
+    def _forget(self, session_id: str) -> None:
+        del self._by_id[session_id]
+        for value in self._tokens_of.pop(session_id, ()):
+            del self._tokens[value]

@@ -1,0 +1,109 @@
+"""Which session a host and a path belong to, and the URLs that lead there."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+
+from plane_tx.core.errors import BadRequest, UnknownToken, WrongHost
+from plane_tx.core.model import Routing, Session, Token
+from plane_tx.core.registry import Registry
+
+_DYNAMIC = re.compile(r"[A-Za-z0-9_-]{43}")
+_STATIC = re.compile(r"s\.[A-Za-z0-9_-]{43}")
+_HOST_LABEL = re.compile(r"[a-z2-7]{52}")
+
+
+@attrs.frozen
+class Route:
+    """Where a request goes: its session, by which token, under which path upstream.
+
+    `path` is the one that was asked for, token and all, without the query. `slash_missing`
+    tells of `/token`: a page there would resolve its relative links against the root.
+    """
+
+    session: Session
+    token: Token
+    target: str
+    path: str
+    prefix: str
+    slash_missing: bool = False
+
+
+def host_below(host: str, cluster: str) -> str:
+    """What stands before the cluster in a Host header: "" for the cluster itself.
+
+    Case does not matter, nor does a `:443` (Node's `ws` sends one), nor a trailing dot.
+    Raises `WrongHost` for any other host.
+    """
+    name, wanted = _normal(host), _normal(cluster)
+    if name == wanted:
+        return ""
+    if name.endswith(f".{wanted}"):
+        return name[: -len(wanted) - 1]
+    raise WrongHost(f"this proxy serves {cluster}, not {host[:200]!r}")
+
+
+def _normal(host: str) -> str:
+    name = host.lower().removesuffix(":443")
+    bare, colon, port = name.partition(":") if not name.startswith("[") else (name, "", "")
+    return f"{bare.removesuffix('.')}{colon}{port}"
+
+
+def find(registry: Registry, cluster: str, host: str, target: str) -> Route:
+    """Find the session that `target` (path and query, as sent) at `host` belongs to.
+
+    Raises `BadRequest` for a path without a token, `UnknownToken`, and `WrongHost` for a host
+    that is not where the session lives.
+    """
+    below = host_below(host, cluster)
+    path, question, query = target.partition("?")
+    if not path.startswith("/"):
+        raise BadRequest(f"expected a path that begins with '/', got {target[:200]!r}")
+    if _HOST_LABEL.fullmatch(below):
+        token = _known(registry, below)
+        return Route(_session(registry, token), token, target, path, "")
+    value, slash, rest = path[1:].partition("/")
+    if not value:
+        raise BadRequest("the path names no session: use the URL that the app was given")
+    token = _known(registry, value)
+    session = _session(registry, token)
+    _check_home(session, below)
+    if token.static:
+        return Route(session, token, target, path, "")
+    upstream = f"/{rest}{question}{query}"
+    return Route(session, token, upstream, path, f"/{value}", slash_missing=not slash)
+
+
+def _known(registry: Registry, value: str) -> Token:
+    # Shape first: what a scanner sends never reaches the registry (plane.md 8.2, trap 14).
+    shaped = any(shape.fullmatch(value) for shape in (_DYNAMIC, _STATIC, _HOST_LABEL))
+    token = registry.token(value) if shaped else None
+    if token is None:
+        raise UnknownToken("this link leads to no session: it was never given out, or is too old")
+    return token
+
+
+def _session(registry: Registry, token: Token) -> Session:
+    session = registry.get(token.session_id)
+    if session is None:
+        raise UnknownToken("the session of this link ended long ago")
+    return session
+
+
+def _check_home(session: Session, below: str) -> None:
+    home = session.spec.subdomain or ""
+    if session.spec.routing is Routing.HOST or below != home:
+        raise WrongHost("this session lives under another host: use the URL that was given out")
+
+
+def session_url(cluster: str, session: Session, token: str) -> str:
+    """The URL of a session: https when the cluster names no port, or 443 (plane.md 1.5)."""
+    _, _, port = cluster.rpartition(":")
+    plain = port.isdigit() and port != "443"
+    scheme = "http" if plain else "https"
+    if session.spec.routing is Routing.HOST:
+        return f"{scheme}://{token}.{cluster}/"
+    home = f"{session.spec.subdomain}." if session.spec.subdomain else ""
+    return f"{scheme}://{home}{cluster}/{token}/"

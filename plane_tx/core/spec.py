@@ -1,0 +1,130 @@
+"""A spawn request completed by the configuration's apps and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import attrs
+
+from plane_tx.core.errors import InvalidRequest
+from plane_tx.core.model import (
+    Credentials,
+    Executable,
+    Limits,
+    PullPolicy,
+    Readiness,
+    ResourceLimits,
+    Spec,
+)
+from plane_tx.core.strict import Seconds
+from plane_tx.core.wire import ExecutableRequest, ReadinessRequest, SpawnConfig
+
+T = TypeVar("T")
+
+#: What a request may not say beside `app`: it is what the app is.
+_FIXED_BY_APP = ("image", "command", "entrypoint")
+
+
+@attrs.frozen
+class App:
+    """A named executable of the configuration, with the limits it brings along."""
+
+    executable: ExecutableRequest = ExecutableRequest()
+    max_idle_seconds: Seconds | None = None
+    lifetime_limit_seconds: Seconds | None = None
+
+
+@attrs.frozen
+class Defaults:
+    """What a spawn_config gets for the fields it leaves out; no idle time means for ever."""
+
+    max_idle_seconds: float | None = 300.0
+    startup_timeout_seconds: float = 300.0
+    stop_grace_seconds: float = 10.0
+
+
+def complete(config: SpawnConfig, apps: Mapping[str, App], defaults: Defaults) -> Spec:
+    """Fill in what `config` leaves out: from its app first, from the defaults after.
+
+    Raises `InvalidRequest` for an app that the configuration does not name.
+    """
+    app = _app(config.executable, apps)
+    wanted = _over(config.executable, app.executable)
+    readiness = wanted.readiness or ReadinessRequest()
+    return Spec(
+        executable=_executable(wanted, readiness),
+        limits=Limits(
+            max_idle_seconds=_first(
+                config.max_idle_seconds, app.max_idle_seconds, defaults.max_idle_seconds
+            ),
+            lifetime_limit_seconds=_first(
+                config.lifetime_limit_seconds, app.lifetime_limit_seconds
+            ),
+            claim_within_seconds=config.claim_within_seconds,
+            startup_timeout_seconds=_given(
+                readiness.timeout_seconds, defaults.startup_timeout_seconds
+            ),
+            stop_grace_seconds=_given(config.stop_grace_seconds, defaults.stop_grace_seconds),
+        ),
+        subdomain=config.subdomain,
+        use_static_token=config.use_static_token,
+        routing=config.routing,
+        labels=dict(config.labels),
+    )
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _given(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def _app(executable: ExecutableRequest, apps: Mapping[str, App]) -> App:
+    where = "spawn_config.executable"
+    name = executable.app
+    if name is None:
+        return App()
+    if name not in apps:
+        known = ", ".join(sorted(apps)) or "none is configured"
+        raise InvalidRequest(f"{where}.app: no app {name!r}; known: {known}")
+    for field in _FIXED_BY_APP:
+        if getattr(executable, field) is not None:
+            raise InvalidRequest(f"{where}.{field}: the app {name!r} says this; leave one out")
+    return apps[name]
+
+
+def _over(wanted: ExecutableRequest, base: ExecutableRequest) -> ExecutableRequest:
+    said = {
+        field.name: getattr(wanted, field.name)
+        for field in attrs.fields(ExecutableRequest)
+        if getattr(wanted, field.name) is not None and field.name not in ("env", "resource_limits")
+    }
+    limits = attrs.asdict(wanted.resource_limits, filter=lambda _field, value: value is not None)
+    return attrs.evolve(
+        base,
+        **said,
+        env={**base.env, **wanted.env},
+        resource_limits=attrs.evolve(base.resource_limits, **limits),
+    )
+
+
+def _executable(wanted: ExecutableRequest, readiness: ReadinessRequest) -> Executable:
+    login = wanted.credentials
+    return Executable(
+        image=wanted.image,
+        command=wanted.command,
+        entrypoint=wanted.entrypoint,
+        env=wanted.env,
+        port=_given(wanted.port, 8080),
+        user=wanted.user,
+        workdir=wanted.workdir,
+        pull_policy=wanted.pull_policy or PullPolicy.IF_NOT_PRESENT,
+        credentials=Credentials(login.username, login.password) if login else None,
+        limits=ResourceLimits(**attrs.asdict(wanted.resource_limits)),
+        readiness=Readiness(readiness.path, readiness.statuses),
+        network_name=wanted.network_name,
+        app=wanted.app,
+    )

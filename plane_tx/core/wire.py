@@ -1,0 +1,325 @@
+"""The wire contract: what a connect may ask for, and how sessions are said in JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from cattrs import Converter
+
+from plane_tx.core import strict
+from plane_tx.core.errors import InvalidRequest, MalformedRequest
+from plane_tx.core.model import (
+    Failure,
+    HardTerminating,
+    Key,
+    PullPolicy,
+    Reason,
+    Routing,
+    Session,
+    StatusEntry,
+    Terminated,
+    Terminating,
+    TerminationKind,
+)
+from plane_tx.core.strict import Count, Port, Seconds
+
+#: Plane's reasons, as its clients parse them; None leaves the field out, as Plane does.
+_PLANE_REASONS: Mapping[Reason, str | None] = {
+    Reason.EXTERNAL: "external",
+    Reason.IDLE: "swept",
+    Reason.LIFETIME: "swept",
+    Reason.UNCLAIMED: "swept",
+    Reason.STARTUP_TIMEOUT: "startuptimeout",
+    Reason.INTERNAL_ERROR: "internalerror",
+    Reason.LOST: "lost",
+    Reason.EXITED: None,
+    Reason.FAILED: None,
+    Reason.OOM: None,
+}
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+_ENV_NAME = re.compile(r"[^=\x00]+")
+
+
+@attrs.frozen
+class KeyRequest:
+    """The lock a connect asks for, with the tag its session must carry."""
+
+    name: str
+    namespace: str = ""
+    tag: str = ""
+
+    def to_key(self) -> Key:
+        """The lock itself: the tag is only compared, it is no part of the identity."""
+        return Key(self.name, self.namespace)
+
+
+@attrs.frozen
+class CredentialsRequest:
+    """A registry login for the pull."""
+
+    username: str
+    password: str = attrs.field(repr=False)
+
+
+@attrs.frozen
+class ResourceLimitsRequest:
+    """What a session may take of the box, in Plane's units (plane.md 3.4) and ours."""
+
+    cpu_period: Count | None = None
+    cpu_period_percent: Count | None = None
+    cpu_time_limit: Count | None = None
+    cpus: Seconds | None = None
+    memory_limit_bytes: Count | None = None
+    disk_limit_bytes: Count | None = None
+    pids_limit: Count | None = None
+
+
+@attrs.frozen
+class ReadinessRequest:
+    """How to tell that a session answers."""
+
+    path: str = "/"
+    statuses: tuple[int, ...] = ()
+    timeout_seconds: Seconds | None = None
+
+
+@attrs.frozen
+class ExecutableRequest:
+    """What to run: an image, or a named app of the configuration."""
+
+    image: str | None = None
+    app: str | None = None
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    env: Mapping[str, str] = attrs.field(factory=dict)
+    port: Port | None = None
+    user: str | None = None
+    workdir: str | None = None
+    pull_policy: PullPolicy | None = None
+    credentials: CredentialsRequest | None = None
+    resource_limits: ResourceLimitsRequest = ResourceLimitsRequest()
+    readiness: ReadinessRequest | None = None
+    network_name: str | None = None
+    mount: bool | str | None = None
+
+
+@attrs.frozen
+class SpawnConfig:
+    """What to spawn when nobody holds the key."""
+
+    executable: ExecutableRequest
+    id: str | None = None
+    cluster: str | None = None
+    pool: str = ""
+    lifetime_limit_seconds: Seconds | None = None
+    max_idle_seconds: Seconds | None = None
+    claim_within_seconds: Seconds | None = None
+    stop_grace_seconds: Seconds | None = None
+    use_static_token: bool = False
+    subdomain: str | None = None
+    routing: Routing = Routing.PATH
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class ConnectRequest:
+    """Plane's connect request (plane.md 1.4), with our additions."""
+
+    key: KeyRequest | None = None
+    spawn_config: SpawnConfig | None = None
+    user: str | None = None
+    auth: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class ConnectResponse:
+    """Plane's connect response (plane.md 1.5): every field is always there."""
+
+    backend_id: str
+    spawned: bool
+    status: str
+    token: str
+    url: str
+    subdomain: str | None
+    secret_token: str | None
+    status_url: str
+    drone: str | None
+    expires_at: int | None
+
+
+def _bool_or_string(value: object, _type: object) -> bool | str | None:
+    if value is None or isinstance(value, bool | str):
+        return value
+    raise ValueError("expected true, false or a string")
+
+
+def request_converter() -> Converter:
+    """The converter of requests; the configuration uses it too, for what it shares with them."""
+    converter = strict.make_converter()
+    strict.one_of(converter, Routing)
+    strict.one_of(converter, PullPolicy)
+    converter.register_structure_hook(bool | str | None, _bool_or_string)
+    return converter
+
+
+_CONVERTER = request_converter()
+
+
+def parse_connect(body: bytes) -> ConnectRequest:
+    """Read a connect request.
+
+    Raises `MalformedRequest` when it is not JSON, `InvalidRequest` naming the field that does
+    not fit.
+    """
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise MalformedRequest(f"the body is not JSON: {error}") from None
+    try:
+        request = strict.structure(_CONVERTER, data, ConnectRequest)
+    except strict.Misfit as misfit:
+        raise InvalidRequest(str(misfit)) from None
+    _check(request)
+    return request
+
+
+def check_name(field: str, value: str, most: int) -> None:
+    """Raise `InvalidRequest` unless `value` can stand in URLs, host names and container names."""
+    if len(value) > most or not _NAME.fullmatch(value):
+        raise InvalidRequest(
+            f"{field}: expected at most {most} of a-z, 0-9 and inner '-', got {value!r}"
+        )
+
+
+def _check(request: ConnectRequest) -> None:
+    if request.user is not None:
+        _check_text("user", request.user, 1024)
+    if request.key is not None:
+        for field in ("name", "namespace", "tag"):
+            _check_text(f"key.{field}", getattr(request.key, field), 255)
+    config = request.spawn_config
+    if config is None:
+        return
+    if config.id is not None:
+        check_name("spawn_config.id", config.id, 45)
+    if config.subdomain is not None:
+        check_name("spawn_config.subdomain", config.subdomain, 63)
+    if config.use_static_token and (request.user is not None or request.auth):
+        raise InvalidRequest(
+            "user, auth: a static token is shared by everyone and can carry neither;"
+            " leave them out, or leave out use_static_token"
+        )
+    if config.use_static_token and config.routing is Routing.HOST:
+        raise InvalidRequest('spawn_config.routing: "host" does not go with use_static_token')
+    if config.subdomain is not None and config.routing is Routing.HOST:
+        raise InvalidRequest('spawn_config.routing: "host" does not go with a subdomain')
+    _check_executable(config.executable)
+
+
+def _check_text(field: str, value: str, most: int) -> None:
+    if len(value) > most or not value.isprintable():
+        raise InvalidRequest(f"{field}: expected at most {most} printable characters")
+
+
+def _check_executable(executable: ExecutableRequest) -> None:
+    where = "spawn_config.executable"
+    for name, value in executable.env.items():
+        if not _ENV_NAME.fullmatch(name) or "\x00" in value:
+            raise InvalidRequest(f"{where}.env: {name!r} cannot be an environment variable")
+    if executable.mount not in (None, False):
+        raise InvalidRequest(f"{where}.mount: this server mounts nothing; leave it out")
+    if executable.command == () or any("\x00" in word for word in executable.command or ()):
+        raise InvalidRequest(f"{where}.command: expected at least one word, none with a NUL")
+
+
+def dumps(data: object) -> bytes:
+    """JSON as it goes over the wire: compact, UTF-8."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def milliseconds(at: float) -> int:
+    """A moment in seconds since epoch as the API gives it."""
+    return int(at * 1000)
+
+
+def status_entry(entry: StatusEntry, *, public: bool = True) -> dict[str, Any]:
+    """One line of history in Plane's order of fields (plane.md 1.6), absent ones left out.
+
+    With `public` false, reasons are our own, finer ones, and a failure is told.
+    """
+    state = entry.state
+    line: dict[str, Any] = {"status": state.status.value}
+    if isinstance(state, Terminating | HardTerminating | Terminated):
+        reason = _PLANE_REASONS[state.reason] if public else state.reason.value
+        kind = _termination_kind(state)
+        line |= {"termination_reason": reason} if reason is not None else {}
+        line |= {"termination_kind": kind.value} if kind is not None else {}
+    if isinstance(state, Terminated):
+        line["exit_error"] = bool(state.exit_code)
+    line["time"] = milliseconds(entry.at)
+    return line
+
+
+def _termination_kind(
+    state: Terminating | HardTerminating | Terminated,
+) -> TerminationKind | None:
+    match state:
+        case Terminating():
+            return TerminationKind.SOFT
+        case HardTerminating():
+            return TerminationKind.HARD
+        case _:
+            return state.kind
+
+
+def failure_of(session: Session) -> Failure | None:
+    """What went wrong with this session, if anything did."""
+    return getattr(session.state, "failure", None)
+
+
+def _failure(failure: Failure | None) -> dict[str, Any] | None:
+    if failure is None:
+        return None
+    return {
+        "kind": failure.kind,
+        "message": failure.message,
+        "log_tail": list(failure.log_tail),
+    }
+
+
+def session(told: Session, deadlines: Mapping[str, float]) -> dict[str, Any]:
+    """All about one session, for those who may call /ctrl; environment values are left out."""
+    spec, state = told.spec, told.state
+    return {
+        "backend_id": told.id,
+        "status": told.status.value,
+        "key": {"name": told.key.name, "namespace": told.key.namespace, "tag": told.tag},
+        "user": told.user,
+        "app": spec.executable.app,
+        "image": spec.executable.image,
+        "subdomain": spec.subdomain,
+        "routing": spec.routing.value,
+        "labels": dict(spec.labels),
+        "limits": attrs.asdict(spec.limits),
+        "resource_limits": attrs.asdict(spec.executable.limits),
+        "created_at": milliseconds(told.created_at),
+        "status_history": [status_entry(entry, public=False) for entry in told.history],
+        "connections": _connections(told),
+        "idle_since": None if told.idle_since is None else milliseconds(told.idle_since),
+        "deadlines": {reason: milliseconds(at) for reason, at in deadlines.items()},
+        "exit_code": state.exit_code if isinstance(state, Terminated) else None,
+        "oom": state.oom if isinstance(state, Terminated) else False,
+        "failure": _failure(failure_of(told)),
+    }
+
+
+def _connections(told: Session) -> list[dict[str, Any]]:
+    return [
+        {"kind": use.kind.value, "since": milliseconds(use.since), "peer": use.peer}
+        for use in sorted(told.uses, key=lambda use: use.since)
+    ]

@@ -1,0 +1,1 @@
+"""What runs sessions: the engine interface and the engines that provide it."""

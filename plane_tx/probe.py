@@ -1,0 +1,78 @@
+"""Knock on an address until an HTTP server answers there (plane.md 2.4)."""
+
+from __future__ import annotations
+
+import re
+from typing import cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from plane_tx.core.model import Address, Readiness
+from plane_tx.reactor import INetworkReactor
+
+#: The first pause between two knocks; it doubles up to the longest one, which is Plane's.
+FIRST_PAUSE_SECONDS = 0.01
+LONGEST_PAUSE_SECONDS = 0.1
+
+#: How long one knock may take, as Plane's may.
+KNOCK_SECONDS = 1.0
+
+_STATUS_LINE = re.compile(rb"HTTP/\d\.\d (\d{3})")
+
+
+class _Knock(Protocol):
+    """Ask HEAD once; `answer` fires with the first bytes that came, none for a hang-up."""
+
+    transport: ITCPTransport
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._received = b""
+        self.answer: Deferred[bytes] = Deferred(lambda _: self.transport.abortConnection())
+
+    def connectionMade(self) -> None:
+        request = f"HEAD {self._path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        self.transport.write(request.encode("ascii"))
+
+    def dataReceived(self, data: bytes) -> None:
+        self._received += data
+        if len(self._received) >= len(b"HTTP/1.1 200"):
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self.answer.called:
+            self.answer.callback(self._received)
+
+
+async def _knock(reactor: INetworkReactor, address: Address, readiness: Readiness) -> bool:
+    endpoint = TCP4ClientEndpoint(reactor, address.host, address.port, KNOCK_SECONDS)
+    factory = Factory.forProtocol(lambda: _Knock(readiness.path))
+    try:
+        knock = await endpoint.connect(factory)
+        answer = await cast(_Knock, knock).answer.addTimeout(KNOCK_SECONDS, reactor)
+    except (ConnectError, DeferredTimeout):
+        return False
+    return answers_well(answer, readiness)
+
+
+def answers_well(answer: bytes, readiness: Readiness) -> bool:
+    """Whether the first bytes of an answer are HTTP, with a status that counts as ready."""
+    status_line = _STATUS_LINE.match(answer)
+    if status_line is None:
+        return False
+    return not readiness.statuses or int(status_line[1]) in readiness.statuses
+
+
+async def probe(reactor: INetworkReactor, address: Address, readiness: Readiness) -> None:
+    """Return as soon as an HTTP server answers at `address`; knock until cancelled."""
+    pause = FIRST_PAUSE_SECONDS
+    while not await _knock(reactor, address, readiness):
+        await deferLater(reactor, pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
