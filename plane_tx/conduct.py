@@ -11,6 +11,7 @@ from twisted.internet.defer import (
     DeferredList,
     DeferredSemaphore,
     ensureDeferred,
+    succeed,
 )
 from twisted.logger import Logger
 
@@ -59,6 +60,12 @@ from plane_tx.waiters import Waiters
 #: Stands for "no limit" where Twisted wants a number.
 _UNLIMITED = 1_000_000
 
+#: When an ending that failed is tried again.
+ENDING_RETRY_SECONDS = 5.0
+
+#: The statuses in which the engine may not hold a session yet.
+_UNMADE = frozenset({Status.SCHEDULED, Status.LOADING, Status.STARTING})
+
 Watcher = Callable[[Session, StatusEntry], None]
 
 
@@ -80,6 +87,7 @@ class Conductor:
         self._deadlines = DeadlineHeap()
         self._starting = DeferredSemaphore(max_starting or _UNLIMITED)
         self._flights: dict[str, Deferred[None]] = {}
+        self._abandoned: set[Deferred[None]] = set()
         self._endings: dict[tuple[str, Status], Deferred[None]] = {}
         self._watchers: list[Watcher] = []
         self.holds: Waiters[Address] = Waiters(reactor)
@@ -130,8 +138,12 @@ class Conductor:
         ended, now = 0, self._reactor.seconds()
         for session_id in self._deadlines.take_due(now):
             session = self._registry.get(session_id)
-            deadline = next(iter(next_deadlines(session)), None) if session else None
-            if session is None or deadline is None:
+            if session is None:
+                continue
+            if session.status in ENDING:
+                self._begin_ending(session)  # again, where the last try failed
+            deadline = next(iter(next_deadlines(session)), None)
+            if deadline is None:
                 continue
             if deadline.at > now:
                 self._deadlines.put(session_id, deadline.at)
@@ -161,20 +173,32 @@ class Conductor:
                 self.engine_lost = None
                 self._log.info("the engine answers")
 
-    def reconcile(self, running: set[str]) -> None:
-        """Compare with what runs at the engine: what vanished has ended, endings go on."""
-        for session in self._registry:
-            if session.status is Status.TERMINATED or session.id in self._flights:
-                continue
-            if session.id not in running:
+    def made(self) -> list[Session]:
+        """The sessions that the engine must hold now: made, and not known to be gone."""
+        gone = Status.TERMINATED
+        return [
+            session
+            for session in self._registry
+            if session.status not in _UNMADE
+            and session.status is not gone
+            and self._flights.get(session.id) not in self._abandoned
+        ]
+
+    def reconcile(self, made: list[Session], held: set[str]) -> None:
+        """Compare those that were made before the engine was asked with those that it holds.
+
+        What vanished has ended; endings that failed go on.
+        """
+        for session in made:
+            if session.id not in held:
                 self.apply(session, Vanished())
-            elif session.status in ENDING:
+            elif session.status in ENDING and session.status is not Status.TERMINATED:
                 self._begin_ending(session)
 
     async def call_off_flights(self) -> None:
         """Cancel everything that boots, and turn away whoever waits for it."""
-        for session_id in tuple(self._flights):
-            await self._abandon_flight(session_id)
+        # The youngest first: those that wait for their turn to start must not get it.
+        await DeferredList([self._abandon_flight(each) for each in reversed(tuple(self._flights))])
         for session in self._registry:
             self.holds.refuse(session.id, lambda: SessionNotReady("the server is stopping"))
 
@@ -221,6 +245,7 @@ class Conductor:
 
     def _fly(self, session: Session, flight: Deferred[None]) -> None:
         def landed(result: object) -> object:
+            self._abandoned.discard(flight)
             if self._flights.get(session.id) is flight:
                 del self._flights[session.id]
             return result
@@ -231,14 +256,17 @@ class Conductor:
         flight.addErrback(lambda failure: failure.trap(CancelledError) and None)
         flight.addErrback(lambda failure: self._log.failure("a flight failed", failure))
 
-    async def _abandon_flight(self, session_id: str) -> None:
-        flight = self._flights.pop(session_id, None)
+    def _abandon_flight(self, session_id: str) -> Deferred[None]:
+        flight = self._flights.get(session_id)
         if flight is None:
-            return
+            return succeed(None)
         landed: Deferred[None] = Deferred()
         flight.addBoth(lambda _: landed.callback(None))
-        flight.cancel()
-        await landed
+        if flight not in self._abandoned:
+            # Once only: a second cancel would hit the engine's cleaning up after the first.
+            self._abandoned.add(flight)
+            flight.cancel()
+        return landed
 
     def _admit_holds(self, session: Session) -> None:
         assert isinstance(session.state, Ready)
@@ -271,14 +299,19 @@ class Conductor:
             else:
                 await self._engine.kill(session.id)
         except EngineUnavailable as error:
-            # Not lost: the engine's return makes us go over everything that is ending.
             self._log.warn("session {session}: {error}", session=session.id, error=error)
-            return
-        self.apply(session, Exited())
+            self._try_ending_again(session)
+        except Exception:  # noqa: BLE001  # whatever an engine raises, the session must end
+            self._log.failure("session {session}: an ending failed", session=session.id)
+            self._try_ending_again(session)
+        else:
+            self.apply(session, Exited())
+
+    def _try_ending_again(self, session: Session) -> None:
+        if session.status is not Status.TERMINATED:
+            self._deadlines.put(session.id, self._reactor.seconds() + ENDING_RETRY_SECONDS)
 
     def _release(self, session: Session) -> None:
         self._deadlines.discard(session.id)
-        flight = self._flights.pop(session.id, None)
-        if flight is not None:
-            flight.cancel()
+        self._abandon_flight(session.id)
         self.releases.settle(session.id, None)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
@@ -54,11 +54,15 @@ class _Knock(Protocol):
 async def _knock(reactor: INetworkReactor, address: Address, readiness: Readiness) -> bool:
     endpoint = TCP4ClientEndpoint(reactor, address.host, address.port, KNOCK_SECONDS)
     factory = Factory.forProtocol(lambda: _Knock(readiness.path))
+    factory.noisy = False
     try:
         knock = await endpoint.connect(factory)
         answer = await cast(_Knock, knock).answer.addTimeout(KNOCK_SECONDS, reactor)
-    except (ConnectError, DeferredTimeout):
+    except (ConnectError, DNSLookupError, DeferredTimeout):
         return False
+    except ConnectingCancelledError:
+        # An endpoint's own word for it, which nobody who cancels us should need to know.
+        raise CancelledError from None
     return answers_well(answer, readiness)
 
 

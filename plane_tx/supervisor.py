@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import attrs
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -30,6 +31,7 @@ from plane_tx.core.model import (
     Reason,
     Scheduled,
     Session,
+    Status,
     Token,
     Use,
     UseKind,
@@ -60,6 +62,9 @@ CONFIRM_SECONDS = 1.0
 #: How long a connect waits for the sessions of an earlier run to be taken up.
 RECOVERY_SECONDS = 10.0
 
+#: When taking up what runs at the engine is tried again after it failed.
+RECOVERY_RETRY_SECONDS = 5.0
+
 
 @attrs.frozen
 class Policy:
@@ -88,6 +93,9 @@ class Supervisor:
         self._conductor = Conductor(reactor, engine, self.registry, policy.limits.max_starting)
         self._fencing = FencingTokens(reactor.seconds)
         self._recovery: Waiters[None] = Waiters(reactor)
+        self._recovering: Deferred[None] | None = None
+        self._recover_again = False
+        self._recovery_retry: IDelayedCall | None = None
         self._unlisten: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
@@ -101,6 +109,7 @@ class Supervisor:
 
     async def close(self) -> None:
         """Call off what boots, let go of the engine, and wait until both have settled."""
+        self._stop_recovering()
         await self._conductor.call_off_flights()
         await self._engine.close()
         await self._conductor.settle_endings()
@@ -173,9 +182,11 @@ class Supervisor:
         seconds = self.policy.hold_seconds
         return self._conductor.holds.wait(session.id, seconds, lambda: _still_booting(session))
 
-    def ended_soon(self, session: Session) -> Deferred[bool]:
-        """Whether word comes within a second that this session has ended."""
-        waiting = self._conductor.releases.wait(session.id, CONFIRM_SECONDS, TimeoutError)
+    def ended_soon(self, session: Session, seconds: float = CONFIRM_SECONDS) -> Deferred[bool]:
+        """Whether word comes within a second, or `seconds`, that this session has ended."""
+        if session.status is Status.TERMINATED:
+            return succeed(True)
+        waiting = self._conductor.releases.wait(session.id, seconds, TimeoutError)
         return waiting.addCallbacks(lambda _: True, _not_in_time)
 
     def begin_use(self, session: Session, kind: UseKind, peer: str = "") -> Use:
@@ -284,13 +295,40 @@ class Supervisor:
             self._recover()
 
     def _recover(self) -> None:
-        recovering = ensureDeferred(self._take_up())
-        recovering.addErrback(lambda failure: failure.trap(errors.EngineUnavailable) and None)
-        recovering.addErrback(lambda failure: self._log.failure("recovery failed", failure))
+        # One round at a time: two would adopt the same sessions. Whoever asks meanwhile gets
+        # another, because the list of this one may be too old.
+        self._recover_again = self._recovering is not None
+        if self._recover_again:
+            return
+        if self._recovery_retry is not None and self._recovery_retry.active():
+            self._recovery_retry.cancel()
+        self._recovering = ensureDeferred(self._take_up())
+        self._recovering.addErrback(self._recover_later).addBoth(self._recovery_ended)
+
+    def _recover_later(self, failure: Failure) -> None:
+        if failure.check(CancelledError):
+            return
+        self._log.warn("recovery failed: {error}", error=failure.value)
+        if not failure.check(errors.EngineUnavailable):
+            self._log.failure("recovery failed", failure)
+        self._recovery_retry = self._reactor.callLater(RECOVERY_RETRY_SECONDS, self._recover)
+
+    def _recovery_ended(self, _: object) -> None:
+        self._recovering = None
+        if self._recover_again:
+            self._recover()
+
+    def _stop_recovering(self) -> None:
+        self._recover_again = False
+        if self._recovery_retry is not None and self._recovery_retry.active():
+            self._recovery_retry.cancel()
+        if self._recovering is not None:
+            self._recovering.cancel()
 
     async def _take_up(self) -> None:
+        made = self._conductor.made()
         found = await self._engine.list_running()
-        self._conductor.reconcile({running.session_id for running in found})
+        self._conductor.reconcile(made, {running.session_id for running in found})
         for running in found:
             if self.registry.get(running.session_id) is None:
                 await self._adopt(running)
@@ -302,8 +340,14 @@ class Supervisor:
         if session is None or not running.running or self.registry.holder(session.key):
             await self._engine.remove(running.session_id)
             return
-        address = await self._engine.adopt(running.session_id, session.spec.executable)
-        self.registry.add(session, Scheduled(), self._reactor.seconds())
+        try:
+            address = await self._engine.adopt(running.session_id, session.spec.executable)
+            self.registry.add(session, Scheduled(), self._reactor.seconds())
+        except (errors.SpawnFailed, errors.FailedToAcquireKey) as error:
+            self._log.warn("cannot take up {session}: {error}", session=session.id, error=error)
+            await self._engine.remove(running.session_id)
+            return
+        self._fencing.rise_above(session.fencing_token)
         self._conductor.apply(session, Launched(address))
 
 

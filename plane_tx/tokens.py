@@ -36,6 +36,10 @@ class FencingTokens:
         self._now = now
         self._last = 0
 
+    def rise_above(self, number: int) -> None:
+        """See to it that the next one is larger than `number`, which an earlier run gave out."""
+        self._last = max(self._last, number)
+
     def next(self) -> int:
         """A number larger than every one before it."""
         self._last = max(int(self._now() * 1000), self._last + 1)

@@ -17,7 +17,7 @@ class Waiters(Generic[T]):
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._waiting: dict[str, set[Deferred[T]]] = {}
+        self._waiting: dict[str, dict[Deferred[T], None]] = {}
 
     def __len__(self) -> int:
         return sum(len(waiting) for waiting in self._waiting.values())
@@ -25,7 +25,7 @@ class Waiters(Generic[T]):
     def wait(self, name: str, seconds: float, too_late: Callable[[], Exception]) -> Deferred[T]:
         """Fire with what `name` is settled with; fail with `too_late()` after `seconds`."""
         waiter: Deferred[T] = Deferred()
-        self._waiting.setdefault(name, set()).add(waiter)
+        self._waiting.setdefault(name, {})[waiter] = None
 
         def expire() -> None:
             self._leave(name, waiter)
@@ -42,7 +42,7 @@ class Waiters(Generic[T]):
         return waiter.addBoth(tidy)
 
     def settle(self, name: str, result: T) -> None:
-        """Fire everyone who waits for `name` with `result`."""
+        """Fire everyone who waits for `name` with `result`, in the order in which they came."""
         for waiter in self._waiting.pop(name, ()):
             waiter.callback(result)
 
@@ -54,6 +54,6 @@ class Waiters(Generic[T]):
     def _leave(self, name: str, waiter: Deferred[T]) -> None:
         waiting = self._waiting.get(name)
         if waiting is not None:
-            waiting.discard(waiter)
+            waiting.pop(waiter, None)
             if not waiting:
                 del self._waiting[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
@@ -10,8 +11,9 @@ import attrs
 
 from plane_tx.core import strict
 from plane_tx.core.connect import CapacityLimits
-from plane_tx.core.errors import ConfigError
+from plane_tx.core.errors import ConfigError, InvalidRequest
 from plane_tx.core.model import PullPolicy
+from plane_tx.core.routes import scheme_of
 from plane_tx.core.spec import App, Defaults
 from plane_tx.core.strict import Count, Port, Seconds
 from plane_tx.core.wire import (
@@ -19,11 +21,15 @@ from plane_tx.core.wire import (
     ExecutableRequest,
     ReadinessRequest,
     ResourceLimitsRequest,
+    check_executable,
     request_converter,
 )
 
-#: Endpoint descriptions that only this box can reach, as far as a configuration can tell.
-_LOOPBACK = re.compile(r"interface=(127\.\d+\.\d+\.\d+|localhost|\\:\\:1)(:|$)")
+#: A part of an endpoint description and what ends it; a backslash takes its meaning from `:`, `=`.
+_PART = re.compile(r"((?:[^:\\]|\\.)*)(:|\Z)", re.DOTALL)
+_NAMED = re.compile(r"((?:[^=\\]|\\.)*)=(.*)", re.DOTALL)
+
+_TCP = re.compile(r"tcp:(?:port=)?(\d+)")
 
 
 @attrs.frozen
@@ -42,6 +48,7 @@ class ProxyConfig:
     cluster: str = "localhost:9090"
     hold_seconds: Seconds = Seconds(30.0)
     root_redirect_url: str = ""
+    ws_ping_seconds: Seconds = Seconds(30.0)
 
 
 @attrs.frozen
@@ -151,7 +158,7 @@ def parse_config(text: str, name: str) -> Config:
     try:
         config = strict.structure(_CONVERTER, data, Config)
         _check(config)
-    except strict.Misfit as misfit:
+    except (strict.Misfit, InvalidRequest) as misfit:
         raise ConfigError(f"{name}: {misfit}") from None
     return config
 
@@ -166,20 +173,67 @@ def _check(config: Config) -> None:
     kinds = ("auto", "docker", "process")
     if config.engine.kind not in kinds:
         allowed = " or ".join(f'"{kind}"' for kind in kinds)
-        raise strict.Misfit("engine.kind", f'expected {allowed}, got "{config.engine.kind}"')
+        got = strict.show(config.engine.kind)
+        raise strict.Misfit("engine.kind", f"expected {allowed}, got {got}")
     if config.engine.process_first_port > config.engine.process_last_port:
         raise strict.Misfit("engine.process_last_port", "expected at least process_first_port")
     for endpoint in config.control.endpoint:
         if not is_loopback(endpoint):
             raise strict.Misfit(
                 "control.endpoint",
-                f'"{endpoint}" is open to the network, and the control API has no keys yet:'
-                ' use "tcp:PORT:interface=127.0.0.1" or a unix socket',
+                f"{strict.show(endpoint)} is open to the network, and the control API has no"
+                ' keys yet: use "tcp:PORT:interface=127.0.0.1" or a unix socket',
             )
     if config.demo.app and config.demo.app not in config.apps:
-        raise strict.Misfit("demo.app", f"no [apps.{config.demo.app}] in this file")
+        raise strict.Misfit("demo.app", f"no app {strict.show(config.demo.app)} in this file")
+    for name, app in config.apps.items():
+        check_executable(f"apps.{strict.show(name)}", app.to_app().executable)
+
+
+def control_url(config: Config) -> str:
+    """Where the control listener is found: as configured, or as its first endpoint tells."""
+    if config.control.url:
+        return config.control.url.removesuffix("/")
+    endpoint = _TCP.match(config.control.endpoint[0]) if config.control.endpoint else None
+    return f"http://127.0.0.1:{endpoint[1]}" if endpoint else "http://localhost"
+
+
+def proxy_url(config: Config) -> str:
+    """Where the proxy is found by those who come in from outside."""
+    return f"{scheme_of(config.proxy.cluster)}://{config.proxy.cluster}"
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Whether only this box can reach a Twisted endpoint description."""
-    return endpoint.startswith("unix:") or _LOOPBACK.search(endpoint) is not None
+    """Whether only this box can reach what a Twisted endpoint description listens at.
+
+    Read as Twisted reads it. What it is not sure about (other kinds, an interface that is not
+    named or that is named twice, positional arguments) is said to be open.
+    """
+    (kind, *positional), named = _parts(endpoint)
+    if kind == "unix":
+        return True
+    interfaces = [value for name, value in named if name == "interface"]
+    if kind not in ("tcp", "tcp6", "ssl") or len(positional) > 1 or len(interfaces) != 1:
+        return False
+    try:
+        return interfaces[0] == "localhost" or ipaddress.ip_address(interfaces[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _parts(endpoint: str) -> tuple[list[str], list[tuple[str, str]]]:
+    positional, named, at = [], [], 0
+    while found := _PART.match(endpoint, at):
+        pair = _NAMED.fullmatch(found[1])
+        if pair:
+            named.append((_unescaped(pair[1]), _unescaped(pair[2])))
+        else:
+            positional.append(_unescaped(found[1]))
+        if not found[2]:
+            return positional or [""], named
+        at = found.end()
+    return [""], []  # a backslash that ends it, which Twisted does not take either
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)

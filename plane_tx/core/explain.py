@@ -20,6 +20,14 @@ def why_ended(session: Session) -> str:
     return f"this session {tense}: {_cause(session, state)}"
 
 
+def close_reason(session: Session) -> str:
+    """The one word that a WebSocket is closed with when its session ends (API.md part 2)."""
+    state = session.state
+    if not isinstance(state, Terminating | HardTerminating | Terminated):
+        return "upstream lost"
+    return "terminated" if state.reason is Reason.EXTERNAL else state.reason.value
+
+
 def _cause(session: Session, state: Terminating | HardTerminating | Terminated) -> str:
     if state.failure is not None:
         return state.failure.message

@@ -50,7 +50,9 @@ def _running(session: Session) -> Iterator[Deadline]:
     if limits.lifetime_limit_seconds is not None:
         yield Deadline(session.created_at + limits.lifetime_limit_seconds, Cause.LIFETIME)
     if status in (Status.STARTING, Status.WAITING):
-        began = session.entered(Status.STARTING) or session.history[-1].at
+        began = session.entered(Status.STARTING)
+        if began is None:
+            began = session.history[-1].at
         yield Deadline(began + limits.startup_timeout_seconds, Cause.STARTUP)
     if session.idle_since is None:
         return
@@ -106,10 +108,14 @@ class DeadlineHeap:
             return
         self._queued[session_id] = at
         heapq.heappush(self._heap, (at, session_id))
+        self._shed()
 
     def discard(self, session_id: str) -> None:
         """Forget about this session; what lies in the heap is passed over when its time comes."""
         self._queued.pop(session_id, None)
+        self._shed()
+
+    def _shed(self) -> None:
         if len(self._heap) > 64 and len(self._heap) > 4 * len(self._queued):
             self._heap = [(at, queued) for queued, at in self._queued.items()]
             heapq.heapify(self._heap)

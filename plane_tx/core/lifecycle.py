@@ -131,7 +131,12 @@ TABLE: Mapping[Status, Mapping[type[Any], Status]] = {
         StartBegan: _S.STARTING,
         Launched: _S.WAITING,
     },
-    _S.LOADING: {**_ENDS, LoadingBegan: _S.LOADING, StartBegan: _S.STARTING},
+    _S.LOADING: {
+        **_ENDS,
+        LoadingBegan: _S.LOADING,
+        StartBegan: _S.STARTING,
+        Launched: _S.WAITING,
+    },
     _S.STARTING: {**_ENDS, StartBegan: _S.STARTING, Launched: _S.WAITING},
     _S.WAITING: {**_ENDS, Answered: _S.READY},
     _S.READY: {**_ENDS, Answered: _S.READY},

@@ -221,6 +221,10 @@ class Executable:
     app: str | None = None
 
 
+#: A token that stands in a host name, as a pattern: 32 bytes in lower-case base32.
+HOST_TOKEN = r"[a-z2-7]{52}"
+
+
 class Routing(enum.StrEnum):
     """Where the token stands in a session's URL: in its path, or in its host name."""
 

@@ -81,7 +81,7 @@ def from_labels(session_id: str, labels: Mapping[str, str]) -> Session | None:
     try:
         data: Any = json.loads(labels.get(RECORD_LABEL, ""))
         record = strict.structure(_CONVERTER, data, Record)
-    except (ValueError, strict.Misfit):
+    except (ValueError, RecursionError, strict.Misfit):
         return None
     executable = Executable(
         image=record.image, app=record.app, port=record.port, readiness=record.readiness

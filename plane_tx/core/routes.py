@@ -7,12 +7,12 @@ import re
 import attrs
 
 from plane_tx.core.errors import BadRequest, UnknownToken, WrongHost
-from plane_tx.core.model import Routing, Session, Token
+from plane_tx.core.model import HOST_TOKEN, Routing, Session, Token
 from plane_tx.core.registry import Registry
 
 _DYNAMIC = re.compile(r"[A-Za-z0-9_-]{43}")
 _STATIC = re.compile(r"s\.[A-Za-z0-9_-]{43}")
-_HOST_LABEL = re.compile(r"[a-z2-7]{52}")
+_HOST_LABEL = re.compile(HOST_TOKEN)
 
 
 @attrs.frozen
@@ -40,8 +40,9 @@ def host_below(host: str, cluster: str) -> str:
     name, wanted = _normal(host), _normal(cluster)
     if name == wanted:
         return ""
-    if name.endswith(f".{wanted}"):
-        return name[: -len(wanted) - 1]
+    below = name.removesuffix(f".{wanted}")
+    if below not in ("", name):
+        return below
     raise WrongHost(f"this proxy serves {cluster}, not {host[:200]!r}")
 
 
@@ -98,11 +99,15 @@ def _check_home(session: Session, below: str) -> None:
         raise WrongHost("this session lives under another host: use the URL that was given out")
 
 
-def session_url(cluster: str, session: Session, token: str) -> str:
-    """The URL of a session: https when the cluster names no port, or 443 (plane.md 1.5)."""
+def scheme_of(cluster: str) -> str:
+    """https when the cluster names no port, or 443; else http (plane.md 1.5)."""
     _, _, port = cluster.rpartition(":")
-    plain = port.isdigit() and port != "443"
-    scheme = "http" if plain else "https"
+    return "http" if port.isdigit() and port != "443" else "https"
+
+
+def session_url(cluster: str, session: Session, token: str) -> str:
+    """The URL of a session."""
+    scheme = scheme_of(cluster)
     if session.spec.routing is Routing.HOST:
         return f"{scheme}://{token}.{cluster}/"
     home = f"{session.spec.subdomain}." if session.spec.subdomain else ""

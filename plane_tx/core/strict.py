@@ -22,8 +22,11 @@ from cattrs.errors import (
 
 T = TypeVar("T")
 
-#: A span of time in seconds, zero or more.
+#: A span of time in seconds, zero or more, and so small that it can be added to any moment.
 Seconds = NewType("Seconds", float)
+
+#: The longest span, 68 years: Plane's limits are 32 bits wide.
+MOST_SECONDS = 2**31 - 1
 
 #: A whole number, zero or more.
 Count = NewType("Count", int)
@@ -45,7 +48,7 @@ class _Unexpected(ValueError):
     """One value that is not what its field expects."""
 
     def __init__(self, expected: str, got: object) -> None:
-        super().__init__(f"expected {expected}, got {_show(got)}")
+        super().__init__(f"expected {expected}, got {show(got)}")
 
 
 class _UnknownField(ValueError):
@@ -58,11 +61,13 @@ class _UnknownField(ValueError):
         self.name = name
 
 
-def _show(value: object) -> str:
+def show(value: object) -> str:
+    """A value as JSON, on one line and cut short."""
     try:
         text = json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):
-        text = str(value)
+        text = text if text.isprintable() else json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -84,8 +89,10 @@ def _number(value: object, _type: object) -> float:
 def _seconds(value: object, _type: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _Unexpected("a number >= 0", value)
-    if not 0 <= value < math.inf:
+    if not value >= 0:
         raise _Unexpected("a number >= 0", value)
+    if value > MOST_SECONDS:
+        raise _Unexpected(f"a number <= {MOST_SECONDS}", value)
     return value
 
 
@@ -205,6 +212,7 @@ def _first_misfit(error: BaseException, path: str) -> Misfit:
 
 
 def _join(path: str, name: str) -> str:
+    name = name if name.isprintable() else repr(name)
     return f"{path}.{name}" if path else name
 
 

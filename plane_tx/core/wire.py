@@ -13,6 +13,7 @@ from cattrs import Converter
 from plane_tx.core import strict
 from plane_tx.core.errors import InvalidRequest, MalformedRequest
 from plane_tx.core.model import (
+    HOST_TOKEN,
     Failure,
     HardTerminating,
     Key,
@@ -43,6 +44,7 @@ _PLANE_REASONS: Mapping[Reason, str | None] = {
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _ENV_NAME = re.compile(r"[^=\x00]+")
+_URL_PATH = re.compile(r"/[!-~]*")
 
 
 @attrs.frozen
@@ -176,16 +178,27 @@ def parse_connect(body: bytes) -> ConnectRequest:
     Raises `MalformedRequest` when it is not JSON, `InvalidRequest` naming the field that does
     not fit.
     """
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise MalformedRequest(f"the body is not JSON: {error}") from None
+    data = _load(body)
     try:
         request = strict.structure(_CONVERTER, data, ConnectRequest)
     except strict.Misfit as misfit:
         raise InvalidRequest(str(misfit)) from None
     _check(request)
     return request
+
+
+def _load(body: bytes) -> object:
+    try:
+        data = json.loads(body.decode("utf-8"), parse_constant=_no_number)
+        # What cannot be said again would fail whoever lists it: half a surrogate pair, say.
+        dumps(data)
+    except (ValueError, RecursionError) as error:
+        raise MalformedRequest(f"the body is not JSON: {error}") from None
+    return data
+
+
+def _no_number(word: str) -> object:
+    raise ValueError(f"{word} is no number there")
 
 
 def check_name(field: str, value: str, most: int) -> None:
@@ -202,13 +215,17 @@ def _check(request: ConnectRequest) -> None:
     if request.key is not None:
         for field in ("name", "namespace", "tag"):
             _check_text(f"key.{field}", getattr(request.key, field), 255)
-    config = request.spawn_config
-    if config is None:
-        return
+    if request.spawn_config is not None:
+        _check_spawn_config(request.spawn_config, request)
+
+
+def _check_spawn_config(config: SpawnConfig, request: ConnectRequest) -> None:
     if config.id is not None:
         check_name("spawn_config.id", config.id, 45)
     if config.subdomain is not None:
         check_name("spawn_config.subdomain", config.subdomain, 63)
+        if re.fullmatch(HOST_TOKEN, config.subdomain):
+            raise InvalidRequest("spawn_config.subdomain: this could be a token; choose another")
     if config.use_static_token and (request.user is not None or request.auth):
         raise InvalidRequest(
             "user, auth: a static token is shared by everyone and can carry neither;"
@@ -218,7 +235,7 @@ def _check(request: ConnectRequest) -> None:
         raise InvalidRequest('spawn_config.routing: "host" does not go with use_static_token')
     if config.subdomain is not None and config.routing is Routing.HOST:
         raise InvalidRequest('spawn_config.routing: "host" does not go with a subdomain')
-    _check_executable(config.executable)
+    check_executable("spawn_config.executable", config.executable)
 
 
 def _check_text(field: str, value: str, most: int) -> None:
@@ -226,15 +243,28 @@ def _check_text(field: str, value: str, most: int) -> None:
         raise InvalidRequest(f"{field}: expected at most {most} printable characters")
 
 
-def _check_executable(executable: ExecutableRequest) -> None:
-    where = "spawn_config.executable"
+def check_executable(where: str, executable: ExecutableRequest) -> None:
+    """Raise `InvalidRequest` for what no engine could run; `where` is the field it stands in."""
     for name, value in executable.env.items():
         if not _ENV_NAME.fullmatch(name) or "\x00" in value:
             raise InvalidRequest(f"{where}.env: {name!r} cannot be an environment variable")
     if executable.mount not in (None, False):
         raise InvalidRequest(f"{where}.mount: this server mounts nothing; leave it out")
-    if executable.command == () or any("\x00" in word for word in executable.command or ()):
-        raise InvalidRequest(f"{where}.command: expected at least one word, none with a NUL")
+    if executable.command == ():
+        raise InvalidRequest(f"{where}.command: expected at least one word")
+    for field in ("image", "command", "entrypoint", "user", "workdir", "network_name"):
+        given: str | tuple[str, ...] = getattr(executable, field) or ()
+        if any("\x00" in part for part in given):
+            raise InvalidRequest(f"{where}.{field}: expected no NUL")
+    if executable.readiness is not None:
+        _check_readiness(f"{where}.readiness", executable.readiness)
+
+
+def _check_readiness(where: str, readiness: ReadinessRequest) -> None:
+    if not _URL_PATH.fullmatch(readiness.path):
+        raise InvalidRequest(f"{where}.path: expected '/' and visible ASCII, as in a URL")
+    if not all(100 <= status <= 599 for status in readiness.statuses):
+        raise InvalidRequest(f"{where}.statuses: expected numbers from 100 to 599")
 
 
 def dumps(data: object) -> bytes:

@@ -1,0 +1,123 @@
+"""Which headers cross the proxy, and which it adds, in either direction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from urllib.parse import quote
+
+import attrs
+
+from plane_tx.core.http1 import Framing, Headers, RequestHead, ResponseHead, tokens_of
+from plane_tx.core.routes import Route
+
+#: Headers that concern one connection only (RFC 9110 section 7.6.1); framing is our own.
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+#: What the proxy says itself; a client's own would be a forgery, also with underscores, which
+#: many frameworks cannot tell from hyphens.
+_OURS = (b"x-verified-", b"x-forwarded-")
+
+#: What a Connection header cannot take away, whatever it lists.
+_END_TO_END = frozenset({b"host", b"content-length", b"cookie", b"authorization", b"origin"})
+
+_CORS: Headers = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"*"),
+    (b"access-control-allow-headers", b"*, Authorization"),
+)
+
+VIA = b"1.1 plane-tx"
+
+
+@attrs.frozen
+class Peer:
+    """The client's end of a connection, as the upstream is to know it."""
+
+    address: str
+    secure: bool
+
+
+def _passing(headers: Headers) -> Iterable[tuple[bytes, bytes]]:
+    listed = tokens_of(headers, b"connection") - _END_TO_END
+    for name, value in headers:
+        lowered = name.lower()
+        if lowered not in HOP_BY_HOP and lowered not in listed:
+            yield name, value
+
+
+def _forged(name: bytes) -> bool:
+    return name.lower().replace(b"_", b"-").startswith(_OURS)
+
+
+def request_headers(head: RequestHead, route: Route, peer: Peer) -> list[tuple[bytes, bytes]]:
+    """What the upstream is sent: the client's own headers, and who is behind them."""
+    headers = [header for header in _passing(head.headers) if not _forged(header[0])]
+    if head.framing is Framing.CHUNKED:
+        headers.append((b"Transfer-Encoding", b"chunked"))
+    if head.upgrade:
+        headers += [(b"Connection", b"Upgrade"), (b"Upgrade", head.upgrade)]
+    headers += _verified(route)
+    headers += _forwarded(head, route, peer)
+    headers.append((b"Via", VIA))
+    return headers
+
+
+def _verified(route: Route) -> Headers:
+    token = route.token
+    headers = [
+        (b"x-verified-path", route.path.encode("latin-1")),
+        (b"x-verified-backend", route.session.id.encode("ascii")),
+        (b"x-verified-secret", token.secret.encode("ascii")),
+    ]
+    if token.user is not None:
+        name = token.user if token.user.isascii() else quote(token.user, safe=" ")
+        headers.append((b"x-verified-username", name.encode("ascii")))
+    if not token.static:
+        claims = json.dumps(dict(token.claims), separators=(",", ":"))
+        headers.append((b"x-verified-user-data", claims.encode("ascii")))
+    return tuple(headers)
+
+
+def _forwarded(head: RequestHead, route: Route, peer: Peer) -> Headers:
+    _, colon, port = head.host.rpartition(b":")
+    default = b"443" if peer.secure else b"80"
+    headers = [
+        (b"X-Forwarded-For", peer.address.encode("ascii")),
+        (b"X-Forwarded-Proto", b"https" if peer.secure else b"http"),
+        (b"X-Forwarded-Host", head.host),
+        (b"X-Forwarded-Port", port if colon and port.isdigit() else default),
+    ]
+    if route.prefix:
+        headers.append((b"X-Forwarded-Prefix", route.prefix.encode("ascii")))
+    return tuple(headers)
+
+
+def response_headers(head: ResponseHead, session_id: str) -> list[tuple[bytes, bytes]]:
+    """What the client is sent of the upstream's headers, and what we add.
+
+    A Content-Length passes: the parser has seen to it that it is the only one, and true.
+    """
+    headers = list(_passing(head.headers))
+    headers.append((b"Via", VIA))
+    headers.append((b"x-plane-backend-id", session_id.encode("ascii")))
+    return headers + list(cors(head.headers))
+
+
+def cors(headers: Headers) -> Headers:
+    """Leave for every origin, unless the upstream said itself who has it (plane.md 4.2)."""
+    ours = {name for name, _ in _CORS}
+    said = any(name.lower() in ours for name, _ in headers)
+    return () if said else _CORS

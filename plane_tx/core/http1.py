@@ -1,0 +1,439 @@
+"""HTTP/1.1 without sockets: bytes in, events out, for both legs of a proxy.
+
+Heads are parsed by llhttp (through httptools), strictly. What llhttp does not know through
+httptools is decided here: which replies have no body, which request a reply answers, that a
+refused upgrade has a body like any other request, and what a proxy must not let through.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+import attrs
+import httptools
+
+from plane_tx.core.errors import BadRequest, HeadTooLarge, PlaneError, UpstreamUnreachable
+
+#: The longest head we read, request line and headers together.
+MAX_HEAD_BYTES = 65536
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class Framing(enum.Enum):
+    """How the end of a body is told (RFC 9112 section 6)."""
+
+    NONE = "none"
+    LENGTH = "length"
+    CHUNKED = "chunked"
+    UNTIL_CLOSE = "until close"
+
+
+@attrs.frozen
+class RequestHead:
+    """A request line and its headers; `target` is in origin form, or `*`."""
+
+    method: bytes
+    target: bytes
+    version: bytes
+    headers: Headers
+    framing: Framing
+    host: bytes
+    keep_alive: bool
+    upgrade: bytes = b""
+
+
+@attrs.frozen
+class ResponseHead:
+    """A status line and its headers; interim ones (1xx but 101) have another head after them."""
+
+    status: int
+    reason: bytes
+    headers: Headers
+    framing: Framing
+    keep_alive: bool
+
+    @property
+    def interim(self) -> bool:
+        """Whether the real answer is still to come."""
+        return 100 <= self.status < 200 and self.status != 101
+
+
+@attrs.frozen
+class EndOfMessage:
+    """The last byte of a message was seen; trailers are those of a chunked body."""
+
+    trailers: Headers = ()
+
+
+@attrs.frozen
+class Broken:
+    """Nothing after this can be read; `error` says how to answer it."""
+
+    error: PlaneError
+
+
+RequestEvent = RequestHead | bytes | EndOfMessage | Broken
+ResponseEvent = ResponseHead | bytes | EndOfMessage | Broken
+
+
+def values_of(headers: Headers, name: bytes) -> list[bytes]:
+    """Every value of the header `name` (lower case), in order."""
+    return [value for key, value in headers if key.lower() == name]
+
+
+def tokens_of(headers: Headers, name: bytes) -> set[bytes]:
+    """The comma-separated members of a list header, in lower case (RFC 9110 section 5.6.1)."""
+    joined = b",".join(values_of(headers, name))
+    return {token.strip().lower() for token in joined.split(b",") if token.strip()}
+
+
+def _framing(headers: Headers, otherwise: Framing) -> Framing:
+    # llhttp has refused a length beside an encoding, and two lengths, before this is asked.
+    codings = values_of(headers, b"transfer-encoding")
+    if codings:
+        if [coding.strip().lower() for coding in codings] != [b"chunked"]:
+            raise ValueError("a Transfer-Encoding other than chunked")
+        return Framing.CHUNKED
+    lengths = values_of(headers, b"content-length")
+    if lengths:
+        return Framing.NONE if lengths[0].strip(b"0 ") == b"" else Framing.LENGTH
+    return otherwise
+
+
+def _keeps_alive(version: bytes, headers: Headers) -> bool:
+    tokens = tokens_of(headers, b"connection")
+    if version == b"1.1":
+        return b"close" not in tokens
+    return b"keep-alive" in tokens and b"close" not in tokens
+
+
+class _Head:
+    """Gathers what llhttp tells of one head, and refuses one that is too long."""
+
+    def __init__(self) -> None:
+        self.line = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.size = 0
+
+    def add(self, name: bytes, value: bytes) -> None:
+        self.size += len(name) + len(value) + 4
+        self.headers.append((name, value))
+        self.check()
+
+    def check(self) -> None:
+        if self.size + len(self.line) > MAX_HEAD_BYTES:
+            raise HeadTooLarge(f"the head is longer than {MAX_HEAD_BYTES} bytes")
+
+
+class _Reader:
+    """What both parsers share: llhttp's callbacks made into a list of events."""
+
+    def __init__(self) -> None:
+        self._events: list[RequestEvent | ResponseEvent] = []
+        self._head = _Head()
+        self._in_head = False
+        self._began_now = False
+        self._unfinished_head = 0
+        self._over = False
+
+    def on_message_begin(self) -> None:
+        self._head = _Head()
+        self._in_head = self._began_now = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head.add(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._events.append(body)
+
+    def on_message_complete(self) -> None:
+        self._events.append(EndOfMessage(tuple(self._head.headers)))
+
+    def _count_unfinished(self, fed: int, error: type[PlaneError]) -> None:
+        # llhttp tells of a line when it is whole; one that never ends must be counted as it comes,
+        # but not with what came before it in the same segment.
+        counts = self._in_head and not self._began_now
+        self._unfinished_head = self._unfinished_head + fed if counts else 0
+        self._began_now = False
+        if self._unfinished_head > MAX_HEAD_BYTES:
+            self._break(error(f"the head is longer than {MAX_HEAD_BYTES} bytes"))
+
+    def _break(self, error: PlaneError) -> None:
+        self._over = True
+        self._events.append(Broken(error))
+
+    def _take_events(self) -> list[RequestEvent | ResponseEvent]:
+        events, self._events = self._events, []
+        return events
+
+
+class RequestParser(_Reader):
+    """Reads the requests of one client connection, one after the other.
+
+    After `Broken`, after a request that ends the connection, and after a websocket upgrade
+    nothing more is parsed; what follows an upgrade gathers in `surplus`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parser = httptools.HttpRequestParser(self)
+        self._upgrade_skipped = False
+        self._upgraded = False
+        self.surplus = b""
+
+    @property
+    def mid_head(self) -> bool:
+        """Whether a head has begun and is not complete."""
+        return self._in_head
+
+    def feed(self, data: bytes) -> list[RequestEvent]:
+        """Take in what the client sent; return what it amounts to. Never raises."""
+        if self._upgraded:
+            self.surplus += data
+        if not self._over:
+            self._parse(data)
+            if not self._over:
+                self._count_unfinished(len(data), HeadTooLarge)
+        return self._take_events()  # type: ignore[return-value]  # a request parser has no others
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request target, from llhttp."""
+        self._head.line += url
+        self._head.check()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: refuse it or tell of it."""
+        if self._upgrade_skipped:
+            self._upgrade_skipped = False
+        else:
+            self._events.append(self._request_head())
+        self._head = _Head()
+        self._in_head = False
+
+    def on_message_complete(self) -> None:
+        """A message ended; nothing more is read when it was the connection's last."""
+        if self._parser.should_upgrade():
+            return
+        super().on_message_complete()
+        self._over = not self._last_head.keep_alive
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._offered(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            if not self._over:
+                self._break(_cause_of(error))
+
+    def _request_head(self) -> RequestHead:
+        headers = tuple(self._head.headers)
+        version = self._parser.get_http_version().encode("ascii")
+        if version not in (b"1.1", b"1.0"):
+            raise BadRequest(f"HTTP/{version.decode('ascii')} is not spoken here: use HTTP/1.1")
+        try:
+            framing = _framing(headers, Framing.NONE)
+        except ValueError as error:
+            raise BadRequest(f"the request has {error}") from None
+        target, host = _target_and_host(self._head.line, headers, version)
+        upgrade = self._offered_upgrade(headers)
+        self._last_head = RequestHead(
+            method=self._parser.get_method(),
+            target=target,
+            version=version,
+            headers=headers,
+            framing=framing,
+            host=host,
+            # What follows an offer to upgrade is no request, even when the offer is refused.
+            keep_alive=_keeps_alive(version, headers) and not upgrade,
+            upgrade=upgrade,
+        )
+        if self._last_head.method == b"CONNECT":
+            raise BadRequest("this proxy opens no tunnels for CONNECT")
+        return self._last_head
+
+    def _offered_upgrade(self, headers: Headers) -> bytes:
+        offered = tokens_of(headers, b"upgrade")
+        if b"upgrade" not in tokens_of(headers, b"connection"):
+            return b""
+        return b"websocket" if b"websocket" in offered else b""
+
+    def _offered(self, rest: bytes) -> None:
+        # llhttp stops at any offer to upgrade. Only websocket is taken up; for any other the
+        # request goes on as if it had not been made (RFC 9110 section 7.8), body and all.
+        head = self._last_head
+        if head.upgrade and head.framing is Framing.NONE:
+            self._over = self._upgraded = True
+            self.surplus = rest
+            self._events.append(EndOfMessage())
+            return
+        self._parser = httptools.HttpRequestParser(self)
+        self._upgrade_skipped = True
+        self._parser.feed_data(_same_framing(head))
+        if rest:
+            self._parse(rest)
+
+
+def _cause_of(error: httptools.HttpParserError) -> PlaneError:
+    # What our own callbacks raise comes wrapped; it knows its status, llhttp's words do not.
+    own = error.__context__
+    if isinstance(own, PlaneError):
+        return own
+    return BadRequest(f"the request cannot be read: {error}")
+
+
+def _same_framing(head: RequestHead) -> bytes:
+    lines = [
+        b"%s: %s\r\n" % (name, value)
+        for name, value in head.headers
+        if name.lower() in (b"content-length", b"transfer-encoding", b"connection")
+        and b"upgrade" not in value.lower()
+    ]
+    return b"POST / HTTP/%s\r\n%s\r\n" % (head.version, b"".join(lines))
+
+
+def _target_and_host(target: bytes, headers: Headers, version: bytes) -> tuple[bytes, bytes]:
+    hosts = values_of(headers, b"host")
+    if len(hosts) > 1 or (not hosts and version == b"1.1"):
+        raise BadRequest("expected exactly one Host header (RFC 9112 section 3.2)")
+    host = hosts[0].strip() if hosts else b""
+    scheme, separator, rest = target.partition(b"://")
+    if separator and scheme.lower() in (b"http", b"https"):
+        authority, slash, path = rest.partition(b"/")
+        return slash + path or b"/", authority
+    if not target.startswith(b"/") and target != b"*":
+        raise BadRequest("expected a target that begins with '/'")
+    return target, host
+
+
+class ResponseParser(_Reader):
+    """Reads the one reply to a request with `method`, and the interim ones before it.
+
+    A reply that follows unasked makes the connection `dirty`: it must not be used again. What
+    follows a 101 is left in `surplus`.
+    """
+
+    def __init__(self, method: bytes) -> None:
+        super().__init__()
+        self._method = method
+        self._parser = httptools.HttpResponseParser(self)
+        self._until_close = False
+        self._head_seen: ResponseHead | None = None
+        self.surplus = b""
+        self.dirty = False
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection can carry another reply after this one."""
+        return self._head_seen is not None and self._head_seen.keep_alive and not self.dirty
+
+    def feed(self, data: bytes) -> list[ResponseEvent]:
+        """Take in what the upstream sent; return what it amounts to. Never raises."""
+        if self._over:
+            self.dirty = self.dirty or bool(data)
+            return []
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self.surplus = data[upgrade.args[0] :]
+        except httptools.HttpParserError as error:
+            self._misread(error)
+        if not self._over:
+            self._count_unfinished(len(data), UpstreamUnreachable)
+        return self._take_events()  # type: ignore[return-value]  # a response parser has no others
+
+    def close(self) -> list[ResponseEvent]:
+        """The upstream hung up: the end of a close-delimited body, or a reply cut short."""
+        if self._over:
+            return []
+        self._over = True
+        if self._until_close:
+            return [EndOfMessage()]
+        began = "in the middle of its reply" if self._head_seen else "without a reply"
+        return [Broken(UpstreamUnreachable(f"the session hung up {began}"))]
+
+    def on_status(self, status: bytes) -> None:
+        """A part of the reason phrase, from llhttp."""
+        self._head.line += status
+        self._head.check()
+
+    def on_message_begin(self) -> None:
+        """Another message: the real reply after an interim one, or one that nobody asked for."""
+        if self._over:
+            self.dirty = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: tell of it, and of the end when nothing follows it."""
+        if self._over:
+            return
+        head = self._response_head()
+        self._events.append(head)
+        self._head = _Head()
+        self._in_head = False
+        if head.interim:
+            return
+        self._head_seen = head
+        self._until_close = head.framing is Framing.UNTIL_CLOSE
+        if head.framing is Framing.NONE:
+            self._end()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body; after the end it is what nobody asked for."""
+        if self._over:
+            self.dirty = True
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """A message ended; an interim one has another after it."""
+        if self._head_seen is not None and not self._over:
+            self._end()
+
+    def _end(self) -> None:
+        self._over = True
+        self._events.append(EndOfMessage(tuple(self._head.headers)))
+
+    def _misread(self, error: httptools.HttpParserError) -> None:
+        if self._over:
+            self.dirty = True
+            return
+        own = error.__context__
+        why = own if isinstance(own, PlaneError) else error
+        self._break(UpstreamUnreachable(f"the session's reply cannot be read: {why}"))
+
+    def _response_head(self) -> ResponseHead:
+        headers = tuple(self._head.headers)
+        status = self._parser.get_status_code()
+        version = self._parser.get_http_version().encode("ascii")
+        framing = Framing.NONE
+        if self._method != b"HEAD" and status >= 200 and status not in (204, 304):
+            try:
+                framing = _framing(headers, Framing.UNTIL_CLOSE)
+            except ValueError as error:
+                raise UpstreamUnreachable(str(error)) from None
+        return ResponseHead(
+            status=status,
+            reason=self._head.line,
+            headers=headers,
+            framing=framing,
+            keep_alive=_keeps_alive(version, headers) and framing is not Framing.UNTIL_CLOSE,
+        )
+
+
+def write_head(first_line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A head as it goes over the wire."""
+    lines = [first_line, *(b"%s: %s" % header for header in headers), b"", b""]
+    return b"\r\n".join(lines)
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body; `data` must not be empty, for that would end it."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def last_chunk(trailers: Headers) -> bytes:
+    """The end of a chunked body, with its trailers."""
+    return write_head(b"0", trailers)

@@ -1,0 +1,1 @@
+"""The proxy listener: carries HTTP and WebSocket between browsers and their sessions."""

@@ -1,0 +1,81 @@
+"""What the proxy itself says to a client, when no session can or may."""
+
+from __future__ import annotations
+
+import html
+import json
+
+from plane_tx.core.errors import PlaneError
+from plane_tx.core.headers import cors
+from plane_tx.core.http1 import Headers, RequestHead, values_of, write_head
+
+_PHRASES = {
+    200: b"OK",
+    301: b"Moved Permanently",
+    308: b"Permanent Redirect",
+    400: b"Bad Request",
+    403: b"Forbidden",
+    408: b"Request Timeout",
+    410: b"Gone",
+    431: b"Request Header Fields Too Large",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}
+
+_PAGE = "<!doctype html><meta charset=utf-8><title>{status}</title><p>{message}</p>\n"
+
+
+def answer(
+    status: int,
+    body: bytes,
+    *,
+    close: bool,
+    head: RequestHead | None = None,
+    headers: Headers = (),
+) -> bytes:
+    """A whole answer of ours; a HEAD request gets its head alone."""
+    lines = [
+        (b"Server", b"plane-tx"),
+        *headers,
+        (b"Cache-Control", b"no-store"),
+        (b"Content-Length", b"%d" % len(body)),
+        *cors(headers),
+    ]
+    if close:
+        lines.append((b"Connection", b"close"))
+    first = b"HTTP/1.1 %d %s" % (status, _PHRASES.get(status, b"Error"))
+    silent = head is not None and head.method == b"HEAD"
+    return write_head(first, lines) + (b"" if silent else body)
+
+
+def refusal(
+    error: PlaneError, *, close: bool, head: RequestHead | None = None, session_id: str = ""
+) -> bytes:
+    """The answer to a request that `error` ended: a page for those who read pages, else JSON."""
+    message = str(error)
+    if wants_page(head):
+        text = _PAGE.format(status=error.status, message=html.escape(message))
+        kind, body = b"text/html; charset=utf-8", text.encode("utf-8")
+    else:
+        told = {"kind": error.kind, "message": message}
+        kind, body = b"application/json", json.dumps(told).encode("utf-8") + b"\n"
+    headers = [(b"Content-Type", kind)]
+    if error.retry_after_seconds is not None:
+        headers.append((b"Retry-After", b"%d" % error.retry_after_seconds))
+    if session_id:
+        headers.append((b"x-plane-backend-id", session_id.encode("ascii")))
+    return answer(error.status, body, close=close, head=head, headers=tuple(headers))
+
+
+def wants_page(head: RequestHead | None) -> bool:
+    """Whether this is a person's browser going somewhere, rather than a program."""
+    if head is None or head.method not in (b"GET", b"HEAD"):
+        return False
+    return any(b"text/html" in value.lower() for value in values_of(head.headers, b"accept"))
+
+
+def redirect(status: int, location: str, *, close: bool, head: RequestHead) -> bytes:
+    """The answer that sends a client elsewhere."""
+    headers = ((b"Location", location.encode("latin-1")),)
+    return answer(status, b"", close=close, head=head, headers=headers)

@@ -1,0 +1,393 @@
+"""A client's connection: its requests one after the other, each given to an exchange."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, ISSLTransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from plane_tx.core.errors import BadRequest, HeadTimeout, PlaneError
+from plane_tx.core.explain import close_reason
+from plane_tx.core.headers import Peer
+from plane_tx.core.http1 import (
+    Broken,
+    EndOfMessage,
+    RequestEvent,
+    RequestHead,
+    RequestParser,
+    ResponseHead,
+)
+from plane_tx.core.model import Session, Status, StatusEntry, Use
+from plane_tx.core.routes import find
+from plane_tx.proxy.answers import answer, redirect, refusal, wants_page
+from plane_tx.proxy.exchange import Carrier, Exchange
+from plane_tx.proxy.relay import Relay
+from plane_tx.proxy.upstream import UpstreamConnection, UpstreamPool
+from plane_tx.proxy.websocket import Legs, RelayEnds
+from plane_tx.reactor import IFlowTransport, INetworkReactor
+from plane_tx.supervisor import Supervisor
+
+#: How long a head may take from its first byte, or a new connection until its first head.
+HEAD_SECONDS = 30.0
+
+#: How long a connection may stay without a request.
+KEEP_ALIVE_SECONDS = 75.0
+
+#: How long a client is listened to after we said our last, so that it can read it.
+LINGER_SECONDS = 2.0
+
+#: How much of a request waits here while its session cannot take it.
+WAITING_BYTES = 65536
+
+
+@attrs.frozen
+class ProxySettings:
+    """What the configuration says about the proxy."""
+
+    root_redirect_url: str = ""
+    ws_ping_seconds: float = 30.0
+
+
+@implementer(IPushProducer)
+class ClientConnection(Protocol):
+    """Serves one client: reads heads, hands each request to an exchange, in order.
+
+    It is its transport's producer for good, and passes backpressure on to the exchange.
+    """
+
+    transport: IFlowTransport
+
+    def __init__(self, factory: ProxyFactory) -> None:
+        self._factory = factory
+        self._parser = RequestParser()
+        self._events: deque[RequestEvent] = deque()
+        self._waiting_bytes = 0
+        self._exchange: Exchange | None = None
+        self._relay: Relay | None = None
+        self._timer: IDelayedCall | None = None
+        self._upstream_full = False
+        self._reading = True
+        self._pumping = False
+        self._over = False
+        self.peer = Peer("", secure=False)
+
+    def connectionMade(self) -> None:
+        """The connection is open."""
+        self._factory.connections.add(self)
+        secure = ISSLTransport.providedBy(self.transport)
+        self.peer = Peer(getattr(self.transport.getPeer(), "host", "unix"), secure)
+        if not secure:
+            self.transport.setTcpNoDelay(True)
+            self.transport.setTcpKeepAlive(True)
+        self.transport.registerProducer(self, True)
+        self._set_timer(HEAD_SECONDS)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes came; whoever has the connection now takes them in."""
+        if self._relay is not None:
+            self._relay.from_browser(data)
+            return
+        if self._over:
+            return
+        began = self._parser.mid_head
+        events = self._parser.feed(data)
+        if self._exchange is None and self._parser.mid_head and not began:
+            self._set_timer(HEAD_SECONDS)
+        self._events.extend(events)
+        self._waiting_bytes += len(data)
+        self._pump()
+        self._steer_reading()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is no more; whoever has it learns of it."""
+        self._factory.connections.discard(self)
+        self._over = True
+        self._clear_timer()
+        self._events.clear()
+        if self._relay is not None:
+            self._relay.browser_lost(reason)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.abandon()
+
+    def pauseProducing(self) -> None:
+        """The client does not keep up: stop its session from saying more."""
+        if self._relay is not None:
+            self._relay.browser_full()
+        elif self._exchange is not None:
+            self._exchange.pause_reply()
+
+    def resumeProducing(self) -> None:
+        """The client has caught up."""
+        if self._relay is not None:
+            self._relay.browser_drained()
+        elif self._exchange is not None:
+            self._exchange.resume_reply()
+
+    def stopProducing(self) -> None:
+        """The connection is lost; `connectionLost` tells whom it concerns."""
+
+    def send(self, data: bytes) -> None:
+        """Write to the client."""
+        self.transport.write(data)
+
+    def pause_reading(self) -> None:
+        """The session does not keep up with the request."""
+        self._upstream_full = True
+        self._steer_reading()
+
+    def resume_reading(self) -> None:
+        """The session has caught up."""
+        self._upstream_full = False
+        self._steer_reading()
+
+    def upstream_ready(self) -> None:
+        """The session can be sent what waits here of the request."""
+        self._pump()
+        self._steer_reading()
+
+    def finished(self, *, keep_alive: bool) -> None:
+        """The reply is complete: take the next request, or part."""
+        self._exchange = None
+        self._upstream_full = False
+        if not keep_alive:
+            self._part()
+            return
+        self._set_timer(HEAD_SECONDS if self._parser.mid_head else KEEP_ALIVE_SECONDS)
+        self._pump()
+        self._steer_reading()
+
+    def refuse(self, error: PlaneError, session_id: str = "") -> None:
+        """Answer the request with `error`; the connection goes on when the request was whole."""
+        exchange, self._exchange = self._exchange, None
+        head, keep = None, False
+        if exchange is not None:
+            head = exchange.head
+            keep = (exchange.request_complete or self._take_rest()) and head.keep_alive
+        self.send(refusal(error, close=not keep, head=head, session_id=session_id))
+        self.finished(keep_alive=keep)
+
+    def cut(self, *, at_once: bool) -> None:
+        """Drop the client, so that it sees that its reply is not complete.
+
+        The end of a bounded reply is missed by any client; an unbounded one ends where the
+        connection does, so only a reset shows that it was not meant to end there.
+        """
+        self._exchange = None
+        self._over = True
+        self.transport.unregisterProducer()
+        if at_once:
+            self.transport.abortConnection()
+        else:
+            self.transport.loseConnection()
+
+    def upgraded(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
+        """Let the two legs of a WebSocket have both connections from here on."""
+        exchange, self._exchange = self._exchange, None
+        assert exchange is not None
+        self._clear_timer()
+        self._upstream_full = False
+        ends = RelayEnds(self.transport, exchange.head, self._parser.surplus, upstream, head)
+        use = exchange.take_use()
+        self._relay = self._factory.join(exchange.session, use, ends)
+        self._relay.begin(self._factory.legs, self._factory.settings.ws_ping_seconds)
+
+    def go_away(self) -> None:
+        """The server stops: say so to a WebSocket, drop everything else."""
+        if self._relay is not None:
+            self._relay.end(1001, "the server is stopping")
+        else:
+            self.transport.abortConnection()
+
+    def _pump(self) -> None:
+        # A request that is answered at once asks for the next one: the loop below takes it.
+        if self._pumping:
+            return
+        self._pumping = True
+        while self._events and not self._over and self._takes(self._events[0]):
+            self._take(self._events.popleft())
+        self._pumping = False
+        if not self._events:
+            self._waiting_bytes = 0
+
+    def _takes(self, event: RequestEvent) -> bool:
+        exchange = self._exchange
+        if isinstance(event, RequestHead):
+            return exchange is None
+        if exchange is None:
+            return True
+        if isinstance(event, Broken):
+            return not exchange.request_complete
+        return exchange.sendable
+
+    def _take(self, event: RequestEvent) -> None:
+        exchange = self._exchange
+        match event:
+            case RequestHead():
+                self._clear_timer()
+                self._begin(event)
+            case Broken() if exchange is None:
+                self.refuse(event.error)
+            case Broken():
+                assert exchange is not None
+                exchange.broken(event.error)
+            case EndOfMessage() if exchange is not None:
+                exchange.end_of_body(event)
+            case bytes() if exchange is not None:
+                exchange.body(event)
+
+    def _begin(self, head: RequestHead) -> None:
+        path = head.target.partition(b"?")[0]
+        if path in (b"/", b"/ready", b"*"):
+            self._answer_itself(head, path)
+            return
+        factory = self._factory
+        try:
+            host, target = head.host.decode("latin-1"), head.target.decode("latin-1")
+            route = find(factory.supervisor.registry, factory.cluster, host, target)
+            if route.slash_missing and wants_page(head):
+                _, question, query = target.partition("?")
+                self._redirect(head, 308, f"{route.prefix}/{question}{query}")
+                return
+            exchange = Exchange(factory.carrier, self, head, route, self.peer)
+        except PlaneError as error:
+            self._refuse_head(head, error)
+            return
+        self._exchange = exchange
+        try:
+            exchange.start()
+        except PlaneError as error:
+            self.refuse(error, exchange.session.id)
+
+    def _answer_itself(self, head: RequestHead, path: bytes) -> None:
+        root = self._factory.settings.root_redirect_url
+        if path == b"/ready":
+            status = 200 if self._factory.supervisor.recovered else 503
+            keep = self._keeps(head)
+            self.send(answer(status, b"", close=not keep, head=head))
+            self.finished(keep_alive=keep)
+        elif path == b"/" and root:
+            self._redirect(head, 301, root)
+        else:
+            self._refuse_head(head, BadRequest("the URL names no session"))
+
+    def _refuse_head(self, head: RequestHead, error: PlaneError) -> None:
+        keep = self._keeps(head)
+        self.send(refusal(error, close=not keep, head=head))
+        self.finished(keep_alive=keep)
+
+    def _redirect(self, head: RequestHead, status: int, location: str) -> None:
+        keep = self._keeps(head)
+        self.send(redirect(status, location, close=not keep, head=head))
+        self.finished(keep_alive=keep)
+
+    def _keeps(self, head: RequestHead) -> bool:
+        return self._take_rest() and head.keep_alive
+
+    def _take_rest(self) -> bool:
+        # True when the whole request has come: then it is passed over, and the next one is read.
+        while self._events and not isinstance(self._events[0], RequestHead | Broken):
+            if isinstance(self._events.popleft(), EndOfMessage):
+                return True
+        return False
+
+    def _steer_reading(self) -> None:
+        # While the request waits for its session we go on reading, up to a bound, for that is
+        # how we learn that the client has gone.
+        if self._over:
+            return
+        waiting = self._waiting_bytes if self._events else len(self._parser.surplus)
+        reading = not self._upstream_full and waiting <= WAITING_BYTES
+        if reading != self._reading:
+            self._reading = reading
+            self.transport.resumeProducing() if reading else self.transport.pauseProducing()
+
+    def _part(self) -> None:
+        self._over = True
+        self.transport.unregisterProducer()
+        if self.peer.secure:
+            self.transport.loseConnection()
+            return
+        # Closing with unread bytes would reset the connection and lose our last words.
+        self.transport.resumeProducing()
+        self.transport.loseWriteConnection()
+        self._set_timer(LINGER_SECONDS)
+
+    def _set_timer(self, seconds: float) -> None:
+        self._clear_timer()
+        self._timer = self._factory.reactor.callLater(seconds, self._time_out)
+
+    def _clear_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def _time_out(self) -> None:
+        self._timer = None
+        if self._over or not self._parser.mid_head:
+            self._over = True
+            self.transport.abortConnection()
+        else:
+            self.refuse(HeadTimeout(f"the request head took longer than {HEAD_SECONDS:g} s"))
+
+
+class ProxyFactory(Factory):
+    """Makes a `ClientConnection` of each accepted connection, and ends them all at the end."""
+
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: INetworkReactor,
+        supervisor: Supervisor,
+        settings: ProxySettings = ProxySettings(),
+    ) -> None:
+        self.reactor = reactor
+        self.supervisor = supervisor
+        self.settings = settings
+        self.cluster = supervisor.policy.cluster
+        self.pool = UpstreamPool(reactor)
+        self.legs = Legs(reactor)
+        self.carrier = Carrier(supervisor, self.pool)
+        self.connections: set[ClientConnection] = set()
+        self._relays: dict[str, set[Relay]] = {}
+        self._unwatch = supervisor.watch(self._moved)
+
+    def __repr__(self) -> str:
+        return f"<ProxyFactory [Clients: {len(self.connections)}] {self.pool!r}>"
+
+    def buildProtocol(self, addr: object) -> ClientConnection:
+        """A connection for the client at `addr`."""
+        return ClientConnection(self)
+
+    def close(self) -> None:
+        """Part with every client and every session."""
+        self._unwatch()
+        for connection in tuple(self.connections):
+            connection.go_away()
+        self.pool.close()
+
+    def join(self, session: Session, use: Use, ends: RelayEnds) -> Relay:
+        """A relay between the two ends of a WebSocket, in use until it is over."""
+
+        def over(relay: Relay) -> None:
+            self.supervisor.end_use(session, relay.use)
+            relays = self._relays[session.id]
+            relays.discard(relay)
+            if not relays:
+                del self._relays[session.id]
+
+        relay = Relay(self.reactor, self.supervisor, session, use, ends, over)
+        self._relays.setdefault(session.id, set()).add(relay)
+        return relay
+
+    def _moved(self, session: Session, entry: StatusEntry) -> None:
+        if entry.state.status is not Status.TERMINATED:
+            return
+        for relay in tuple(self._relays.get(session.id, ())):
+            relay.end(1001, close_reason(session))
+        self.pool.session_ended(session.id)

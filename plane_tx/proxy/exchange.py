@@ -1,0 +1,333 @@
+"""One request and its reply: finds the session, waits for it, and carries both ways."""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol as Shape
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectError
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from plane_tx.core.errors import (
+    PlaneError,
+    SessionEnded,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from plane_tx.core.explain import why_ended
+from plane_tx.core.headers import Peer, request_headers, response_headers
+from plane_tx.core.http1 import (
+    Broken,
+    EndOfMessage,
+    Framing,
+    RequestHead,
+    ResponseEvent,
+    ResponseHead,
+    chunk,
+    last_chunk,
+    write_head,
+)
+from plane_tx.core.model import Address, Ready, Session, Use, UseKind
+from plane_tx.core.routes import Route
+from plane_tx.proxy.upstream import UpstreamConnection, UpstreamPool
+from plane_tx.supervisor import Supervisor
+
+#: Methods that may be sent twice (RFC 9110 section 9.2.2).
+_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
+
+
+class Client(Shape):
+    """The client's side, as an exchange sees it."""
+
+    def send(self, data: bytes) -> None:
+        """Write to the client."""
+
+    def refuse(self, error: PlaneError, session_id: str) -> None:
+        """Answer the request with an error; the exchange is over."""
+
+    def cut(self, *, at_once: bool) -> None:
+        """Drop the client: its reply cannot be completed. What was sent may arrive first,
+        unless `at_once`."""
+
+    def pause_reading(self) -> None:
+        """Take no more of the request for now."""
+
+    def resume_reading(self) -> None:
+        """Take more of the request."""
+
+    def upstream_ready(self) -> None:
+        """The session can be sent the body now."""
+
+    def finished(self, *, keep_alive: bool) -> None:
+        """The reply is complete."""
+
+    def upgraded(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
+        """The session takes up the upgrade that the request offered."""
+
+
+class Progress(enum.Enum):
+    """How far the reply to the client has come."""
+
+    NOTHING_SENT = "nothing sent"
+    HEAD_SENT = "head sent"
+    OVER = "over"
+
+
+@attrs.frozen
+class Carrier:
+    """What every exchange works with."""
+
+    supervisor: Supervisor
+    pool: UpstreamPool
+
+
+class Exchange:
+    """Carries one request to its session and the reply back, and keeps the session in use."""
+
+    _log = Logger()
+
+    def __init__(
+        self, carrier: Carrier, client: Client, head: RequestHead, route: Route, peer: Peer
+    ) -> None:
+        self.head = head
+        self.session: Session = route.session
+        self.sendable = False
+        self.request_complete = False
+        self._supervisor = carrier.supervisor
+        self._pool = carrier.pool
+        self._client = client
+        self._route = route
+        self._peer = peer
+        self._progress = Progress.NOTHING_SENT
+        self._upstream: UpstreamConnection | None = None
+        self._waiting: Deferred[None] | None = None
+        self._use: Use | None = None
+        self._chunked_reply = False
+        self._bounded = True
+        self._keep_alive = head.keep_alive
+
+    def start(self) -> None:
+        """Begin: at once when the session is ready, else as soon as it is.
+
+        Raises `SessionEnded` for a session that is ending or gone.
+        """
+        address = self._supervisor.address_of(self.session)
+        kind = UseKind.REQUEST if address is not None else UseKind.HOLD
+        self._use = self._supervisor.begin_use(self.session, kind, self._peer.address)
+        if address is not None:
+            self._reach(address)
+            return
+        held = self._supervisor.hold(self.session)
+        self._await(held.addCallback(self._admitted))
+
+    def body(self, data: bytes) -> None:
+        """Pass on a part of the request's body; only when `sendable`."""
+        assert self._upstream is not None
+        chunked = self.head.framing is Framing.CHUNKED
+        self._upstream.transport.write(chunk(data) if chunked else data)
+
+    def end_of_body(self, end: EndOfMessage) -> None:
+        """The request is complete."""
+        assert self._upstream is not None
+        self.request_complete = True
+        if self.head.framing is Framing.CHUNKED:
+            self._upstream.transport.write(last_chunk(end.trailers))
+
+    def broken(self, error: PlaneError) -> None:
+        """The rest of the request cannot be read: the session must not act on a part of it."""
+        self._drop_upstream()
+        self._fail(error)
+
+    def abandon(self) -> None:
+        """The client is gone: tell the session at once."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
+        self._over()
+        self._drop_upstream()
+
+    def pause_reply(self) -> None:
+        """The client does not keep up."""
+        if self._upstream is not None:
+            self._upstream.transport.pauseProducing()
+
+    def resume_reply(self) -> None:
+        """The client has caught up."""
+        if self._upstream is not None:
+            self._upstream.transport.resumeProducing()
+
+    def take_use(self) -> Use:
+        """Hand over what keeps the session in use, to whoever goes on after an upgrade."""
+        assert self._use is not None
+        use, self._use = self._use, None
+        return use
+
+    def upstream_full(self) -> None:
+        """The session does not keep up."""
+        self._client.pause_reading()
+
+    def upstream_drained(self) -> None:
+        """The session has caught up."""
+        self._client.resume_reading()
+
+    def reply(self, event: ResponseEvent) -> None:
+        """Pass on what the session says."""
+        match event:
+            case bytes():
+                self._client.send(chunk(event) if self._chunked_reply else event)
+            case ResponseHead():
+                self._reply_head(event)
+            case EndOfMessage():
+                self._reply_complete(event)
+            case Broken():
+                self._upstream_failed(event.error)
+
+    def _await(self, waiting: Deferred[None]) -> None:
+        self._waiting = waiting
+        waiting.addErrback(self._gave_up)
+
+    def _gave_up(self, failure: Failure) -> None:
+        self._waiting = None
+        if failure.check(CancelledError):
+            return
+        if isinstance(failure.value, PlaneError):
+            self._fail(failure.value)
+            return
+        self._log.failure("an exchange failed", failure)
+        self._fail(UpstreamUnreachable("the proxy failed to carry this request; see its log"))
+
+    def _admitted(self, address: Address) -> None:
+        hold = self.take_use()
+        self._use = self._supervisor.begin_use(self.session, UseKind.REQUEST, self._peer.address)
+        self._supervisor.end_use(self.session, hold)
+        self._reach(address)
+
+    def _reach(self, address: Address) -> None:
+        idle = self._pool.take_idle(self.session.id)
+        if idle is not None:
+            self._send_head(idle)
+        else:
+            self._dial(address)
+
+    def _dial(self, address: Address) -> None:
+        dialling = self._pool.dial(self.session.id, address)
+        self._await(dialling.addCallbacks(self._send_head, self._not_connected))
+
+    def _not_connected(self, failure: Failure) -> None:
+        error = failure.trap(ConnectError)
+        where = f"port {self.session.spec.executable.port} of the session"
+        if error is ConnectTimeout:
+            self._upstream_failed(UpstreamTimeout(f"{where} did not accept a connection in time"))
+        else:
+            self._upstream_failed(UpstreamUnreachable(f"{where} refused the connection"))
+
+    def _send_head(self, upstream: UpstreamConnection) -> None:
+        self._waiting = None
+        self._upstream = upstream
+        upstream.serve(self, self.head.method)
+        first = b"%s %s HTTP/1.1" % (self.head.method, self._route.target.encode("latin-1"))
+        headers = request_headers(self.head, self._route, self._peer)
+        upstream.transport.write(write_head(first, headers))
+        self.sendable = True
+        self._client.upstream_ready()
+
+    def _reply_head(self, head: ResponseHead) -> None:
+        if head.interim:
+            if self.head.version == b"1.1":
+                first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
+                self._client.send(write_head(first, head.headers))
+            return
+        if head.status == 101:
+            self._switch(head)
+            return
+        self._progress = Progress.HEAD_SENT
+        headers = response_headers(head, self.session.id)
+        self._frame_reply(head, headers)
+        first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
+        self._client.send(write_head(first, headers))
+
+    def _frame_reply(self, head: ResponseHead, headers: list[tuple[bytes, bytes]]) -> None:
+        unbounded = head.framing in (Framing.CHUNKED, Framing.UNTIL_CLOSE)
+        if unbounded and self.head.version == b"1.1":
+            self._chunked_reply = True
+            headers.append((b"Transfer-Encoding", b"chunked"))
+        elif unbounded:
+            self._keep_alive = self._bounded = False
+        if not self.request_complete:
+            self._keep_alive = False
+        if not self._keep_alive:
+            headers.append((b"Connection", b"close"))
+        elif self.head.version == b"1.0":
+            headers.append((b"Connection", b"keep-alive"))
+
+    def _switch(self, head: ResponseHead) -> None:
+        upstream = self._upstream
+        assert upstream is not None
+        if not self.head.upgrade:
+            self._drop_upstream()
+            self._fail(UpstreamUnreachable("the session switched protocols, and nobody asked"))
+            return
+        self._upstream = None
+        self._progress = Progress.OVER
+        self._client.upgraded(upstream, head)
+
+    def _reply_complete(self, end: EndOfMessage) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is None:
+            return
+        if self._chunked_reply:
+            self._client.send(last_chunk(end.trailers))
+        if self.request_complete and upstream.parser.keep_alive:
+            self._pool.give_back(upstream)
+        else:
+            upstream.hang_up()
+        self._over()
+        self._client.finished(keep_alive=self._keep_alive and self.request_complete)
+
+    def _upstream_failed(self, error: PlaneError) -> None:
+        upstream, self._upstream = self._upstream, None
+        self.sendable = False
+        state = self.session.state
+        if upstream is not None and self._may_retry(upstream) and isinstance(state, Ready):
+            self._dial(state.address)
+            return
+        if upstream is not None:
+            upstream.hang_up()
+        if self._progress is not Progress.NOTHING_SENT:
+            self._fail(error)
+            return
+        # The word that the session has ended may still be on its way; it is the better answer.
+        confirmed = self._supervisor.ended_soon(self.session)
+        self._await(confirmed.addCallback(lambda ended: self._fail(self._true_cause(ended, error))))
+
+    def _may_retry(self, upstream: UpstreamConnection) -> bool:
+        # A kept connection that died before a byte came was most likely closed while idle.
+        untouched = upstream.reused and upstream.silent
+        bodiless = self.head.framing is Framing.NONE and not self.head.upgrade
+        return untouched and bodiless and self.head.method in _IDEMPOTENT
+
+    def _true_cause(self, ended: bool, error: PlaneError) -> PlaneError:
+        return SessionEnded(why_ended(self.session)) if ended else error
+
+    def _fail(self, error: PlaneError) -> None:
+        sent = self._progress is not Progress.NOTHING_SENT
+        self._over()
+        if sent:
+            self._client.cut(at_once=not self._bounded)
+        else:
+            self._client.refuse(error, self.session.id)
+
+    def _over(self) -> None:
+        self._progress = Progress.OVER
+        self.sendable = False
+        if self._use is not None:
+            self._supervisor.end_use(self.session, self.take_use())
+
+    def _drop_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.hang_up()

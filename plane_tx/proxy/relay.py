@@ -1,0 +1,215 @@
+"""An open WebSocket: frames pass as bytes, both ways, until one side or the session ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from plane_tx.core.errors import UpstreamUnreachable
+from plane_tx.core.explain import close_reason
+from plane_tx.core.model import Session, Use
+from plane_tx.core.wsframes import (
+    CLOSE,
+    PING,
+    PONG,
+    Control,
+    FrameTracker,
+    close_payload,
+    control_frame,
+)
+from plane_tx.proxy.answers import refusal
+from plane_tx.proxy.websocket import BrowserLeg, Legs, RelayEnds, UpstreamLeg, agreed_wrongly
+from plane_tx.reactor import IFlowTransport, INetworkReactor
+from plane_tx.supervisor import Supervisor
+
+#: What our own pings say, so that their pongs can be told from those of others.
+PING_PAYLOAD = b"plane-tx"
+
+#: How many pings may stay without a byte from the browser before it counts as dead.
+UNANSWERED_PINGS = 2
+
+#: A close code of the IANA registry: the session is gone, and nobody knows of an end.
+BAD_GATEWAY = 1014
+
+#: How long both sides have to hang up once the end was said.
+CLOSE_SECONDS = 5.0
+
+
+class Relay:
+    """Carries one WebSocket; `over` is called once, when it keeps its session in use no more."""
+
+    def __init__(
+        self,
+        reactor: INetworkReactor,
+        supervisor: Supervisor,
+        session: Session,
+        use: Use,
+        ends: RelayEnds,
+        over: Callable[[Relay], None],
+    ) -> None:
+        self.use = use
+        self._reactor = reactor
+        self._supervisor = supervisor
+        self._session = session
+        self._ends = ends
+        self._over: Callable[[Relay], None] | None = over
+        self._browser: IFlowTransport | None = ends.browser
+        self._upstream: IFlowTransport | None = ends.upstream.transport
+        self._browser_leg: BrowserLeg | None = None
+        self._upstream_leg: UpstreamLeg | None = None
+        self._to_upstream = FrameTracker()
+        self._to_browser = FrameTracker()
+        self._upstream_closes = False
+        self._browser_closes = False
+        self._heard = True
+        self._unanswered = 0
+        self._timer: IDelayedCall | None = None
+        self._confirming: Deferred[None] | None = None
+
+    def begin(self, legs: Legs, ping_seconds: float) -> None:
+        """Shake hands on both legs, pass on what came early, and begin to listen for life."""
+        ends = self._ends
+        wrong = agreed_wrongly(ends)
+        self._upstream_leg = None if wrong else legs.upstream(ends)
+        if self._upstream_leg is None:
+            error = UpstreamUnreachable(wrong or "the session's 101 does not answer the upgrade")
+            ends.browser.write(refusal(error, close=True, head=ends.request))
+            self._part()
+            return
+        self._browser_leg = legs.browser(ends, self._session.id)
+        if self._browser_leg is None:
+            self._part()
+            return
+        ends.upstream.hand_over(self)
+        if ends.browser_surplus:
+            self.from_browser(ends.browser_surplus)
+        if ends.upstream.parser.surplus:
+            self.from_upstream(ends.upstream.parser.surplus)
+        if ping_seconds and self._over is not None:
+            self._timer = self._reactor.callLater(ping_seconds, self._listen, ping_seconds)
+
+    def from_browser(self, data: bytes) -> None:
+        """Pass on what the browser sent, but for answers to our own pings."""
+        self._heard = True
+        if self._upstream is None:
+            return
+        for piece in self._to_upstream.feed(data):
+            if not isinstance(piece, Control):
+                self._upstream.write(piece)
+            elif piece.opcode != PONG or piece.payload != PING_PAYLOAD:
+                self._browser_closes = self._browser_closes or piece.opcode == CLOSE
+                self._upstream.write(piece.raw)
+
+    def from_upstream(self, data: bytes) -> None:
+        """Pass on what the session sent."""
+        if self._browser is None:
+            return
+        for piece in self._to_browser.feed(data):
+            if isinstance(piece, Control):
+                self._upstream_closes = self._upstream_closes or piece.opcode == CLOSE
+                self._browser.write(piece.raw)
+            else:
+                self._browser.write(piece)
+
+    def browser_full(self) -> None:
+        """The browser does not keep up."""
+        if self._upstream is not None:
+            self._upstream.pauseProducing()
+
+    def browser_drained(self) -> None:
+        """The browser has caught up."""
+        if self._upstream is not None:
+            self._upstream.resumeProducing()
+
+    def upstream_full(self) -> None:
+        """The session does not keep up."""
+        if self._browser is not None:
+            self._browser.pauseProducing()
+
+    def upstream_drained(self) -> None:
+        """The session has caught up."""
+        if self._browser is not None:
+            self._browser.resumeProducing()
+
+    def browser_lost(self, reason: Failure) -> None:
+        """The browser is gone: so is the session's side."""
+        self._browser = None
+        if self._browser_leg is not None:
+            self._browser_leg.connectionLost(reason)
+        if self._confirming is not None:
+            self._confirming.cancel()
+        self._part()
+
+    def upstream_lost(self, reason: Failure) -> None:
+        """The session's side is gone: tell the browser why, unless the session did."""
+        self._upstream = None
+        if self._upstream_leg is not None:
+            self._upstream_leg.connectionLost(reason)
+        if self._over is None or self._upstream_closes:
+            self._part()
+            return
+        # The word that the session has ended may still be on its way; it is the better reason.
+        ended = self._supervisor.ended_soon(self._session)
+        self._confirming = ended.addCallback(self._close_for_lost_upstream)
+        self._confirming.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        self._finish_use()
+
+    def end(self, code: int, reason: str) -> None:
+        """Close both legs with `code` and `reason`, at a boundary between frames."""
+        payload = close_payload(code, reason)
+        browser, upstream = self._browser, self._upstream
+        if browser is not None and not self._upstream_closes and self._to_browser.at_boundary:
+            browser.write(control_frame(CLOSE, payload))
+        if upstream is not None and not self._browser_closes and self._to_upstream.at_boundary:
+            upstream.write(control_frame(CLOSE, payload, os.urandom(4)))
+        self._part()
+
+    def _close_for_lost_upstream(self, ended: bool) -> None:
+        self._confirming = None
+        if ended:
+            self.end(1001, close_reason(self._session))
+        else:
+            self.end(BAD_GATEWAY, "upstream lost")
+
+    def _listen(self, ping_seconds: float) -> None:
+        if self._heard:
+            self._heard, self._unanswered = False, 0
+        if self._unanswered >= UNANSWERED_PINGS:
+            self._abort()
+            self._finish_use()
+            return
+        # In the middle of a frame no ping can be sent, so its absence proves nothing.
+        if self._browser is not None and self._to_browser.at_boundary:
+            self._browser.write(control_frame(PING, PING_PAYLOAD))
+            self._unanswered += 1
+        self._timer = self._reactor.callLater(ping_seconds, self._listen, ping_seconds)
+
+    def _part(self) -> None:
+        self._finish_use()
+        self._clear_timer()
+        for transport in (self._browser, self._upstream):
+            if transport is not None:
+                transport.unregisterProducer()
+                transport.loseConnection()
+        if self._browser is not None or self._upstream is not None:
+            self._timer = self._reactor.callLater(CLOSE_SECONDS, self._abort)
+
+    def _abort(self) -> None:
+        self._timer = None
+        for transport in (self._browser, self._upstream):
+            if transport is not None:
+                transport.abortConnection()
+
+    def _finish_use(self) -> None:
+        over, self._over = self._over, None
+        if over is not None:
+            over(self)
+
+    def _clear_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None

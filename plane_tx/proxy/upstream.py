@@ -1,0 +1,226 @@
+"""Connections to sessions: dialled, used for one exchange at a time, and kept a while for more."""
+
+from __future__ import annotations
+
+from typing import Protocol as Shape
+from typing import cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from plane_tx.core.http1 import ResponseEvent, ResponseParser
+from plane_tx.core.model import Address
+from plane_tx.reactor import IFlowTransport, INetworkReactor
+
+#: How long a session has to accept a connection (plane.md 2.4).
+CONNECT_SECONDS = 10.0
+
+#: How long an unused connection is kept: less than the 5 s after which Node's servers hang up.
+IDLE_SECONDS = 4.0
+
+#: How many unused connections are kept for one session.
+IDLE_MOST = 32
+
+#: How long connections still in use may drain once their session has ended.
+DRAIN_SECONDS = 1.0
+
+
+class Steered(Shape):
+    """Whoever sends to a session and is told when it does not keep up."""
+
+    def upstream_full(self) -> None:
+        """The session does not keep up: send no more for now."""
+
+    def upstream_drained(self) -> None:
+        """The session has caught up: go on."""
+
+
+class ReplyReader(Steered, Shape):
+    """Whoever a reply is for."""
+
+    def reply(self, event: ResponseEvent) -> None:
+        """Take in the next event of the reply."""
+
+
+class Tunnel(Steered, Shape):
+    """Whoever has a connection to itself after an upgrade."""
+
+    def from_upstream(self, data: bytes) -> None:
+        """Take in what the session sent."""
+
+    def upstream_lost(self, reason: Failure) -> None:
+        """The session hung up."""
+
+
+@implementer(IPushProducer)
+class UpstreamConnection(Protocol):
+    """One connection to a session; the exchange it serves reads its replies.
+
+    It is its transport's producer for good, and passes backpressure on to the exchange.
+    """
+
+    transport: IFlowTransport
+
+    def __init__(self, pool: UpstreamPool, session_id: str) -> None:
+        self.session_id = session_id
+        self.reused = False
+        self.silent = True
+        self.parser = ResponseParser(b"GET")
+        self._pool = pool
+        self._reader: ReplyReader | None = None
+        self._tunnel: Tunnel | None = None
+
+    def connectionMade(self) -> None:
+        """The connection is open."""
+        self.transport.setTcpNoDelay(True)
+        self.transport.setTcpKeepAlive(True)
+        self.transport.registerProducer(self, True)
+        self._pool.opened(self)
+
+    def serve(self, reader: ReplyReader, method: bytes) -> None:
+        """Read the next reply, one to `method`, for `reader`."""
+        self._reader = reader
+        self.silent = True
+        self.parser = ResponseParser(method)
+
+    def hand_over(self, tunnel: Tunnel) -> None:
+        """Give everything from here on to `tunnel`: the session has switched protocols."""
+        self._reader = None
+        self._tunnel = tunnel
+
+    def leave(self) -> None:
+        """Read for nobody any more; whatever still comes makes the connection useless."""
+        self._reader = None
+
+    def hang_up(self) -> None:
+        """Drop the connection at once, so that the session learns of it at once."""
+        self._reader = None
+        self.transport.abortConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes came; whoever has the connection now takes them in."""
+        if self._tunnel is not None:
+            self._tunnel.from_upstream(data)
+            return
+        self.silent = False
+        reader = self._reader
+        if reader is None:
+            self.transport.abortConnection()
+            return
+        for event in self.parser.feed(data):
+            if self._reader is reader:
+                reader.reply(event)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is no more; whoever has it learns of it."""
+        self._pool.closed(self)
+        if self._tunnel is not None:
+            self._tunnel.upstream_lost(reason)
+            return
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            for event in self.parser.close():
+                reader.reply(event)
+
+    def pauseProducing(self) -> None:
+        """The way to the session is full."""
+        steered = self._tunnel or self._reader
+        if steered is not None:
+            steered.upstream_full()
+
+    def resumeProducing(self) -> None:
+        """The way to the session is free again."""
+        steered = self._tunnel or self._reader
+        if steered is not None:
+            steered.upstream_drained()
+
+    def stopProducing(self) -> None:
+        """The connection is lost; `connectionLost` tells whom it concerns."""
+
+
+class UpstreamPool:
+    """Every connection to every session: who is in use, and who may be used again."""
+
+    def __init__(self, reactor: INetworkReactor) -> None:
+        self._reactor = reactor
+        self._open: dict[str, set[UpstreamConnection]] = {}
+        self._idle: dict[str, list[UpstreamConnection]] = {}
+        self._timers: dict[UpstreamConnection, IDelayedCall] = {}
+        self._drains: dict[str, IDelayedCall] = {}
+
+    def __repr__(self) -> str:
+        open_now = sum(len(connections) for connections in self._open.values())
+        return f"<UpstreamPool [Connections: {open_now} open, {len(self._timers)} idle]>"
+
+    def take_idle(self, session_id: str) -> UpstreamConnection | None:
+        """An open connection that nobody uses, the one used last first; None if there is none."""
+        idle = self._idle.get(session_id)
+        if not idle:
+            return None
+        connection = idle.pop()
+        self._forget_idle(connection)
+        connection.reused = True
+        return connection
+
+    def dial(self, session_id: str, address: Address) -> Deferred[UpstreamConnection]:
+        """Open a connection. Fails with Twisted's `ConnectError`s; may be cancelled."""
+        endpoint = TCP4ClientEndpoint(self._reactor, address.host, address.port, CONNECT_SECONDS)
+        factory = Factory.forProtocol(lambda: UpstreamConnection(self, session_id))
+        factory.noisy = False
+        return cast("Deferred[UpstreamConnection]", endpoint.connect(factory))
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """Keep a connection, whose last reply is complete, for the next exchange."""
+        connection.leave()
+        idle = self._idle.setdefault(connection.session_id, [])
+        if len(idle) >= IDLE_MOST or connection.session_id in self._drains:
+            connection.hang_up()
+            return
+        idle.append(connection)
+        self._timers[connection] = self._reactor.callLater(IDLE_SECONDS, connection.hang_up)
+
+    def opened(self, connection: UpstreamConnection) -> None:
+        """A connection came into being."""
+        self._open.setdefault(connection.session_id, set()).add(connection)
+
+    def closed(self, connection: UpstreamConnection) -> None:
+        """A connection is no more."""
+        connections = self._open[connection.session_id]
+        connections.discard(connection)
+        if connection in self._timers:
+            self._idle[connection.session_id].remove(connection)
+            self._forget_idle(connection)
+        if not connections:
+            del self._open[connection.session_id]
+            self._idle.pop(connection.session_id, None)
+
+    def session_ended(self, session_id: str) -> None:
+        """Drop the idle connections now, those in use when what they hold had time to drain."""
+        for connection in tuple(self._idle.get(session_id, ())):
+            connection.hang_up()
+        if session_id in self._open and session_id not in self._drains:
+            drain = self._reactor.callLater(DRAIN_SECONDS, self._drained, session_id)
+            self._drains[session_id] = drain
+
+    def close(self) -> None:
+        """Drop every connection."""
+        for drain in self._drains.values():
+            drain.cancel()
+        self._drains.clear()
+        for connections in tuple(self._open.values()):
+            for connection in tuple(connections):
+                connection.transport.abortConnection()
+
+    def _drained(self, session_id: str) -> None:
+        del self._drains[session_id]
+        for connection in tuple(self._open.get(session_id, ())):
+            connection.transport.abortConnection()
+
+    def _forget_idle(self, connection: UpstreamConnection) -> None:
+        timer = self._timers.pop(connection)
+        if timer.active():
+            timer.cancel()

@@ -1,0 +1,137 @@
+"""A WebSocket through the proxy: Autobahn shakes hands on both legs, then frames pass as bytes.
+
+The request to upgrade goes to the session like any other, so a refusal is an ordinary reply. Once
+the session has answered 101, Autobahn's client checks that answer, Autobahn's server checks the
+browser's request and accepts it. Extensions are agreed between browser and session: neither leg
+looks into a frame, so neither may take a part in them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from autobahn.twisted.websocket import (
+    WebSocketClientFactory,
+    WebSocketClientProtocol,
+    WebSocketServerFactory,
+    WebSocketServerProtocol,
+)
+from autobahn.websocket.types import ConnectionRequest
+
+from plane_tx.core.headers import response_headers
+from plane_tx.core.http1 import (
+    Headers,
+    RequestHead,
+    ResponseHead,
+    tokens_of,
+    values_of,
+    write_head,
+)
+from plane_tx.proxy.upstream import UpstreamConnection
+from plane_tx.reactor import IFlowTransport, INetworkReactor
+
+
+@attrs.frozen
+class RelayEnds:
+    """The two connections of a WebSocket, the heads that opened it, and what came behind them."""
+
+    browser: IFlowTransport
+    request: RequestHead
+    browser_surplus: bytes
+    upstream: UpstreamConnection
+    response: ResponseHead
+
+
+class BrowserLeg(WebSocketServerProtocol):
+    """Judges the browser's request to upgrade, and accepts it in the session's words."""
+
+    def __init__(self, subprotocol: str | None, headers: dict[str, list[str]]) -> None:
+        super().__init__()
+        self._acceptance = (subprotocol, headers)
+
+    def onConnect(self, request: ConnectionRequest) -> Any:
+        """What the 101 says beside the handshake itself."""
+        return self._acceptance
+
+
+class UpstreamLeg(WebSocketClientProtocol):
+    """Judges the session's 101; the request it answers was sent by the exchange."""
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__()
+        self.websocket_key = key
+
+    def startHandshake(self) -> None:
+        """Nothing: the request is on its way already."""
+
+
+class Legs:
+    """Makes the two legs; one of these serves every WebSocket of a proxy."""
+
+    def __init__(self, reactor: INetworkReactor) -> None:
+        # Autobahn's factories carry no annotations.
+        browser: Any = WebSocketServerFactory
+        upstream: Any = WebSocketClientFactory
+        self._browser = browser(reactor=reactor, server="")
+        self._upstream = upstream("ws://session", reactor=reactor)
+        for factory in (self._browser, self._upstream):
+            # Both heads are whole before a leg is made, so no handshake can hang.
+            factory.setProtocolOptions(openHandshakeTimeout=0)
+
+    def upstream(self, ends: RelayEnds) -> UpstreamLeg | None:
+        """The session's leg, open; None when its 101 does not answer the request."""
+        key = b"".join(values_of(ends.request.headers, b"sec-websocket-key"))
+        leg = UpstreamLeg(key.strip())
+        leg.factory = self._upstream
+        agreed = (b"upgrade", b"connection", b"sec-websocket-accept")
+        head = write_head(b"HTTP/1.1 101 Switching Protocols", _only(ends.response.headers, agreed))
+        return leg if _opens(leg, ends.upstream.transport, head) else None
+
+    def browser(self, ends: RelayEnds, session_id: str) -> BrowserLeg | None:
+        """The browser's leg, open; None when it refused the request, having said why."""
+        answer = response_headers(ends.response, session_id)
+        leg = BrowserLeg(_subprotocol(ends.response), _acceptance(answer))
+        leg.factory = self._browser
+        asked = (
+            b"host",
+            b"upgrade",
+            b"connection",
+            b"sec-websocket-key",
+            b"sec-websocket-version",
+            b"sec-websocket-protocol",
+        )
+        head = write_head(b"GET / HTTP/1.1", _only(ends.request.headers, asked))
+        return leg if _opens(leg, ends.browser, head) else None
+
+
+def _opens(leg: Any, transport: IFlowTransport, head: bytes) -> bool:
+    leg.makeConnection(transport)
+    leg.dataReceived(head)
+    return bool(leg.state == leg.STATE_OPEN)
+
+
+def _only(headers: Headers, names: tuple[bytes, ...]) -> Headers:
+    return tuple(header for header in headers if header[0].lower() in names)
+
+
+def _subprotocol(head: ResponseHead) -> str | None:
+    chosen = values_of(head.headers, b"sec-websocket-protocol")
+    return chosen[0].strip().decode("latin-1") if chosen else None
+
+
+def _acceptance(headers: list[tuple[bytes, bytes]]) -> dict[str, list[str]]:
+    said: dict[str, list[str]] = {}
+    for name, value in headers:
+        if name.lower() not in (b"sec-websocket-accept", b"sec-websocket-protocol"):
+            said.setdefault(name.decode("latin-1"), []).append(value.decode("utf-8", "replace"))
+    return said
+
+
+def agreed_wrongly(ends: RelayEnds) -> str:
+    """What is wrong with the subprotocol that the session chose; "" when nothing is."""
+    chosen = _subprotocol(ends.response)
+    offered = tokens_of(ends.request.headers, b"sec-websocket-protocol")
+    if chosen is None or chosen.lower().encode("latin-1") in offered:
+        return ""
+    return f"the session chose the subprotocol {chosen!r}, which was not offered"

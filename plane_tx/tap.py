@@ -1,0 +1,205 @@
+"""Builds the parts from the configuration and joins them into one service; decides nothing."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+from pathlib import Path
+from typing import Any, ClassVar
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from plane_tx.control.site import make_site
+from plane_tx.core.config import Config, control_url, parse_config, proxy_url
+from plane_tx.core.errors import ConfigError
+from plane_tx.engines.docker.client import DockerClient
+from plane_tx.engines.docker.daemon import unix_daemon
+from plane_tx.engines.docker.engine import DockerEngine
+from plane_tx.engines.interface import IEngine
+from plane_tx.engines.process import ProcessEngine
+from plane_tx.proxy.client import ProxyFactory, ProxySettings
+from plane_tx.reaper import Reaper
+from plane_tx.supervisor import Policy, Supervisor
+
+#: How long an engine socket may take to accept, when `kind = "auto"` asks whether one is there.
+DETECT_SECONDS = 1.0
+
+
+class Options(usage.Options):
+    """What `twistd plane` takes on its command line."""
+
+    optParameters: ClassVar[list[list[Any]]] = [
+        ["config", "c", None, "A TOML file; conf/plane.toml lists every key. [default: none]"]
+    ]
+
+
+class Listener(Service):
+    """One face on its endpoints; what cannot be listened on ends the start with one line."""
+
+    def __init__(self, reactor: Any, endpoints: tuple[str, ...], factory: IProtocolFactory) -> None:
+        self._reactor = reactor
+        self._endpoints = endpoints
+        self._factory = factory
+        self._ports: list[IListeningPort] = []
+
+    def privilegedStartService(self) -> None:
+        """Listen before twistd gives up its rights."""
+        for description in self._endpoints:
+            try:
+                listening = serverFromString(self._reactor, description).listen(self._factory)
+            except (ValueError, TypeError, KeyError, IndexError) as error:
+                raise SystemExit(f"plane: {description!r} is no endpoint: {error}") from None
+            listening.addCallbacks(self._ports.append, _cannot_listen, errbackArgs=(description,))
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening."""
+        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's Service is untyped
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        ports, self._ports = self._ports, []
+        for port in ports:
+            await port.stopListening()  # type: ignore[misc]  # a Deferred for every real port
+
+
+class ProxyListener(Listener):
+    """The proxy's listener; when it stops it parts with its clients too."""
+
+    def __init__(self, reactor: Any, endpoints: tuple[str, ...], factory: ProxyFactory) -> None:
+        super().__init__(reactor, endpoints, factory)
+        self._proxy = factory
+
+    async def _stop(self) -> None:
+        await super()._stop()
+        self._proxy.close()
+
+
+class Conduct(Service):
+    """The supervisor as a service."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def startService(self) -> None:
+        """Begin to listen to the engine."""
+        super().startService()  # type: ignore[no-untyped-call]  # as above
+        self._supervisor.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Let go of the engine, and of every session that cannot outlive us."""
+        super().stopService()  # type: ignore[no-untyped-call]  # as above
+        return ensureDeferred(self._supervisor.close())
+
+
+class Greeting(Service):
+    """Says where to go once everything listens."""
+
+    _log = Logger()
+
+    def __init__(self, config: Config, engine: str) -> None:
+        self._config = config
+        self._engine = engine
+
+    def startService(self) -> None:
+        """Say it."""
+        super().startService()  # type: ignore[no-untyped-call]  # as above
+        self._log.info("engine   {engine}", engine=self._engine)
+        self._log.info("control  {url}", url=control_url(self._config))
+        self._log.info("proxy    {url}", url=proxy_url(self._config))
+        if self._config.demo.app:
+            self._log.info("try it   {url}/demo", url=control_url(self._config))
+
+
+def _cannot_listen(failure: Failure, description: str) -> None:
+    reason = getattr(failure.value, "socketError", None) or failure.value
+    what = getattr(reason, "strerror", None) or reason
+    raise SystemExit(
+        f"plane: cannot listen on {description!r}: {what}. Stop what has it, or name another"
+        " endpoint in the configuration."
+    )
+
+
+def read_config(path: str | None) -> Config:
+    """The configuration in the file at `path`; all defaults without one.
+
+    Raises `ConfigError`, one line that says what is wrong where.
+    """
+    if path is None:
+        return Config()
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    return parse_config(text, path)
+
+
+def engine_kind(config: Config) -> str:
+    """Which engine `config` means: `auto` is docker when its socket accepts, else process."""
+    if config.engine.kind != "auto":
+        return config.engine.kind
+    with closing(socket.socket(socket.AF_UNIX)) as asking:
+        asking.settimeout(DETECT_SECONDS)
+        try:
+            asking.connect(config.engine.docker_socket)
+        except OSError:
+            return "process"
+    return "docker"
+
+
+def make_engine(reactor: Any, config: Config, kind: str) -> IEngine:
+    """The engine called `kind`."""
+    settings = config.engine
+    if kind == "docker":
+        client = DockerClient(unix_daemon(reactor, settings.docker_socket))
+        return DockerEngine(reactor, client, settings.instance)
+    ports = (settings.process_first_port, settings.process_last_port)
+    return ProcessEngine(reactor, ports, settings.allow_request_commands, reactor)
+
+
+def make_policy(config: Config) -> Policy:
+    """What `config` decides about sessions."""
+    return Policy(
+        cluster=config.proxy.cluster,
+        control_url=control_url(config),
+        host_name=socket.gethostname(),
+        apps={name: app.to_app() for name, app in config.apps.items()},
+        defaults=config.defaults.to_defaults(),
+        limits=config.limits.to_limits(),
+        hold_seconds=config.proxy.hold_seconds,
+    )
+
+
+def assemble(reactor: Any, config: Config) -> MultiService:
+    """Everything, joined and not started; parts stop in the reverse order."""
+    kind = engine_kind(config)
+    supervisor = Supervisor(reactor, make_engine(reactor, config, kind), make_policy(config))
+    settings = ProxySettings(config.proxy.root_redirect_url, config.proxy.ws_ping_seconds)
+    proxy = ProxyFactory(reactor, supervisor, settings)
+    site = make_site(reactor, supervisor, config.demo)
+    whole = MultiService()
+    for part in (
+        Conduct(supervisor),
+        Reaper(reactor, supervisor),
+        ProxyListener(reactor, config.proxy.endpoint, proxy),
+        Listener(reactor, config.control.endpoint, site),
+        Greeting(config, kind),
+    ):
+        part.setServiceParent(whole)  # type: ignore[no-untyped-call]  # as above
+    return whole
+
+
+def makeService(options: Options) -> MultiService:
+    """What twistd runs. A configuration that does not fit ends the start with one line."""
+    from twisted.internet import reactor
+
+    try:
+        config = read_config(options["config"])
+    except ConfigError as error:
+        raise SystemExit(f"plane: {error}") from None
+    return assemble(reactor, config)
