@@ -15,7 +15,13 @@ from twisted.internet.defer import (
 )
 from twisted.logger import Logger
 
-from plane_tx.core.errors import EngineUnavailable, PlaneError, SessionEnded, SessionNotReady
+from plane_tx.core.errors import (
+    EndedAtOnce,
+    EngineUnavailable,
+    PlaneError,
+    SessionEnded,
+    SessionNotReady,
+)
 from plane_tx.core.explain import why_ended
 from plane_tx.core.idle import DeadlineHeap, event_at, next_deadlines
 from plane_tx.core.lifecycle import (
@@ -216,12 +222,16 @@ class Conductor:
         self._flights.pop(session.id, None)
         self.apply(session, event)
 
-    async def _spawned(self, session: Session, order: SpawnOrder) -> Launched | SpawnFailed:
+    async def _spawned(
+        self, session: Session, order: SpawnOrder
+    ) -> Launched | Exited | SpawnFailed:
         self.apply(session, LoadingBegan())
         try:
             return Launched(await self._engine.spawn(order, partial(self._progressed, session)))
         except CancelledError:
             raise
+        except EndedAtOnce as ended:
+            return Exited(ended.exit_code, log_tail=ended.log_tail)
         except PlaneError as error:
             return SpawnFailed(Failure(error.kind, str(error)))
         except Exception:  # noqa: BLE001  # whatever an engine raises, the session must end

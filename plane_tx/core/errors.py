@@ -116,6 +116,15 @@ class SpawnFailed(PlaneError):
     kind = "SpawnFailed"
 
 
+class EndedAtOnce(SpawnFailed):
+    """The session was made, and ended before anyone could learn where it listens."""
+
+    def __init__(self, message: str, exit_code: int, log_tail: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.log_tail = log_tail
+
+
 class ImageUnavailable(SpawnFailed):
     """The image is not on this box and could not be pulled."""
 

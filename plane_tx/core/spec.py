@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -23,7 +24,10 @@ from plane_tx.core.wire import ExecutableRequest, ReadinessRequest, SpawnConfig
 T = TypeVar("T")
 
 #: What a request may not say beside `app`: it is what the app is.
-_FIXED_BY_APP = ("image", "command", "entrypoint")
+_FIXED_BY_APP = ("image", "command", "entrypoint", "workdir", "user")
+
+#: Variables by which a program becomes another one; an app's are the configuration's to set.
+_LOADER_VARIABLE = re.compile(r"PATH|BASH_ENV|ENV|NODE_OPTIONS|(LD|DYLD|PYTHON|PERL5?|RUBY).*")
 
 
 @attrs.frozen
@@ -93,6 +97,8 @@ def _app(executable: ExecutableRequest, apps: Mapping[str, App]) -> App:
     for field in _FIXED_BY_APP:
         if getattr(executable, field) is not None:
             raise InvalidRequest(f"{where}.{field}: the app {name!r} says this; leave one out")
+    for variable in filter(_LOADER_VARIABLE.fullmatch, executable.env):
+        raise InvalidRequest(f"{where}.env: {variable!r} is for the app {name!r} to set")
     return apps[name]
 
 

@@ -110,7 +110,8 @@ class IEngine(Interface):
         """Make the session and start it; fires with its address as soon as it runs, which is
         before its server listens.
 
-        Fails with `SpawnFailed` (or `ImageUnavailable`) when it cannot be made and
+        Fails with `SpawnFailed` (or `ImageUnavailable`) when it cannot be made, with
+        `EndedAtOnce` when it was gone before its address was known, and
         `EngineUnavailable` when the engine does not answer; in either case, and when the
         Deferred is cancelled, nothing of the session is left once it has fired.
         """

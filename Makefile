@@ -1,0 +1,98 @@
+# `make run` needs python3 (3.11 or newer) and make; all else is made here, in .venv.
+
+VERSIONS := 3.11 3.12 3.13
+CONFIG ?= conf/demo.toml
+BIN := .venv/bin
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+# What each version of Python is asked: new enough, and able to make an environment?
+OLD_OR_NOT := import sys; sys.exit(sys.version_info < (3, 11))
+ABLE_OR_NOT := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+# $(call first,QUESTION,CANDIDATES): the first of them that says yes. A name on PATH may lead nowhere.
+first = $(shell for python in $(2); do "$$python" -c '$(1)' 2>/dev/null && echo "$$python" && break; done)
+CANDIDATES = $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
+BASE = $(or $(call first,$(ABLE_OR_NOT),$(CANDIDATES)),$(NO_BASE))
+NO_BASE = $(if $(call first,$(OLD_OR_NOT),$(CANDIDATES)),$(error this Python cannot make \
+	environments: install its venv package (Debian: apt install python3-venv)),$(error no Python 3.11 \
+	or newer among: $(CANDIDATES). Name one: make PYTHON=/path/to/python3.12))
+# $(call versioned,3.12): a working python3.12 on PATH or of pyenv, or nothing.
+versioned = $(call first,$(ABLE_OR_NOT),python$(1) "$$HOME"/.pyenv/versions/$(1).*/bin/python)
+OWN = $(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+# The editable install links file by file, below build/: a new file, or a lost build/, asks for it again.
+FILES := $(shell find plane_tx twistd_plugins -type f ! -name '*.py[co]' ! -name dropin.cache \
+	| LC_ALL=C sort | cksum | cut -d ' ' -f 1)
+INPUTS := setup.cfg pyproject.toml constraints.txt
+DEV := [test,lint]
+# $(call install,ENVIRONMENT,EXTRAS)
+install = $(1)/bin/python -m pip install -qq --disable-pip-version-check \
+	--constraint constraints.txt --editable '.$(2)'
+# With tests/measure on the path a twistd that a test stops still tells what it ran.
+MEASURE := PYTHONPATH=$(CURDIR)/tests/measure $(BIN)/coverage run
+
+help: ## list these targets
+	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1 - /p' Makefile | while IFS= read -r line; \
+		do printf 'make %-8s %s\n' "$${line%% - *}" "$${line#* - }"; done
+
+run: build/.run-$(FILES) ## start the server with CONFIG=conf/demo.toml; Ctrl-C stops it
+	@exec $(BIN)/twistd --nodaemon --pidfile= plane --config $(CONFIG)
+
+check: build/.dev-$(FILES) ## lint, formatting, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layers.py
+
+test: build/.dev-$(FILES) ## all tests, with what they need put in place where that can be done
+	@tests/provision.sh
+	$(BIN)/coverage erase
+	$(MEASURE) -m pytest
+	$(MEASURE) -m pytest -m reactor --reactor=asyncio
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report $(if $(filter true,$(CI)),,--fail-under=0)
+	@$(MAKE) pythons
+
+pythons: build/.dev-$(FILES) ## the tests of core and tap on each other Python found
+	$(foreach version,$(filter-out $(OWN),$(VERSIONS)),$(if $(call versioned,$(version)),\
+		@$(MAKE) python-$(version),@echo 'left out: Python $(version), not found on PATH or in ~/.pyenv')$(newline))
+
+python-%: build/.on-%-$(FILES)
+	.venv-$*/bin/python -m pytest tests/core $(wildcard tests/test_tap.py)
+
+clean: ## remove what make made
+	rm -rf .venv .venv-* build .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+
+define newline
+
+
+endef
+
+.venv/pyvenv.cfg:
+	@$(BASE) -m venv --clear .venv
+
+build/.run-$(FILES): $(INPUTS) .venv/pyvenv.cfg
+	@echo 'Installing into .venv (once; half a minute when all must be fetched) ...'
+	@$(call install,.venv)
+	@mkdir -p build && rm -f build/.run-* && touch $@
+
+build/.dev-$(FILES): $(INPUTS) .venv/pyvenv.cfg
+	@echo 'Installing into .venv what runs, tests and lints ...'
+	@$(call install,.venv,$(DEV))
+	@mkdir -p build && rm -f build/.run-* build/.dev-* && touch build/.run-$(FILES) $@
+
+.venv-%/pyvenv.cfg:
+	@$(call versioned,$*) -m venv --clear .venv-$*
+
+build/.on-%-$(FILES): $(INPUTS) .venv-%/pyvenv.cfg
+	@echo 'Installing into .venv-$* ...'
+	@$(call install,.venv-$*,[test])
+	@mkdir -p build && rm -f build/.on-$*-* && touch $@
+
+Makefile: ;
+.DEFAULT:
+	@:$(error nothing here makes '$@'; `make help` lists what there is)
+
+.PRECIOUS: .venv-%/pyvenv.cfg build/.on-%-$(FILES)
+.PHONY: help run check test pythons clean

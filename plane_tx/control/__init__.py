@@ -1,0 +1,1 @@
+"""The control listener: the HTTP API through which apps ask for sessions."""

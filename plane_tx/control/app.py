@@ -1,0 +1,194 @@
+"""The routes: each parses, asks the supervisor, and renders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import attrs
+from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+from werkzeug import exceptions
+
+from plane_tx import __version__
+from plane_tx.control import guard, listing
+from plane_tx.control.demo import visit
+from plane_tx.control.envelope import answer, answer_error, answer_failure, answer_json
+from plane_tx.control.feed import StatusFeed
+from plane_tx.control.query import Query
+from plane_tx.control.request import body_of
+from plane_tx.core import wire
+from plane_tx.core.config import DemoConfig
+from plane_tx.core.errors import MethodNotAllowed, NotFound, PlaneError
+from plane_tx.core.model import Session
+from plane_tx.engines.interface import EngineHealth
+from plane_tx.supervisor import Supervisor
+
+#: The longest that a terminate waits for the end.
+MOST_WAIT_SECONDS = 3600.0
+
+#: How wide the list of routes sets their paths.
+_WIDTH = 30
+
+#: An engine that takes longer to say how it is, is not well.
+HEALTH_SECONDS = 5.0
+
+
+class ControlApp:
+    """What the control listener serves; who may call is decided before a request gets here."""
+
+    app = Klein()
+
+    def __init__(self, clock: IReactorTime, supervisor: Supervisor, demo: DemoConfig) -> None:
+        self._clock = clock
+        self._supervisor = supervisor
+        self._demo = demo
+        self._feed = StatusFeed(clock, supervisor)
+
+    def __repr__(self) -> str:
+        return f"<ControlApp {self._feed!r}>"
+
+    def resource(self) -> Resource:
+        """The routes as a leaf of twisted.web."""
+        return cast(Resource, self.app.resource())
+
+    @app.route("/", methods=["GET"])
+    def contents(self, request: Request) -> bytes:
+        """This list."""
+        lines = [f"plane-tx {__version__}", "", *_contents()]
+        return answer(request, "text/plain; charset=utf-8", ("\n".join(lines) + "\n").encode())
+
+    @app.route("/demo", methods=["GET"])
+    async def visit_demo(self, request: Request) -> bytes:
+        """Go to the session of the demo app."""
+        return await visit(request, self._supervisor, self._demo)
+
+    @app.route("/ctrl/status", methods=["GET"])
+    def status(self, request: Request) -> bytes:
+        """Whether the server is up, and its version."""
+        return answer_json(request, {"status": "ok", "version": __version__, "hash": ""})
+
+    @app.route("/ctrl/connect", methods=["POST"])
+    async def connect(self, request: Request) -> bytes:
+        """Join the session of a key, or have one made."""
+        guard.check_is_json(request)
+        wanted = wire.parse_connect(body_of(request))
+        return answer_json(request, attrs.asdict(await self._supervisor.connect(wanted)))
+
+    @app.route("/ctrl/backends", methods=["GET"])
+    def sessions(self, request: Request) -> bytes:
+        """Sessions, newest first; ?status= user= key= namespace= label=k=v limit= after="""
+        found, following = listing.page(
+            self._supervisor.registry, listing.parse_wanted(request.uri)
+        )
+        return answer_json(
+            request, {"backends": [self._told(session) for session in found], "next": following}
+        )
+
+    @app.route("/ctrl/b/<session_id>", methods=["GET"])
+    def session(self, request: Request, session_id: str) -> bytes:
+        """All about one session."""
+        return answer_json(request, self._told(self._supervisor.get(session_id)))
+
+    @app.route("/ctrl/b/<session_id>/soft-terminate", methods=["POST"])
+    async def soft_terminate(self, request: Request, session_id: str) -> bytes:
+        """End a session and give it its grace; ?wait=seconds answers when it has ended."""
+        return await self._terminate(request, session_id, self._supervisor.soft_terminate)
+
+    @app.route("/ctrl/b/<session_id>/hard-terminate", methods=["POST"])
+    async def hard_terminate(self, request: Request, session_id: str) -> bytes:
+        """End a session by force; ?wait=seconds answers when it has ended."""
+        return await self._terminate(request, session_id, self._supervisor.hard_terminate)
+
+    @app.route("/pub/b/<session_id>/status", methods=["GET"])
+    def session_status(self, request: Request, session_id: str) -> bytes:
+        """Where a session is in its life."""
+        session = self._supervisor.get(session_id)
+        return answer_json(request, wire.status_entry(session.history[-1]))
+
+    @app.route("/pub/b/<session_id>/status-stream", methods=["GET"])
+    def status_stream(self, request: Request, session_id: str) -> bytes | Deferred[None]:
+        """The same as it changes, as server-sent events."""
+        return self._feed.answer(request, self._supervisor.get(session_id))
+
+    @app.route("/pub/health", methods=["GET"])
+    async def health(self, request: Request) -> bytes:
+        """Whether the server and its engine are well."""
+        engine = await self._engine_health()
+        data: dict[str, object] = {"status": "ok" if engine.ok else "degraded"}
+        if not engine.ok:
+            data["reason"] = engine.message
+        data["engine"] = attrs.asdict(engine)
+        return answer_json(request, data, 200 if engine.ok else 503)
+
+    @app.route("/pub/ready", methods=["GET"])
+    async def ready(self, request: Request) -> bytes:
+        """Whether sessions can be asked for yet."""
+        engine = await self._engine_health()
+        if not engine.ok:
+            return answer_json(request, {"status": "not ready", "reason": engine.message}, 503)
+        if not self._supervisor.recovered:
+            reason = "the sessions of an earlier run are still being taken up"
+            return answer_json(request, {"status": "not ready", "reason": reason}, 503)
+        return answer_json(request, {"status": "ready"})
+
+    @app.handle_errors(PlaneError)
+    def refuse(self, request: IRequest, failure: Failure) -> bytes:
+        """Answer what we refuse."""
+        assert isinstance(failure.value, PlaneError)
+        return answer_error(_ours(request), failure.value)
+
+    @app.handle_errors(exceptions.HTTPException)
+    def no_such_route(self, request: IRequest, failure: Failure) -> bytes:
+        """Answer what no route takes."""
+        error: PlaneError = NotFound("there is nothing here: GET / lists what there is")
+        if isinstance(failure.value, exceptions.MethodNotAllowed):
+            allowed = ", ".join(sorted(failure.value.valid_methods or ()))
+            request.setHeader("allow", allowed)
+            error = MethodNotAllowed(f"this path does not know that method: it takes {allowed}")
+        return answer_error(_ours(request), error)
+
+    @app.handle_errors(Exception)
+    def fail(self, request: IRequest, failure: Failure) -> bytes:
+        """Answer what should not have happened."""
+        return answer_failure(_ours(request), failure)
+
+    def _told(self, session: Session) -> dict[str, object]:
+        return wire.session(session, self._supervisor.deadlines(session))
+
+    async def _terminate(
+        self, request: Request, session_id: str, end: Callable[[str], None]
+    ) -> bytes:
+        seconds = Query(request.uri, "wait").seconds("wait", MOST_WAIT_SECONDS)
+        end(session_id)
+        session = self._supervisor.get(session_id)
+        if seconds:
+            await self._supervisor.ended_soon(session, seconds)
+        return answer_json(request, None)
+
+    async def _engine_health(self) -> EngineHealth:
+        asked = self._supervisor.health()
+        try:
+            return await asked.addTimeout(HEALTH_SECONDS, self._clock)
+        except DeferredTimeout:
+            return EngineHealth(False, f"the engine did not answer within {HEALTH_SECONDS:g} s")
+
+
+def _ours(request: IRequest) -> Request:
+    assert isinstance(request, Request)
+    return request
+
+
+def _contents() -> list[str]:
+    routes = []
+    for rule in ControlApp.app.url_map.iter_rules():
+        method = "POST" if "POST" in (rule.methods or ()) else "GET"
+        path = rule.rule.replace("<session_id>", "{id}")
+        routes.append(f"{method:4} {path:{_WIDTH}} {getattr(ControlApp, rule.endpoint).__doc__}")
+    return routes

@@ -1,0 +1,73 @@
+"""A URL's query, read strictly: a parameter that is unknown or does not fit is refused by name."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from urllib.parse import parse_qsl
+
+from plane_tx.core.errors import InvalidRequest, MalformedRequest
+
+#: More parameters than this in one query are nobody's honest question.
+MOST_PARAMETERS = 100
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
+
+class Query:
+    """The parameters of one request; one with an empty value counts as not given."""
+
+    def __init__(self, uri: bytes, *known: str) -> None:
+        """Read the query of `uri`. Raises `InvalidRequest` for a parameter not `known`."""
+        self._values: dict[str, list[str]] = {}
+        for name, value in _pairs(uri):
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                raise InvalidRequest(f"{name[:64]!r}: unknown parameter; {hint}")
+            if value:
+                self._values.setdefault(name, []).append(value)
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a parameter that may be given more than once."""
+        return self._values.get(name, [])
+
+    def one(self, name: str) -> str | None:
+        """The value of a parameter, None when it is not given. Raises `InvalidRequest`."""
+        values = self.all(name)
+        if len(values) > 1:
+            raise InvalidRequest(f"{name}: expected once, got {len(values)} times")
+        return values[0] if values else None
+
+    def count(self, name: str, default: int, most: int) -> int:
+        """A whole number from 1 to `most`. Raises `InvalidRequest`."""
+        value = self.one(name)
+        if value is None:
+            return default
+        if not (
+            value.isascii() and value.isdigit() and len(value) <= 9 and 1 <= int(value) <= most
+        ):
+            raise InvalidRequest(f"{name}: expected a number from 1 to {most}, got {value[:64]!r}")
+        return int(value)
+
+    def seconds(self, name: str, most: float) -> float:
+        """A number of seconds from 0, which is the default, to `most`. Raises `InvalidRequest`."""
+        value = self.one(name) or "0"
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not 0 <= seconds <= most:
+            raise InvalidRequest(f"{name}: expected seconds from 0 to {most:g}, got {value[:64]!r}")
+        return seconds
+
+
+def _pairs(uri: bytes) -> list[tuple[str, str]]:
+    text = uri.partition(b"?")[2].decode("latin-1")
+    try:
+        return parse_qsl(
+            text, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS
+        )
+    except ValueError as error:
+        raise MalformedRequest(f"the query cannot be read: {error}") from None

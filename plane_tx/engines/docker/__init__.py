@@ -1,0 +1,1 @@
+"""Sessions as containers of the Docker Engine on this box."""

@@ -1,0 +1,154 @@
+"""The few Docker Engine calls we make (Engine API 1.40 to 1.47)."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from plane_tx.core.model import Credentials
+from plane_tx.engines.docker.daemon import Daemon
+from plane_tx.engines.docker.errors import DockerError, NoSuchObject
+from plane_tx.engines.docker.streams import JsonLines, LogLines, Stream
+
+#: Making and starting may wait for a slow disk.
+_SLOW_CALL_SECONDS = 120.0
+
+JsonObject = dict[str, Any]
+
+
+class DockerClient:
+    """Docker's calls by their names. Errors are those of `Daemon`."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    async def version(self) -> JsonObject:
+        """`GET /version`."""
+        return await self._daemon.version()
+
+    @property
+    def where(self) -> str:
+        """The daemon's address, for messages."""
+        return self._daemon.where
+
+    async def create(self, name: str, config: JsonObject) -> str:
+        """Make a container and return its id (`POST /containers/create`)."""
+        made = await self._daemon.ask(
+            "POST", "/containers/create", {"name": name}, config, _SLOW_CALL_SECONDS
+        )
+        return str(made["Id"])
+
+    async def start(self, container: str) -> None:
+        """Start a container (`POST /containers/{id}/start`)."""
+        await self._daemon.ask("POST", _container(container, "start"), seconds=_SLOW_CALL_SECONDS)
+
+    async def inspect(self, container: str) -> JsonObject:
+        """All that Docker knows of a container (`GET /containers/{id}/json`)."""
+        found: JsonObject = await self._daemon.ask("GET", _container(container, "json"))
+        return found
+
+    async def stop(self, container: str, seconds: int) -> None:
+        """Send the stop signal, and SIGKILL after `seconds`; returns when it has ended.
+
+        It has no time limit: some Dockers kill at once when this call is broken off.
+        """
+        await self._daemon.ask(
+            "POST", _container(container, "stop"), {"t": str(seconds)}, seconds=None
+        )
+
+    async def kill(self, container: str) -> None:
+        """Send SIGKILL; returns when it is sent (`POST /containers/{id}/kill`)."""
+        await self._daemon.ask("POST", _container(container, "kill"))
+
+    async def wait(self, container: str, condition: str) -> None:
+        """Return when the container is `not-running`, or `removed`; takes as long as that does."""
+        await self._daemon.ask(
+            "POST", _container(container, "wait"), {"condition": condition}, seconds=None
+        )
+
+    async def remove(self, container: str) -> None:
+        """Remove it by force, with its anonymous volumes (`DELETE /containers/{id}`)."""
+        await self._daemon.ask(
+            "DELETE", _container(container), {"force": "1", "v": "1"}, seconds=_SLOW_CALL_SECONDS
+        )
+
+    async def containers(self, labels: list[str]) -> list[JsonObject]:
+        """Every container that carries all `labels`, running or not (`GET /containers/json`)."""
+        found: list[JsonObject] = await self._daemon.ask(
+            "GET", "/containers/json", {"all": "1", "filters": json.dumps({"label": labels})}
+        )
+        return found
+
+    async def logs(self, container: str, tail: int, *, tty: bool) -> tuple[str, ...]:
+        """The last `tail` lines of its output (`GET /containers/{id}/logs`)."""
+        lines = LogLines(tty=tty)
+        stream = await self._daemon.open(
+            "GET", _container(container, "logs"), {"stdout": "1", "stderr": "1", "tail": str(tail)}
+        )
+        await self._follow(stream, lines)
+        # Docker counts a long line as several pieces, so that more lines than asked may come.
+        return lines.finish()[-tail:] if tail > 0 else ()
+
+    async def events(self, filters: Mapping[str, list[str]]) -> Stream:
+        """What happens from now on, as a stream to `follow_json` (`GET /events`)."""
+        return await self._daemon.open("GET", "/events", {"filters": json.dumps(dict(filters))})
+
+    async def follow_json(self, stream: Stream, tell: Callable[[JsonObject], None]) -> None:
+        """Hand on each JSON object of a stream; returns when it ends."""
+        await self._follow(stream, JsonLines(tell))
+
+    async def has_image(self, reference: str) -> bool:
+        """Whether the image is on this box (`GET /images/{name}/json`)."""
+        try:
+            await self._daemon.ask("GET", f"/images/{quote(reference, safe='/:@')}/json")
+        except NoSuchObject:
+            return False
+        return True
+
+    async def pull(
+        self,
+        name: str,
+        tag: str,
+        credentials: Credentials | None,
+        tell: Callable[[JsonObject], None],
+    ) -> None:
+        """Pull one tag or digest, telling each line of progress (`POST /images/create`).
+
+        An error that comes within the stream, after the 200, is a `DockerError` as well.
+        """
+        errors: list[str] = []
+
+        def line(progress: JsonObject) -> None:
+            if "error" in progress:
+                errors.append(str(progress.get("errorDetail", {}).get("message", "")))
+            else:
+                tell(progress)
+
+        stream = await self._daemon.open(
+            "POST", "/images/create", {"fromImage": name, "tag": tag}, _login(credentials)
+        )
+        await self.follow_json(stream, line)
+        if errors:
+            raise DockerError(errors[0])
+
+    async def close(self) -> None:
+        """Break off every call; returns when no connection is left."""
+        await self._daemon.close()
+
+    async def _follow(self, stream: Stream, sink: Callable[[bytes], None]) -> None:
+        with self._daemon.translated():
+            await stream.follow(sink)
+
+
+def _container(container: str, action: str = "") -> str:
+    return f"/containers/{quote(container, safe='')}" + (f"/{action}" if action else "")
+
+
+def _login(credentials: Credentials | None) -> dict[str, str]:
+    if credentials is None:
+        return {}
+    login = {"username": credentials.username, "password": credentials.password}
+    return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(login).encode()).decode()}

@@ -1,0 +1,208 @@
+"""How an executable is said to Docker, and what Docker's account of a container means to us."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from plane_tx.core.errors import InvalidRequest
+from plane_tx.core.model import Address, Executable, ResourceLimits
+from plane_tx.engines.interface import Running, SpawnOrder
+
+#: Marks every session's container, as Plane does.
+BACKEND_LABEL = "dev.plane.backend"
+
+#: Tells the containers of one server from those of another on the same Docker.
+INSTANCE_LABEL = "plane-tx.instance"
+
+_NAME_PREFIX = "plane-"
+_DEFAULT_CPU_PERIOD = 100_000
+_LEAST_MEMORY = 6 * 1024 * 1024
+
+_HOST = r"(?:[a-zA-Z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"(?P<name>(?:{_HOST}/)?{_PART}(?:/{_PART})*)"
+    r"(?::(?P<tag>\w[\w.-]{0,127}))?"
+    r"(?:@(?P<digest>[a-zA-Z][\w+.-]*:[0-9a-fA-F]{32,}))?",
+    re.ASCII,
+)
+
+
+@attrs.frozen
+class Image:
+    """One image and no other: a name with a tag, or with a digest."""
+
+    name: str
+    tag: str = ""
+    digest: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Image:
+        """Read a reference; without tag and digest it is `:latest`.
+
+        Docker itself would pull every tag of a name that has none (moby issue 42053).
+        Raises `ValueError` for what is no reference.
+        """
+        match = _REFERENCE.fullmatch(text)
+        if match is None:
+            raise ValueError(
+                f"{text!r} is no image reference: expected name, name:tag or name@digest"
+            )
+        name, tag, digest = match.group("name", "tag", "digest")
+        if digest:
+            return cls(name, digest=digest)
+        return cls(name, tag=tag or "latest")
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.digest}" if self.digest else f"{self.name}:{self.tag}"
+
+
+@attrs.frozen
+class Container:
+    """What Docker tells of one container (`GET /containers/{id}/json`), as far as we care."""
+
+    id: str
+    labels: Mapping[str, str]
+    running: bool
+    exit_code: int | None
+    oom: bool
+    tty: bool
+    error: str
+    ports: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, found: Mapping[str, Any]) -> Container:
+        """Read Docker's account."""
+        state, config = found["State"], found["Config"]
+        return cls(
+            id=found["Id"],
+            labels=config.get("Labels") or {},
+            running=state["Running"],
+            exit_code=state.get("ExitCode"),
+            oom=state.get("OOMKilled", False),
+            tty=config.get("Tty", False),
+            error=state.get("Error", ""),
+            ports=found.get("NetworkSettings", {}).get("Ports") or {},
+        )
+
+    def address(self, executable: Executable, host: str) -> Address | None:
+        """Where its server is reached from this box; None when its port is not published."""
+        if executable.network_name == "host":
+            return Address(host, executable.port)
+        for binding in self.ports.get(f"{executable.port}/tcp") or ():
+            return Address(host, int(binding["HostPort"]))
+        return None
+
+
+def container_name(session_id: str) -> str:
+    """The name of a session's container."""
+    return _NAME_PREFIX + session_id
+
+
+def session_named(name: str) -> str:
+    """The session whose container has this name, with or without Docker's slash."""
+    return name.removeprefix("/").removeprefix(_NAME_PREFIX)
+
+
+def instance_labels(instance: str) -> dict[str, str]:
+    """The labels by which one server finds its containers."""
+    return {BACKEND_LABEL: "true", INSTANCE_LABEL: instance}
+
+
+def label_filter(instance: str) -> list[str]:
+    """The same, as Docker's filters take them."""
+    return [f"{name}={value}" for name, value in instance_labels(instance).items()]
+
+
+def running(listed: Mapping[str, Any]) -> Running:
+    """One item of Docker's list (`GET /containers/json`) as a session, without our two labels."""
+    labels = {
+        name: value
+        for name, value in (listed.get("Labels") or {}).items()
+        if name not in (BACKEND_LABEL, INSTANCE_LABEL)
+    }
+    runs = listed["State"] in ("running", "paused", "restarting")
+    return Running(session_named(listed["Names"][0]), labels, runs)
+
+
+def check(executable: Executable) -> None:
+    """Raise `InvalidRequest`, naming the field, for what Docker could never run."""
+    where = "spawn_config.executable"
+    if not executable.image:
+        raise InvalidRequest(f"{where}.image: expected an image, this server runs containers")
+    try:
+        Image.parse(executable.image)
+    except ValueError as error:
+        raise InvalidRequest(f"{where}.image: {error}") from None
+    if executable.network_name == "none":
+        raise InvalidRequest(f"{where}.network_name: a session without a network cannot be reached")
+    _check_limits(f"{where}.resource_limits", executable.limits)
+
+
+def _check_limits(where: str, limits: ResourceLimits) -> None:
+    if limits.cpus is not None and (limits.cpu_period or limits.cpu_period_percent):
+        raise InvalidRequest(
+            f"{where}.cpus: it says the same as cpu_period and cpu_period_percent; give only one"
+        )
+    if limits.cpus is not None and limits.cpus < 0.01:
+        raise InvalidRequest(f"{where}.cpus: expected at least 0.01, got {limits.cpus:g}")
+    if limits.cpu_period is not None and not 1000 <= limits.cpu_period <= 1_000_000:
+        raise InvalidRequest(f"{where}.cpu_period: expected 1000 to 1000000 (microseconds)")
+    if limits.memory_limit_bytes is not None and limits.memory_limit_bytes < _LEAST_MEMORY:
+        raise InvalidRequest(
+            f"{where}.memory_limit_bytes: expected at least {_LEAST_MEMORY} (6 MiB)"
+        )
+
+
+def create_body(order: SpawnOrder, instance: str, host: str) -> dict[str, Any]:
+    """The body of `POST /containers/create` for an executable that has passed `check`."""
+    executable = order.executable
+    port = f"{executable.port}/tcp"
+    environment = {**executable.env, **order.environment}
+    host_config: dict[str, Any] = _limits(executable.limits)
+    if executable.network_name is not None:
+        host_config["NetworkMode"] = executable.network_name
+    if executable.network_name != "host":
+        host_config["PortBindings"] = {port: [{"HostIp": host, "HostPort": ""}]}
+    return {
+        "Image": str(Image.parse(executable.image or "")),
+        "Env": [f"{name}={value}" for name, value in environment.items()],
+        "Labels": {**order.labels, **instance_labels(instance)},
+        "ExposedPorts": {port: {}},
+        "HostConfig": host_config,
+        **_command(executable),
+    }
+
+
+def _command(executable: Executable) -> dict[str, Any]:
+    said = {
+        "Cmd": executable.command and list(executable.command),
+        "Entrypoint": executable.entrypoint and list(executable.entrypoint),
+        "User": executable.user,
+        "WorkingDir": executable.workdir,
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _limits(limits: ResourceLimits) -> dict[str, Any]:
+    """Plane's units in Docker's (plane.md 3.4); what is not limited is not said."""
+    said: dict[str, Any] = {
+        "CpuPeriod": limits.cpu_period,
+        "NanoCpus": limits.cpus and int(limits.cpus * 1_000_000_000),
+        "Memory": limits.memory_limit_bytes,
+        # The same again as swap is Docker's default; a limit that swaps is none.
+        "MemorySwap": limits.memory_limit_bytes,
+        "PidsLimit": limits.pids_limit,
+    }
+    if limits.cpu_period_percent is not None:
+        period = limits.cpu_period or _DEFAULT_CPU_PERIOD
+        said["CpuQuota"] = period * limits.cpu_period_percent // 100
+    if (seconds := limits.cpu_time_limit) is not None:
+        said["Ulimits"] = [{"Name": "cpu", "Soft": seconds, "Hard": seconds}]
+    if limits.disk_limit_bytes is not None:
+        said["StorageOpt"] = {"size": str(limits.disk_limit_bytes)}
+    return {name: value for name, value in said.items() if value is not None}

@@ -1,0 +1,166 @@
+"""Which sessions are ours to watch, and how the end of each is told, exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+
+from plane_tx.core.errors import EngineUnavailable, SpawnFailed
+from plane_tx.core.model import Address
+from plane_tx.engines.docker.client import DockerClient
+from plane_tx.engines.docker.container import Container, running, session_named
+from plane_tx.engines.docker.errors import DockerError
+from plane_tx.engines.docker.flights import Flight
+from plane_tx.engines.docker.removal import Removal
+from plane_tx.engines.interface import SessionExited
+
+#: How much of a session's output is told with its end, in lines.
+LOG_TAIL_LINES = 50
+
+_KILLED = 137
+
+
+@attrs.define(eq=False)
+class Held:
+    """A session that we made or adopted, or are about to.
+
+    Until `announced`, whoever asked for it does not have it, and is told of its end otherwise.
+    """
+
+    session_id: str
+    container_id: str = ""
+    announced: bool = False
+    died: bool = False
+    exit_code: int | None = None
+    oom: bool = False
+    asked: Deferred[Address] | None = None
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether the one who asked for it has cancelled that.
+
+        A Deferred that is cancelled while its coroutine runs, by a listener that this calls,
+        counts as called at once, but the coroutine does not hear of it.
+        """
+        return self.asked is not None and self.asked.called
+
+
+class Endings:
+    """The sessions held, and the one way in which each of them ends.
+
+    However an end is noticed (event, list, or after a stop), the same work is done once: ask
+    how it ended, read its last lines, tell, remove.
+    """
+
+    def __init__(
+        self,
+        client: DockerClient,
+        removal: Removal,
+        tell: Callable[[SessionExited], None],
+        doubt: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._removal = removal
+        self._tell = tell
+        self._doubt = doubt
+        self._held: dict[str, Held] = {}
+        self._ending: dict[str, Flight[None]] = {}
+
+    def hold(self, session_id: str) -> Held:
+        """Begin to watch a session. Fails with `SpawnFailed` if that is done already."""
+        if session_id in self._held:
+            raise SpawnFailed(f"session {session_id} is held already")
+        held = self._held[session_id] = Held(session_id)
+        return held
+
+    def announce(self, held: Held) -> None:
+        """From now on its end is told; if it has ended already, as soon as that is read up."""
+        held.announced = True
+        if held.died and self._held.get(held.session_id) is held:
+            self._begin(held)
+
+    def forget(self, session_id: str) -> None:
+        """Its end is no longer to be told."""
+        self._held.pop(session_id, None)
+
+    def saw(self, event: Mapping[str, Any]) -> None:
+        """Take note of one of Docker's events, `die` or `oom`."""
+        actor = event["Actor"]
+        held = self._held.get(session_named(actor["Attributes"]["name"]))
+        if held is None or held.container_id not in ("", actor["ID"]):
+            return
+        if event["Action"] == "oom":
+            held.oom = True
+        elif event["Action"] == "die":
+            held.died = True
+            held.exit_code = _number(actor["Attributes"].get("exitCode"))
+            if held.announced:
+                self._begin(held)
+
+    def reconcile(self, listed: Iterable[Mapping[str, Any]]) -> None:
+        """Compare with what Docker lists, for ends that no event told of."""
+        alive = {found.session_id for found in map(running, listed) if found.running}
+        for held in tuple(self._held.values()):
+            if held.announced and held.session_id not in alive:
+                self._begin(held)
+
+    def ended(self, session_id: str) -> Deferred[None]:
+        """Fires when the end of a session that has ended is told and its remains are gone.
+
+        Fails with `EngineUnavailable`. A session that is not held has nothing to be told.
+        """
+        held = self._held.get(session_id)
+        if held is not None and held.announced:
+            return self._begin(held).wait()
+        flight = self._ending.get(session_id)
+        return succeed(None) if flight is None else flight.wait()
+
+    def _begin(self, held: Held) -> Flight[None]:
+        session_id = held.session_id
+        flight = self._ending.get(session_id)
+        if flight is None:
+            ending = Deferred.fromCoroutine(self._end(held))
+            flight = Flight(ending)
+            if not flight.landed:
+                self._ending[session_id] = flight
+                ending.addBoth(lambda _: self._ending.pop(session_id, None) and None)
+        return flight
+
+    async def _end(self, held: Held) -> None:
+        try:
+            container = await self._removal.find(held.container_id)
+            if container is not None and container.running:
+                return
+            tail = await self._last_lines(container)
+        except (EngineUnavailable, DockerError) as error:
+            # Nobody may be waiting for this: the watch is to come back to it.
+            self._doubt()
+            raise EngineUnavailable(str(error)) from None
+        if self._held.get(held.session_id) is not held:
+            return
+        del self._held[held.session_id]
+        self._tell(_exited(held, container, tail))
+        await self._removal.remove_in_time(held.container_id)
+
+    async def _last_lines(self, container: Container | None) -> tuple[str, ...]:
+        """Its last output, as far as there is any to be had: some log drivers cannot be read."""
+        if container is None:
+            return ()
+        try:
+            return await self._client.logs(container.id, LOG_TAIL_LINES, tty=container.tty)
+        except DockerError:
+            return ()
+
+
+def _exited(held: Held, container: Container | None, tail: tuple[str, ...]) -> SessionExited:
+    exit_code = held.exit_code if container is None else container.exit_code
+    # An `oom` event may be of a child that the session has survived.
+    oom = (container is not None and container.oom) or (held.oom and exit_code == _KILLED)
+    return SessionExited(held.session_id, exit_code, oom, tail)
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None

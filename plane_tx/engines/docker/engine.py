@@ -1,0 +1,280 @@
+"""Sessions as containers: what an engine promises, done by a Docker Engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from plane_tx.core.errors import EngineUnavailable, PlaneError, SpawnFailed
+from plane_tx.core.model import Address, Executable
+from plane_tx.engines.docker import container as said
+from plane_tx.engines.docker.client import DockerClient
+from plane_tx.engines.docker.container import Container, container_name
+from plane_tx.engines.docker.endings import Endings, Held
+from plane_tx.engines.docker.errors import Conflict, DockerError, NoSuchObject, NotModified
+from plane_tx.engines.docker.flights import Flight, to_the_end
+from plane_tx.engines.docker.images import Images, unavailable
+from plane_tx.engines.docker.removal import Removal
+from plane_tx.engines.docker.watch import Watch
+from plane_tx.engines.interface import (
+    Creating,
+    EngineEvent,
+    EngineHealth,
+    IEngine,
+    Progress,
+    Running,
+    SpawnOrder,
+)
+from plane_tx.engines.listeners import Listeners
+
+#: Lines of output that go into the message when a session ends before it has begun.
+_LINES_IN_MESSAGE = 5
+
+
+@implementer(IEngine)
+class DockerEngine:
+    """Runs sessions as containers named `plane-<id>`, published on `host` at a random port.
+
+    `instance` tells this server's containers from those of another on the same Docker.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, client: DockerClient, instance: str, host: str = "127.0.0.1"
+    ) -> None:
+        self._client = client
+        self._instance = instance
+        self._host = host
+        self._listeners = Listeners()
+        self._images = Images(client)
+        self._removal = Removal(clock, client, instance)
+        self._endings = Endings(client, self._removal, self._listeners.tell, self._doubt)
+        self._watch = Watch(clock, client, instance, self._endings, self._listeners.tell)
+        self._stops: dict[str, Flight[None]] = {}
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._watch.start()
+
+    def close(self) -> Deferred[None]:
+        """Stop watching; containers go on, calls in flight fail with `EngineUnavailable`."""
+        self._watch.stop()
+        self._removal.close()
+        return Deferred.fromCoroutine(self._client.close())
+
+    def events(self, listener: Callable[[EngineEvent], None]) -> Callable[[], None]:
+        """Tell `listener` of every event from now on."""
+        return self._listeners.add(listener)
+
+    def check(self, executable: Executable) -> None:
+        """Raise `InvalidRequest` for what Docker could never run."""
+        said.check(executable)
+
+    def spawn(self, order: SpawnOrder, report: Callable[[Progress], None]) -> Deferred[Address]:
+        """Make a container and start it."""
+        return self._held(order.session_id, lambda held: self._spawn(held, order, report))
+
+    def adopt(self, session_id: str, executable: Executable) -> Deferred[Address]:
+        """Take up a running container of an earlier run."""
+        return self._held(session_id, lambda held: self._adopt(held, executable))
+
+    def stop(self, session_id: str, grace_seconds: float) -> Deferred[None]:
+        """Send the container its stop signal; concurrent stops of one session are one."""
+        flight = self._stops.get(session_id)
+        if flight is None:
+            stopping = Deferred.fromCoroutine(self._stop(session_id, grace_seconds))
+            flight = Flight(stopping)
+            if not flight.landed:
+                self._stops[session_id] = flight
+                stopping.addBoth(lambda _: self._stops.pop(session_id, None) and None)
+        return flight.wait()
+
+    def kill(self, session_id: str) -> Deferred[None]:
+        """Send the container SIGKILL."""
+        return Deferred.fromCoroutine(self._kill(session_id))
+
+    def logs(self, session_id: str, tail: int) -> Deferred[tuple[str, ...]]:
+        """The last lines of the container's output."""
+        return Deferred.fromCoroutine(self._logs(session_id, tail))
+
+    def list_running(self) -> Deferred[list[Running]]:
+        """Every container of this instance."""
+        return Deferred.fromCoroutine(self._list_running())
+
+    def remove(self, session_id: str) -> Deferred[None]:
+        """Remove the container by force, telling nobody."""
+        self._endings.forget(session_id)
+        return Deferred.fromCoroutine(self._remove(session_id))
+
+    def health(self) -> Deferred[EngineHealth]:
+        """Ask Docker for its version."""
+        return Deferred.fromCoroutine(self._health())
+
+    def _held(
+        self, session_id: str, work: Callable[[Held], Coroutine[Deferred[Any], Any, Address]]
+    ) -> Deferred[Address]:
+        """Watch a session from before it is there; its end is told only once we have answered."""
+        try:
+            held = self._endings.hold(session_id)
+        except SpawnFailed:
+            return Deferred.fromCoroutine(_raised(Failure()))
+        held.asked = doing = Deferred.fromCoroutine(work(held))
+
+        def announce(address: Address) -> Address:
+            # Telling takes calls to Docker, so whoever waits has the address by then.
+            self._endings.announce(held)
+            return address
+
+        def forget(failure: Failure) -> Failure:
+            self._endings.forget(session_id)
+            return failure
+
+        return doing.addCallbacks(announce, forget)
+
+    def _doubt(self) -> None:
+        self._watch.doubt()
+
+    async def _spawn(
+        self, held: Held, order: SpawnOrder, report: Callable[[Progress], None]
+    ) -> Address:
+        def tell(progress: Progress) -> None:
+            report(progress)
+            if held.unwanted:
+                raise CancelledError
+
+        await self._images.ensure(order.executable, tell)
+        tell(Creating())
+        try:
+            await to_the_end(self._create(held, order))
+            await to_the_end(self._start(held))
+            return await self._started(held, order.executable)
+        except (CancelledError, PlaneError):
+            if held.container_id:
+                await to_the_end(self._removal.remove_in_time(held.container_id))
+            raise
+
+    async def _create(self, held: Held, order: SpawnOrder) -> None:
+        name = container_name(order.session_id)
+        body = said.create_body(order, self._instance, self._host)
+        try:
+            held.container_id = await self._client.create(name, body)
+        except EngineUnavailable:
+            # It may have been made all the same: then it has our name and our labels.
+            held.container_id = name
+            raise
+        except NoSuchObject as error:
+            if "no such image" in error.message.lower():
+                raise unavailable(body["Image"], error.message) from None
+            raise _failed("make", held, error.message) from None
+        except DockerError as error:
+            raise _failed("make", held, error.message) from None
+
+    async def _start(self, held: Held) -> None:
+        try:
+            await self._client.start(held.container_id)
+        except DockerError as error:
+            raise _failed("start", held, error.message) from None
+
+    async def _started(self, held: Held, executable: Executable) -> Address:
+        with _telling(f"start session {held.session_id}"):
+            container = await self._removal.find(held.container_id)
+            if container is None:
+                raise _failed("start", held, "somebody removed its container")
+            if not container.running:
+                tail = await self._client.logs(container.id, _LINES_IN_MESSAGE, tty=container.tty)
+                raise _failed("start", held, _at_once(container, tail))
+            return self._address(held, container, executable)
+
+    def _address(self, held: Held, container: Container, executable: Executable) -> Address:
+        address = container.address(executable, self._host)
+        if address is None:
+            network = executable.network_name or "default"
+            raise _failed("reach", held, f"network {network!r} publishes no port")
+        return address
+
+    async def _adopt(self, held: Held, executable: Executable) -> Address:
+        with _telling(f"adopt session {held.session_id}"):
+            container = await self._removal.find(container_name(held.session_id))
+        if container is None or not container.running:
+            raise _failed("adopt", held, "it does not run any more")
+        held.container_id = container.id
+        return self._address(held, container, executable)
+
+    async def _stop(self, session_id: str, grace_seconds: float) -> None:
+        # Docker's own SIGKILL is only for the case that nobody comes back to this one.
+        seconds = math.ceil(grace_seconds) + 1
+        await self._end(session_id, lambda container: self._client.stop(container, seconds))
+
+    async def _kill(self, session_id: str) -> None:
+        await self._end(session_id, self._client.kill)
+
+    async def _end(
+        self, session_id: str, ask: Callable[[str], Coroutine[Deferred[Any], Any, None]]
+    ) -> None:
+        with _telling(f"end session {session_id}"):
+            container = await self._removal.find(container_name(session_id))
+            if container is not None and container.running:
+                # Each of these says that it has ended, or is gone.
+                with suppress(NoSuchObject, NotModified, Conflict):
+                    await ask(container.id)
+                with suppress(NoSuchObject):
+                    await self._client.wait(container.id, "not-running")
+        await self._endings.ended(session_id)
+
+    async def _logs(self, session_id: str, tail: int) -> tuple[str, ...]:
+        container = await self._find(session_id)
+        if container is None:
+            return ()
+        try:
+            return await self._client.logs(container.id, tail, tty=container.tty)
+        except DockerError:
+            return ()
+
+    async def _find(self, session_id: str) -> Container | None:
+        with _telling(f"find session {session_id}"):
+            return await self._removal.find(container_name(session_id))
+
+    async def _list_running(self) -> list[Running]:
+        with _telling("list its containers"):
+            listed = await self._client.containers(said.label_filter(self._instance))
+        return [said.running(found) for found in listed]
+
+    async def _remove(self, session_id: str) -> None:
+        with _telling(f"remove session {session_id}"):
+            await self._removal.remove(container_name(session_id))
+
+    async def _health(self) -> EngineHealth:
+        try:
+            with _telling("tell its version"):
+                version = str((await self._client.version()).get("Version", ""))
+        except EngineUnavailable as error:
+            return EngineHealth(False, str(error))
+        return EngineHealth(True, f"Docker {version} answers at {self._client.where}", version)
+
+
+@contextmanager
+def _telling(what: str) -> Iterator[None]:
+    """An answer that we have no use for is as good as none."""
+    try:
+        yield
+    except DockerError as error:
+        raise EngineUnavailable(f"Docker could not {what}: {error.message}") from None
+
+
+def _failed(what: str, held: Held, message: str) -> SpawnFailed:
+    return SpawnFailed(f"could not {what} session {held.session_id}: {message}")
+
+
+def _at_once(container: Container, tail: tuple[str, ...]) -> str:
+    lines = "".join(f"\n{line}" for line in tail)
+    return f"it ended at once with exit code {container.exit_code}{':' if tail else ''}{lines}"
+
+
+async def _raised(failure: Failure) -> Address:
+    failure.raiseException()

@@ -1,0 +1,42 @@
+"""What the Docker Engine answers when it will not: its status and its own words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class DockerError(Exception):
+    """Docker answered with an error; `message` is its own, fit to be shown."""
+
+    def __init__(self, message: str, status: int = 500) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+
+class NotModified(DockerError):
+    """304: the container is already as it was asked to be."""
+
+
+class NoSuchObject(DockerError):
+    """404: no such container, image or network; the message tells which."""
+
+
+class Conflict(DockerError):
+    """409: a name that is taken, or a container in no state for this."""
+
+
+_BY_STATUS: Mapping[int, type[DockerError]] = {
+    304: NotModified,
+    404: NoSuchObject,
+    409: Conflict,
+}
+
+
+def error_for(status: int, message: str) -> DockerError:
+    """The error that says `status`."""
+    return _BY_STATUS.get(status, DockerError)(message, status)
+
+
+class NotDocker(Exception):
+    """What came over the socket is not what a Docker Engine sends."""

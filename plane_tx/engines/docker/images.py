@@ -1,0 +1,117 @@
+"""Images: found on this box, or pulled once for everyone who waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from plane_tx.core.errors import ImageUnavailable
+from plane_tx.core.model import Credentials, Executable, PullPolicy
+from plane_tx.engines.docker.client import DockerClient
+from plane_tx.engines.docker.container import Image
+from plane_tx.engines.docker.errors import DockerError
+from plane_tx.engines.docker.flights import Flight
+from plane_tx.engines.interface import Progress, Pulling
+
+Report = Callable[[Progress], None]
+
+
+class Images:
+    """Sees to it that an image is there; pulls of the same image with the same login are one."""
+
+    def __init__(self, client: DockerClient) -> None:
+        self._client = client
+        self._pulls: dict[tuple[Image, Credentials | None], _Pull] = {}
+
+    async def ensure(self, executable: Executable, report: Report) -> None:
+        """Return when the image may be used, as the pull policy has it.
+
+        Fails with `ImageUnavailable` or `EngineUnavailable`; one who is cancelled leaves a
+        pull to the others, and the last one ends it.
+        """
+        image = Image.parse(executable.image or "")
+        policy = executable.pull_policy
+        try:
+            if policy is PullPolicy.NEVER:
+                return
+            if policy is PullPolicy.IF_NOT_PRESENT and await self._client.has_image(str(image)):
+                return
+            await self._pull(image, executable.credentials, report)
+        except DockerError as error:
+            raise unavailable(str(image), error.message) from None
+
+    async def _pull(self, image: Image, credentials: Credentials | None, report: Report) -> None:
+        key = (image, credentials)
+        pull = self._pulls.get(key)
+        if pull is None:
+            pull = self._pulls[key] = _Pull(self._client, image, credentials)
+        try:
+            await pull.join(report)
+        finally:
+            if pull.over and self._pulls.get(key) is pull:
+                del self._pulls[key]
+
+
+def unavailable(image: str, message: str) -> ImageUnavailable:
+    """The error for an image that cannot be had, in Docker's words."""
+    return ImageUnavailable(f"image {image} is not to be had: {message}")
+
+
+class _Pull:
+    """One pull, and those who hear of its progress."""
+
+    def __init__(self, client: DockerClient, image: Image, credentials: Credentials | None) -> None:
+        self._image = str(image)
+        self._layers: dict[str, tuple[int, int]] = {}
+        self._told = Pulling(self._image)
+        self._reports: list[Report] = []
+        work = Deferred.fromCoroutine(
+            client.pull(image.name, image.digest or image.tag, credentials, self._line)
+        )
+        self._flight = Flight(work, deserted=work.cancel)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has come to its end, or nobody waits for it any more."""
+        return self._flight.landed or not self._reports
+
+    async def join(self, report: Report) -> None:
+        """Wait for its end, hearing of its progress."""
+        self._reports.append(report)
+        waiter = self._flight.wait()
+        try:
+            self._report(report, waiter)
+            await waiter
+        finally:
+            self._reports.remove(report)
+
+    def _report(self, report: Report, waiter: Deferred[None]) -> None:
+        try:
+            report(self._told)
+        except CancelledError:
+            waiter.cancel()
+
+    def _line(self, line: dict[str, Any]) -> None:
+        """Add up what Docker tells of each layer; only downloads count, not unpacking."""
+        layer, status = line.get("id", ""), line.get("status", "")
+        detail = line.get("progressDetail") or {}
+        if status == "Downloading" and "current" in detail:
+            self._layers[layer] = (detail["current"], detail.get("total", 0))
+        elif status == "Download complete" and layer in self._layers:
+            _, total = self._layers[layer]
+            self._layers[layer] = (total, total)
+        self._tell()
+
+    def _tell(self) -> None:
+        current = sum(current for current, _ in self._layers.values())
+        total = sum(total for _, total in self._layers.values())
+        told = Pulling(self._image, current, total)
+        if told != self._told:
+            self._told = told
+            for report in tuple(self._reports):
+                # Who gives up on hearing this does not stop the pull for the others.
+                with suppress(CancelledError):
+                    report(told)

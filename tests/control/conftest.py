@@ -1,0 +1,92 @@
+from collections.abc import Iterator
+
+import pytest
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.logger import LogEvent, globalLogPublisher
+
+from plane_tx.core.config import DemoConfig
+from plane_tx.core.spec import App
+from plane_tx.core.wire import ExecutableRequest
+from plane_tx.supervisor import Policy, Supervisor
+from tests.control.client import asking
+from tests.recording_engine import RecordingEngine
+
+
+@pytest.fixture
+def reactor():
+    reactor = MemoryReactorClock()
+    reactor.advance(1_700_000_000)
+    return reactor
+
+
+@pytest.fixture
+def engine():
+    return RecordingEngine()
+
+
+@pytest.fixture
+def supervisor(reactor, engine):
+    policy = Policy(
+        cluster="localhost:9090",
+        control_url="http://127.0.0.1:8080",
+        host_name="box",
+        apps={"counter": App(ExecutableRequest(image="counter"))},
+    )
+    supervisor = Supervisor(reactor, engine, policy)
+    supervisor.start()
+    return supervisor
+
+
+@pytest.fixture
+def make_site(reactor, supervisor):
+    # Only here: klein, which this imports, installs the reactor.
+    from plane_tx.control.site import make_site
+
+    return lambda demo=DemoConfig(): make_site(reactor, supervisor, demo)
+
+
+@pytest.fixture
+def site(make_site):
+    return make_site()
+
+
+@pytest.fixture
+def ask(site):
+    return asking(site)
+
+
+@pytest.fixture
+def spawn(ask):
+    """Connect with a spawn_config, and return the answer's JSON."""
+
+    def spawn(key=None, **spawn_config):
+        config = {"executable": {"image": "counter"}, **spawn_config}
+        body = {"key": {"name": key} if key else None, "spawn_config": config}
+        answer = ask("POST", "/ctrl/connect", body=body)
+        assert answer.status == 200, answer
+        return answer.json
+
+    return spawn
+
+
+@pytest.fixture
+def make_ready(reactor, engine):
+    """Let the engine make a session, and let that answer its probe."""
+
+    def make_ready(session_id):
+        engine.run(session_id)
+        *_, (_, _, factory, _, _) = reactor.tcpClients
+        knock = factory.buildProtocol(None)
+        knock.makeConnection(StringTransport())
+        knock.dataReceived(b"HTTP/1.1 200 OK\r\n")
+        knock.connectionLost(None)
+
+    return make_ready
+
+
+@pytest.fixture
+def logged() -> Iterator[list[LogEvent]]:
+    events: list[LogEvent] = []
+    globalLogPublisher.addObserver(events.append)
+    yield events
+    globalLogPublisher.removeObserver(events.append)

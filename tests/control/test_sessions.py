@@ -1,0 +1,251 @@
+import pytest
+
+from tests.control.client import Connection
+
+
+@pytest.fixture
+def backend(spawn):
+    return spawn(key="a")["backend_id"]
+
+
+def test_a_session_is_told_in_full(ask, backend, make_ready):
+    make_ready(backend)
+    answer = ask("GET", f"/ctrl/b/{backend}")
+
+    assert answer.status == 200
+    assert answer.json["backend_id"] == backend
+    assert answer.json["status"] == "ready"
+    assert answer.json["key"] == {"name": "a", "namespace": "", "tag": ""}
+    assert list(answer.json["deadlines"]) == ["idle"]
+
+
+def test_a_status_is_told_to_anyone(ask, backend, reactor):
+    answer = ask("GET", f"/pub/b/{backend}/status")
+
+    assert answer.json == {"status": "loading", "time": int(reactor.seconds() * 1000)}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/ctrl/b/nobody"),
+        ("GET", "/pub/b/nobody/status"),
+        ("POST", "/ctrl/b/nobody/soft-terminate"),
+        ("POST", "/ctrl/b/nobody/hard-terminate?wait=1"),
+    ],
+)
+def test_an_unknown_backend_is_404(ask, method, path):
+    answer = ask(method, path)
+
+    assert (answer.status, answer.json["kind"]) == (404, "NotFound")
+    assert "nobody" in answer.json["message"]
+
+
+@pytest.mark.parametrize(("how", "kind"), [("soft", "soft"), ("hard", "hard")])
+def test_a_session_is_terminated_and_says_how(ask, backend, make_ready, how, kind):
+    make_ready(backend)
+    answer = ask("POST", f"/ctrl/b/{backend}/{how}-terminate")
+
+    assert (answer.status, answer.body) == (200, b"null")
+    assert answer.headers["content-type"] == "application/json"
+    status = ask("GET", f"/pub/b/{backend}/status").json
+    assert (status["status"], status["termination_reason"], status["termination_kind"]) == (
+        "terminated", "external", kind,
+    )  # fmt: skip
+    assert status["exit_error"] is True
+
+
+def test_terminating_again_changes_nothing(ask, backend, make_ready, engine):
+    make_ready(backend)
+    for _ in range(2):
+        for how in ("soft", "hard"):
+            answer = ask("POST", f"/ctrl/b/{backend}/{how}-terminate", body={})
+            assert (answer.status, answer.body) == (200, b"null")
+
+    assert engine.called("stop") == [backend]
+    assert engine.called("kill") == []
+
+
+def waiting_for(site, backend, how="soft", seconds="10"):
+    connection = Connection(site)
+    connection.request("POST", f"/ctrl/b/{backend}/{how}-terminate?wait={seconds}")
+    return connection
+
+
+def test_who_waits_hears_when_it_has_ended(site, backend, engine, make_ready):
+    make_ready(backend)
+    engine.obeys = False
+    connection = waiting_for(site, backend)
+    assert not connection.answered
+
+    engine.exit(backend)
+    assert (connection.answer.status, connection.answer.body) == (200, b"null")
+
+
+def test_who_waits_hears_when_the_time_is_over(site, backend, engine, reactor, make_ready):
+    make_ready(backend)
+    engine.obeys = False
+    connection = waiting_for(site, backend, seconds="2.5")
+    reactor.advance(2.4)
+    assert not connection.answered
+
+    reactor.advance(0.2)
+    assert (connection.answer.status, connection.answer.body) == (200, b"null")
+
+
+def test_who_waits_for_what_is_over_does_not_wait(site, backend, ask, make_ready):
+    make_ready(backend)
+    ask("POST", f"/ctrl/b/{backend}/hard-terminate")
+
+    assert waiting_for(site, backend).answered
+
+
+def test_who_hangs_up_waits_no_more_and_the_session_ends_all_the_same(
+    site, backend, engine, supervisor, make_ready
+):
+    make_ready(backend)
+    engine.obeys = False
+    connection = waiting_for(site, backend)
+    connection.hang_up()
+
+    assert "TERMINATING" in repr(supervisor.get(backend).status)
+    engine.exit(backend)
+    assert connection.received == b""
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "ten", "3601", "1e9"])
+def test_a_wait_that_cannot_be_is_422_and_ends_nothing(site, backend, ask, seconds):
+    answer = waiting_for(site, backend, seconds=seconds).answer
+
+    assert (answer.status, answer.json["kind"]) == (422, "InvalidRequest")
+    assert answer.json["message"].startswith("wait: ")
+    assert ask("GET", f"/pub/b/{backend}/status").json["status"] == "loading"
+
+
+def test_a_parameter_with_a_slip_of_the_pen_is_422(ask, backend):
+    answer = ask("POST", f"/ctrl/b/{backend}/soft-terminate?wiat=1")
+
+    assert answer.status == 422
+    assert "'wiat': unknown parameter; did you mean 'wait'?" in answer.json["message"]
+
+
+# Listing
+
+
+@pytest.fixture
+def listed(ask):
+    def listed(query=""):
+        answer = ask("GET", f"/ctrl/backends{query}")
+        assert answer.status == 200, answer
+        return [told["backend_id"] for told in answer.json["backends"]], answer.json["next"]
+
+    return listed
+
+
+def test_nothing_is_listed_where_nothing_is(listed):
+    assert listed() == ([], None)
+
+
+def test_sessions_are_listed_newest_first_each_in_full(ask, spawn, listed, reactor):
+    ids = []
+    for _ in range(3):
+        ids.append(spawn()["backend_id"])
+        reactor.advance(1)
+
+    assert listed() == (ids[::-1], None)
+    assert ask("GET", "/ctrl/backends").json["backends"][0] == ask("GET", f"/ctrl/b/{ids[-1]}").json
+
+
+def test_a_listing_goes_page_by_page_whatever_comes_and_goes(spawn, listed, reactor):
+    ids = []
+    for number in range(5):
+        ids.append(spawn(id=f"s{number}")["backend_id"])
+        reactor.advance(number % 2)  # two of one moment now and then
+    newest_first = ids[::-1]
+
+    first, after = listed("?limit=2")
+    spawn(id="newcomer")
+    second, after = listed(f"?limit=2&after={after}")
+    third, end = listed(f"?limit=2&after={after}")
+
+    assert first + second + third == newest_first
+    assert end is None
+
+
+def test_a_page_that_is_just_full_is_the_last(spawn, listed):
+    spawn(), spawn()
+
+    assert listed("?limit=2")[1] is None
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("?key=a", ["one"]),
+        ("?user=alice", ["two"]),
+        ("?namespace=n", ["three"]),
+        ("?status=ready", ["one"]),
+        ("?status=ready&status=loading", ["three", "two", "one"]),
+        ("?status=terminated", []),
+        ("?label=tier=x", ["three", "two"]),
+        ("?label=tier=x&label=zone=1%3d", ["three"]),
+        ("?label=tier=", []),
+        ("?user=&key=&status=&limit=&after=&label=&namespace=", ["three", "two", "one"]),
+    ],
+)
+def test_a_listing_shows_what_was_asked_for(ask, spawn, listed, make_ready, reactor, query, found):
+    spawn(key="a", id="one")
+    make_ready("one")
+    reactor.advance(1)
+    image = {"image": "counter"}
+    config = {"executable": image, "id": "two", "labels": {"tier": "x"}}
+    ask("POST", "/ctrl/connect", body={"user": "alice", "spawn_config": config})
+    reactor.advance(1)
+    config = {"executable": image, "id": "three", "labels": {"tier": "x", "zone": "1="}}
+    ask("POST", "/ctrl/connect", body={"key": {"name": "c", "namespace": "n"}, "spawn_config": config})
+
+    assert listed(query)[0] == found
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("?status=redy", "status"),
+        ("?limit=0", "limit"),
+        ("?limit=1001", "limit"),
+        ("?limit=-1", "limit"),
+        ("?limit=1.5", "limit"),
+        ("?limit=%D9%A1", "limit"),
+        ("?limit=" + "9" * 5000, "limit"),
+        ("?limit=1&limit=2", "limit"),
+        ("?user=a&user=b", "user"),
+        ("?after=x", "after"),
+        ("?after=nan_x", "after"),
+        ("?label=x", "label"),
+        ("?stats=ready", "'stats'"),
+        ("?xyzzy=1", "'xyzzy'"),
+    ],
+)
+def test_a_parameter_that_does_not_fit_is_422_and_named(ask, query, named):
+    answer = ask("GET", f"/ctrl/backends{query}")
+
+    assert (answer.status, answer.json["kind"]) == (422, "InvalidRequest")
+    assert answer.json["message"].startswith(f"{named}: ")
+
+
+@pytest.mark.parametrize("query", ["?user=%ff", "?" + "a&" * 101])
+def test_a_query_that_cannot_be_read_is_400(ask, query):
+    answer = ask("GET", f"/ctrl/backends{query}")
+
+    assert (answer.status, answer.json["kind"]) == (400, "InvalidRequest")
+
+
+# How the server is
+
+
+def test_the_status_has_planes_fields(ask):
+    from plane_tx import __version__
+
+    answer = ask("GET", "/ctrl/status")
+
+    assert answer.json == {"status": "ok", "version": __version__, "hash": ""}

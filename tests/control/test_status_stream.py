@@ -1,0 +1,305 @@
+import json
+import socket
+
+import pytest
+import pytest_twisted
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.threads import deferToThread
+
+from plane_tx.control import sse
+from tests.control.client import Connection, unchunked
+
+
+@pytest.fixture
+def backend(spawn):
+    return spawn(key="a")["backend_id"]
+
+
+@pytest.fixture
+def stream(site, backend):
+    def stream(**headers):
+        connection = Connection(site)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request("GET", f"/pub/b/{backend}/status-stream", named)
+        return connection
+
+    return stream
+
+
+def body(connection):
+    return unchunked(connection.received.partition(b"\r\n\r\n")[2])
+
+
+def statuses(connection):
+    """The status of each event, each checked to have the form that Plane gives it."""
+    found = []
+    for each in body(connection).decode().replace(":\n\n", "").split("\n\n")[:-1]:
+        data, event_id = each.split("\n")
+        status = json.loads(data.removeprefix("data: "))["status"]
+        assert event_id == f"id: {status}"
+        found.append(status)
+    return found
+
+
+def listeners_left(site):
+    return repr(site.resource._routes._app._instance)
+
+
+LIFE = ["scheduled", "loading", "starting", "waiting", "ready", "terminating", "terminated"]
+
+
+def test_a_session_tells_its_whole_life_and_the_stream_ends_with_it(
+    ask, stream, backend, make_ready
+):
+    connection = stream()
+    assert connection.answer.status == 200
+    assert connection.answer.headers["content-type"] == "text/event-stream"
+    assert connection.answer.headers["cache-control"] == "no-cache"
+    assert connection.answer.headers["access-control-allow-origin"] == "*"
+    assert statuses(connection) == ["scheduled", "loading"]
+
+    make_ready(backend)
+    assert statuses(connection) == LIFE[:5]
+    assert not connection.ended
+
+    ask("POST", f"/ctrl/b/{backend}/soft-terminate")
+    assert statuses(connection) == LIFE
+    assert connection.ended
+
+
+def test_an_event_is_two_lines_and_a_blank_one(stream, reactor):
+    now = int(reactor.seconds() * 1000)
+
+    assert body(stream()) == (
+        f'data: {{"status":"scheduled","time":{now}}}\nid: scheduled\n\n'
+        f'data: {{"status":"loading","time":{now}}}\nid: loading\n\n'
+    ).encode()
+
+
+def test_who_comes_late_gets_the_history_oldest_first(stream, backend, make_ready):
+    make_ready(backend)
+
+    assert statuses(stream()) == LIFE[:5]
+
+
+def test_who_comes_after_the_end_gets_all_and_the_end(stream, backend, make_ready, supervisor):
+    make_ready(backend)
+    supervisor.soft_terminate(backend)
+    connection = stream()
+
+    assert statuses(connection) == LIFE
+    assert connection.ended
+
+
+@pytest.mark.parametrize("last", ["waiting", " waiting", "waiting  "])
+def test_what_was_seen_is_not_told_again(stream, backend, make_ready, last):
+    make_ready(backend)
+
+    assert statuses(stream(Last_Event_ID=last)) == ["ready"]
+
+
+def test_what_comes_live_is_measured_by_what_was_seen_too(stream, backend, make_ready):
+    connection = stream(Last_Event_ID="waiting")
+    assert connection.answered
+    assert statuses(connection) == []
+
+    make_ready(backend)
+    assert statuses(connection) == ["ready"]
+
+
+@pytest.mark.parametrize("last", ["", "READY", "nonsense", "5", "\xff"])
+def test_a_last_event_that_is_none_of_ours_replays_all(stream, last):
+    assert statuses(stream(Last_Event_ID=last)) == ["scheduled", "loading"]
+
+
+def test_who_has_seen_the_end_is_told_not_to_come_back(stream, backend, supervisor):
+    supervisor.hard_terminate(backend)
+    answer = stream(Last_Event_ID="terminated").answer
+
+    assert (answer.status, answer.body) == (204, b"")
+
+
+def test_who_claims_to_have_seen_the_end_of_a_live_session_hears_it_end(
+    stream, backend, supervisor
+):
+    connection = stream(Last_Event_ID="terminated")
+    assert connection.answer.status == 200
+
+    supervisor.hard_terminate(backend)
+    assert (statuses(connection), connection.ended) == ([], True)
+
+
+def test_an_unknown_backend_is_404(ask):
+    answer = ask("GET", "/pub/b/nobody/status-stream")
+
+    assert (answer.status, answer.json["kind"]) == (404, "NotFound")
+
+
+def test_head_says_what_get_would_and_ends(ask, backend):
+    answer = ask("HEAD", f"/pub/b/{backend}/status-stream")
+
+    assert (answer.status, answer.headers["content-type"], answer.body) == (
+        200, "text/event-stream", b"",
+    )  # fmt: skip
+
+
+def test_an_old_client_reads_until_the_connection_closes(site, backend, supervisor):
+    connection = Connection(site)
+    connection.send(f"GET /pub/b/{backend}/status-stream HTTP/1.0\r\n\r\n".encode())
+    supervisor.hard_terminate(backend)
+
+    assert connection.answer.body.endswith(b"\nid: terminated\n\n")
+    assert connection.transport.disconnecting
+
+
+def test_silence_is_broken_by_a_comment_every_15_seconds(stream, reactor, backend, make_ready):
+    connection = stream()
+    before = body(connection)
+    reactor.advance(10)
+    make_ready(backend)
+    reactor.advance(14.9)
+    assert b":\n\n" not in body(connection)[len(before) :]
+
+    reactor.advance(0.2)
+    assert body(connection).endswith(b"\nid: ready\n\n:\n\n")
+    reactor.advance(15)
+    assert body(connection).endswith(b"\nid: ready\n\n:\n\n:\n\n")
+
+
+def timers(reactor):
+    return [call for call in reactor.getDelayedCalls() if call.func.__name__ == "_break_silence"]
+
+
+def test_a_client_that_goes_away_leaves_nothing_behind(site, stream, reactor, backend, make_ready):
+    leaving, staying = stream(), stream()
+    assert listeners_left(site) == "<ControlApp <StatusFeed [Followed: 1]>>"
+
+    leaving.hang_up()
+    before = leaving.received
+    make_ready(backend)
+    assert leaving.received == before
+    assert statuses(staying) == LIFE[:5]
+    assert len(timers(reactor)) == 1
+
+    staying.hang_up()
+    assert listeners_left(site) == "<ControlApp <StatusFeed [Followed: 0]>>"
+    assert timers(reactor) == []
+
+
+def test_a_stream_that_ended_leaves_nothing_behind(site, stream, reactor, backend, supervisor):
+    connection = stream()
+    supervisor.hard_terminate(backend)
+
+    assert connection.ended
+    assert listeners_left(site) == "<ControlApp <StatusFeed [Followed: 0]>>"
+    assert timers(reactor) == []
+    connection.transport.clear()
+    connection.request("GET", "/pub/ready")
+    assert connection.answer.status == 200
+
+
+def test_who_does_not_read_is_told_when_it_does(stream, reactor, backend, make_ready, supervisor):
+    connection = stream()
+    connection.stop_reading()
+    make_ready(backend)
+    supervisor.soft_terminate(backend)
+    reactor.advance(60)
+    assert statuses(connection) == LIFE[:2]
+    assert b":\n\n" not in body(connection)
+
+    connection.read_on()
+    assert statuses(connection) == LIFE
+    assert connection.ended
+
+
+def test_who_never_reads_is_cut_and_others_are_not(
+    monkeypatch, site, stream, reactor, backend, make_ready
+):
+    monkeypatch.setattr(sse.EventStream.__init__, "__defaults__", (1,))
+    stuck, reading = stream(), stream()
+    stuck.stop_reading()
+    make_ready(backend)
+
+    assert stuck.aborted
+    assert statuses(stuck) == LIFE[:2]
+    assert not reading.aborted
+    assert statuses(reading) == LIFE[:5]
+    assert len(timers(reactor)) == 1
+
+
+def test_a_client_that_stops_reading_again_at_once_is_not_overrun(stream, backend, make_ready):
+    connection = stream()
+    connection.stop_reading()
+    make_ready(backend)
+    # One write is all that fits: the transport pauses us within it.
+    write, transport = connection.transport.writeSequence, connection.transport
+
+    def write_and_pause(data):
+        write(data)
+        connection.stop_reading()
+
+    transport.writeSequence = write_and_pause
+    connection.read_on()
+    assert statuses(connection) == LIFE[:3]
+
+    connection.read_on()
+    assert statuses(connection) == LIFE[:4]
+
+
+def test_a_cut_stream_takes_no_more(stream, site, reactor):
+    from plane_tx.control.request import ControlRequest
+
+    class Dummy(ControlRequest):
+        pass
+
+    connection = stream()
+    request = connection._protocol._channel.requests[0]
+    producer = request.producer
+    producer.stopProducing()
+    before = connection.received
+    producer.send(b"data: x\n\n")
+    producer.resumeProducing()
+
+    assert connection.received == before
+    connection.hang_up()
+
+
+def test_one_failing_follower_does_not_harm_the_rest(
+    site, stream, backend, make_ready, logged_failures
+):
+    def fail(entry):
+        raise ZeroDivisionError
+
+    feed = site.resource._routes._app._instance._feed
+    leave = feed.follow(backend, fail)
+    connection = stream()
+    make_ready(backend)
+    leave()
+
+    assert statuses(connection) == LIFE[:5]
+    logged_failures.claim(ZeroDivisionError)
+
+
+@pytest_twisted.ensureDeferred
+async def test_on_a_real_socket_a_hang_up_is_noticed(site, backend):
+    from twisted.internet import reactor
+    from twisted.internet.task import deferLater
+
+    port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(site)
+    number = port.getHost().port
+
+    def talk():
+        with socket.create_connection(("127.0.0.1", number), timeout=10) as client:
+            client.sendall(f"GET /pub/b/{backend}/status-stream HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            received = b""
+            while b"id: loading" not in received:
+                received += client.recv(4096)
+
+    await deferToThread(talk)
+    for _ in range(100):
+        if listeners_left(site).endswith("[Followed: 0]>>"):
+            break
+        await deferLater(reactor, 0.01)
+    await port.stopListening()
+
+    assert listeners_left(site) == "<ControlApp <StatusFeed [Followed: 0]>>"

@@ -1,0 +1,223 @@
+"""The configuration: every key has a default, and a wrong one is named in one line."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plane_tx.core.config import Config, is_loopback, parse_config
+from plane_tx.core.connect import CapacityLimits
+from plane_tx.core.errors import ConfigError
+from plane_tx.core.model import PullPolicy
+from plane_tx.core.spec import Defaults
+from plane_tx.core.wire import ExecutableRequest, ReadinessRequest, ResourceLimitsRequest
+
+WHOLE = """
+[control]
+endpoint = ["tcp:80:interface=127.0.0.1", "unix:/run/plane.sock"]
+url = "http://control"
+[proxy]
+endpoint = "tcp:9090"
+cluster = "example.com"
+hold_seconds = 5
+root_redirect_url = "https://example.com"
+[engine]
+kind = "docker"
+docker_socket = "/d.sock"
+instance = "two"
+process_first_port = 1
+process_last_port = 1
+allow_request_commands = true
+[defaults]
+max_idle_seconds = 0
+startup_timeout_seconds = 1
+stop_grace_seconds = 2.5
+[limits]
+max_sessions = 1
+max_sessions_per_user = 2
+max_starting = 3
+[demo]
+app = "a"
+key = "k"
+[apps.a]
+image = "i"
+command = ["c"]
+entrypoint = ["e"]
+env = {A = "1"}
+port = 80
+user = "u"
+workdir = "/"
+pull_policy = "Never"
+network_name = "n"
+max_idle_seconds = 1
+lifetime_limit_seconds = 2
+[apps.a.credentials]
+username = "u"
+password = "p"
+[apps.a.resource_limits]
+cpus = 0.5
+[apps.a.readiness]
+path = "/up"
+"""
+
+
+def test_an_empty_file_is_all_defaults() -> None:
+    config = parse_config("", "plane.toml")
+
+    assert config == Config()
+    assert config.control.endpoint == ("tcp:8080:interface=127.0.0.1",)
+    assert config.proxy.endpoint == ("tcp:9090:interface=127.0.0.1",)
+    assert (config.proxy.cluster, config.proxy.hold_seconds) == ("localhost:9090", 30.0)
+    assert (config.engine.kind, config.engine.instance) == ("auto", "default")
+    assert config.defaults.to_defaults() == Defaults(300.0, 300.0, 10.0)
+    assert config.limits.to_limits() == CapacityLimits(0, 0, 8)
+
+
+def test_every_key_is_read() -> None:
+    config = parse_config(WHOLE, "plane.toml")
+
+    assert config.control.endpoint == ("tcp:80:interface=127.0.0.1", "unix:/run/plane.sock")
+    assert config.proxy.endpoint == ("tcp:9090",)
+    assert config.engine.allow_request_commands
+    assert config.defaults.to_defaults() == Defaults(None, 1, 2.5)
+    assert config.limits.to_limits() == CapacityLimits(1, 2, 3)
+    assert config.demo.key == "k"
+
+
+def test_an_app_becomes_an_executable_with_its_limits() -> None:
+    app = parse_config(WHOLE, "plane.toml").apps["a"].to_app()
+
+    assert (app.max_idle_seconds, app.lifetime_limit_seconds) == (1, 2)
+    assert app.executable.pull_policy is PullPolicy.NEVER
+    assert app.executable.readiness == ReadinessRequest("/up")
+    assert app.executable.resource_limits == ResourceLimitsRequest(cpus=0.5)
+    assert app.executable.credentials.password == "p"
+    assert isinstance(app.executable, ExecutableRequest)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x", "not TOML: Expected '=' after a key"),
+        ("[contrl]", "contrl: unknown field; did you mean 'control'?"),
+        ("[proxy]\nclusters = 'x'", "proxy.clusters: unknown field; did you mean 'cluster'?"),
+        ("proxy = 1", "proxy: expected an object, got 1"),
+        ("[proxy]\nendpoint = 9090", "proxy.endpoint: expected a list, got 9090"),
+        ("[proxy]\nendpoint = [1]", "proxy.endpoint[0]: expected a string, got 1"),
+        ("[proxy]\nhold_seconds = -1", "proxy.hold_seconds: expected a number >= 0, got -1"),
+        ("[proxy]\nhold_seconds = nan", "proxy.hold_seconds: expected a number >= 0, got NaN"),
+        ("[proxy]\nhold_seconds = 1979-05-27", "proxy.hold_seconds: expected a number >= 0, got dat"),
+        ("[limits]\nmax_sessions = 1.5", "limits.max_sessions: expected a whole number >= 0, got 1.5"),
+        ("[engine]\nkind = 'podman'", 'engine.kind: expected "auto" or "docker" or "process", got "po'),
+        ("[engine]\nkind = \"a\\nb\"", 'engine.kind: expected "auto" or "docker" or "process", got "a'),
+        ("[engine]\nprocess_first_port = 0", "engine.process_first_port: expected a port from 1 to"),
+        ("[engine]\nprocess_first_port = 30000", "engine.process_last_port: expected at least proc"),
+        ("[engine]\nallow_request_commands = 1", "engine.allow_request_commands: expected true or"),
+        ("[control]\nendpoint = 'tcp:8080'", 'control.endpoint: "tcp:8080" is open to the network'),
+        (
+            "[control]\nendpoint = ['unix:/x', 'tcp:80:interface=0.0.0.0']",
+            'control.endpoint: "tcp:80:interface=0.0.0.0" is open to the network, and the control'
+            ' API has no keys yet: use "tcp:PORT:interface=127.0.0.1" or a unix socket',
+        ),
+        ("[control]\nendpoint = \"tcp:\\n80\"", 'control.endpoint: "tcp:\\n80" is open'),
+        ("[demo]\napp = 'x'", 'demo.app: no app "x" in this file'),
+        ("[demo]\napp = \"x\\ny\"", 'demo.app: no app "x\\ny" in this file'),
+        ("[apps.a]\nimag = 'x'", "apps['a'].imag: unknown field; did you mean 'image'?"),
+        ("[apps.a]\nport = 'x'", "apps['a'].port: expected a port from 1 to 65535, got \"x\""),
+        ("[apps.a]\ncommand = []", 'apps."a".command: expected at least one word'),
+        ("[apps.a.readiness]\npath = 'up'", "apps.\"a\".readiness.path: expected '/' and visible"),
+        ("[apps.a.env]\n'A=B' = ''", "apps.\"a\".env: 'A=B' cannot be an environment variable"),
+        ("\"a\\nb\" = 1", "'a\\nb': unknown field; known here: apps,"),
+        ("[apps.\"a\\nb\"]\nport = 0", "apps['a\\nb'].port: expected a port"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_in_one_line_with_file_and_key(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, "plane.toml")
+
+    assert str(caught.value).startswith(f"plane.toml: {message}")
+    assert str(caught.value).isprintable()
+
+
+LOOPBACK = [
+    "tcp:8080:interface=127.0.0.1",
+    "tcp:interface=127.0.0.1:port=8080",
+    "tcp:8080:backlog=5:interface=127.1.2.3",
+    "tcp:8080:interface=localhost",
+    "tcp:8080:interface=\\:\\:1",
+    "tcp6:8080:interface=\\:\\:1",
+    "ssl:8080:privateKey=a=b.pem:interface=127.0.0.1",
+    "unix:/run/plane.sock",
+    "unix:address=/run/plane.sock:mode=600",
+]
+OPEN = [
+    "",
+    ":",
+    "tcp",
+    "tcp:8080",
+    "tcp:8080:",
+    "tcp:8080:interface=",
+    "tcp:8080:interface=0.0.0.0",
+    "tcp:8080:interface=127.0.0.1.evil",
+    "tcp:8080:interface=127.0.0.1 ",
+    "tcp:8080:interface=127.1",
+    "tcp:8080:interface=127.0.0.999",
+    "tcp:8080:interface=localhost.evil.com",
+    "tcp:8080:interface=::1",
+    # The last one wins.
+    "tcp:8080:interface=127.0.0.1:interface=0.0.0.0",
+    "tcp:8080:interface=0.0.0.0:interface=127.0.0.1",
+    "tcp:8080:interface=127.0.0.1:interfac\\e=0.0.0.0",
+    # Looks like an argument, and is the value or the name of another.
+    "tcp:8080:interface=0.0.0.0\\:interface=127.0.0.1",
+    "tcp:8080:x\\:interface=127.0.0.1",
+    "tcp:8080:x=interface=127.0.0.1",
+    "tcp:8080:xinterface=127.0.0.1",
+    "tcp:8080:interface\\=127.0.0.1",
+    "tcp:interface=127.0.0.1:8080:0.0.0.0",
+    "tcp:8080:0.0.0.0:interface=127.0.0.1",
+    "tcp:8080:interface=127.0.0.1\\",
+    "tcp6:8080",
+    "tcp6:8080:interface=\\:\\:",
+    "tcp6:8080:interface=\\:\\:ffff\\:10.0.0.1",
+    "ssl:8080:interface=0.0.0.0",
+    "systemd:domain=INET:index=0",
+    "systemd:domain=INET:index=0:interface=127.0.0.1",
+    "haproxy:tcp:8080:interface=127.0.0.1",
+    "tls:8080:interface=127.0.0.1",
+    "unixy:/x",
+    "unix",
+    "TCP:8080:interface=127.0.0.1",
+    " tcp:8080:interface=127.0.0.1",
+]
+
+
+@pytest.mark.parametrize("endpoint", LOOPBACK)
+def test_what_only_this_box_can_reach_is_loopback(endpoint: str) -> None:
+    assert is_loopback(endpoint)
+
+
+@pytest.mark.parametrize("endpoint", OPEN)
+def test_anything_else_is_open(endpoint: str) -> None:
+    assert not is_loopback(endpoint)
+
+
+pieces = st.sampled_from([
+    "tcp", "tcp6", "ssl", "unix", ":", "=", "\\", "interface", "127.0.0.1", "0.0.0.0", "8080",
+    "localhost", "\\:\\:1", "backlog", " ", "",
+])  # fmt: skip
+
+
+@given(
+    st.lists(pieces).map("".join)
+    | st.lists(pieces).map(lambda more: "tcp:8080:interface=127.0.0.1" + "".join(more))
+)
+def test_twisted_reads_a_loopback_endpoint_as_we_do(endpoint: str) -> None:
+    from twisted.internet.endpoints import _parse
+
+    if not is_loopback(endpoint):
+        return
+    (kind, *_), named = _parse(endpoint)
+
+    assert kind == "unix" or named["interface"] in {"127.0.0.1", "localhost", "::1"}

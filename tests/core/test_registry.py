@@ -1,0 +1,246 @@
+"""The registry: whatever happens, its indexes say what a naive list of sessions would."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from plane_tx.core.errors import FailedToAcquireKey
+from plane_tx.core.model import (
+    Address,
+    Executable,
+    Key,
+    Ready,
+    Reason,
+    Scheduled,
+    Session,
+    Spec,
+    Status,
+    Terminated,
+    Terminating,
+    Token,
+    Use,
+    UseKind,
+    Waiting,
+)
+from plane_tx.core.registry import Registry
+
+HERE = Address("127.0.0.1", 8080)
+GONE = Terminated(Status.READY, Reason.EXTERNAL)
+
+
+def a_session(session_id: str = "id", key: str = "key", **values: object) -> Session:
+    subdomain = values.pop("subdomain", None)
+    spec = Spec(Executable(), subdomain=subdomain)
+    return Session(session_id, Key(key), "", spec, 0.0, 1, **values)
+
+
+@attrs.define
+class Known:
+    """What the naive model keeps of a session: all there is, looked through each time."""
+
+    session: Session
+    tokens: list[str] = attrs.field(factory=list)
+    uses: list[Use] = attrs.field(factory=list)
+    ended: bool = False
+
+
+class RegistryAgainstAList(RuleBasedStateMachine):
+    """Random use of a registry that remembers two ended sessions, beside a plain list."""
+
+    KEPT = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.registry = Registry(self.KEPT)
+        self.known: list[Known] = []
+        self.forgotten: list[Known] = []
+        self.now = 1.0
+        self.minted = 0
+
+    def pick(self, data: st.DataObject) -> Known:
+        return data.draw(st.sampled_from(self.known))
+
+    @rule(
+        session_id=st.sampled_from("abcdef"),
+        key=st.sampled_from("klm"),
+        subdomain=st.none() | st.sampled_from("st"),
+        user=st.none() | st.sampled_from("uv"),
+    )
+    def add(self, session_id: str, key: str, subdomain: str | None, user: str | None) -> None:
+        session = a_session(session_id, key, subdomain=subdomain, user=user)
+        live = [known.session for known in self.known if not known.ended]
+        taken = (
+            any(known.session.id == session_id for known in self.known)
+            or any(other.key == session.key for other in live)
+            or any(subdomain and other.spec.subdomain == subdomain for other in live)
+        )
+        if taken:
+            with pytest.raises(FailedToAcquireKey):
+                self.registry.add(session, Scheduled(), self.now)
+        else:
+            self.registry.add(session, Scheduled(), self.now)
+            self.known.append(Known(session))
+
+    @precondition(lambda self: self.known)
+    @rule(data=st.data())
+    def grant(self, data: st.DataObject) -> None:
+        known = self.pick(data)
+        self.minted += 1
+        known.tokens.append(f"token {self.minted}")
+        self.registry.grant(Token(known.tokens[-1], known.session.id, ""))
+
+    @precondition(lambda self: self.known)
+    @rule(data=st.data())
+    def use(self, data: st.DataObject) -> None:
+        known = self.pick(data)
+        known.uses.append(Use(UseKind.REQUEST, self.now))
+        self.registry.begin_use(known.session, known.uses[-1])
+
+    @precondition(lambda self: any(known.uses for known in self.known))
+    @rule(data=st.data(), twice=st.booleans())
+    def unuse(self, data: st.DataObject, twice: bool) -> None:
+        known = data.draw(st.sampled_from([known for known in self.known if known.uses]))
+        use = known.uses.pop()
+        self.now += 1
+        was_last = self.registry.end_use(known.session, use, self.now)
+        assert was_last == (not known.uses)
+        if twice:
+            assert not self.registry.end_use(known.session, use, self.now + 1)
+
+    @precondition(lambda self: any(not known.ended for known in self.known))
+    @rule(data=st.data(), state=st.sampled_from([Ready(HERE), Waiting(HERE), GONE]))
+    def record(self, data: st.DataObject, state: Ready | Waiting | Terminated) -> None:
+        known = data.draw(st.sampled_from([known for known in self.known if not known.ended]))
+        self.now += 1
+        self.registry.record(known.session, state, self.now)
+        if state is GONE:
+            known.ended = True
+            self.known.remove(known)
+            self.known.append(known)
+        ended = [known for known in self.known if known.ended]
+        for known in ended[: max(0, len(ended) - self.KEPT)]:
+            self.known.remove(known)
+            self.forgotten.append(known)
+
+    @invariant()
+    def its_indexes_are_what_a_search_finds(self) -> None:
+        live = [known.session for known in self.known if not known.ended]
+        everyone = {known.session.id: known.session for known in self.known}
+        registry = self.registry
+
+        assert {session.id: session for session in registry} == everyone
+        assert {each: registry.get(each) for each in everyone} == everyone
+        assert registry.live_count == len(live)
+        assert registry._by_key == {session.key: session for session in live}
+        assert all(registry.holder(session.key) is session for session in live)
+        homes = {each.spec.subdomain: each for each in live if each.spec.subdomain}
+        assert registry._by_subdomain == homes
+        assert all(registry.at_subdomain(home) is homes[home] for home in homes)
+
+    @invariant()
+    def its_counts_are_what_a_count_gives(self) -> None:
+        live = [known.session for known in self.known if not known.ended]
+
+        for user in "uv":
+            assert self.registry.count_of_user(user) == sum(each.user == user for each in live)
+        assert set(self.registry._by_user) == {each.user for each in live} - {None}
+        assert len(self.registry._ended) == len(self.known) - len(live)
+
+    @invariant()
+    def tokens_live_as_long_as_their_session_is_known(self) -> None:
+        tokens = {value for known in self.known for value in known.tokens}
+
+        assert set(self.registry._tokens) == tokens
+        assert set(self.registry._tokens_of) == {k.session.id for k in self.known if k.tokens}
+        for known in self.known:
+            found = self.registry.tokens_of(known.session.id)
+            assert {token.value for token in found} == set(known.tokens)
+
+    @invariant()
+    def idle_is_who_is_ready_and_not_used(self) -> None:
+        for known in self.known:
+            session = known.session
+            assert session.uses == set(known.uses)
+            if session.status is Status.READY:
+                assert (session.idle_since is None) == bool(known.uses)
+            elif known.ended:
+                assert session.idle_since is None
+
+    def teardown(self) -> None:
+        for known in [known for known in self.known if not known.ended]:
+            self.registry.record(known.session, GONE, self.now)
+        assert repr(self.registry).startswith("<Registry [Sessions: 0 live,")
+
+
+RegistryAgainstAList.TestCase.settings = settings(max_examples=30, stateful_step_count=30)
+TestRegistryAgainstAList = RegistryAgainstAList.TestCase
+
+
+def test_a_refused_session_leaves_nothing_behind() -> None:
+    registry = Registry()
+    registry.add(a_session("one", "key", subdomain="home"), Scheduled(), 1.0)
+
+    for session in (a_session("one", "x"), a_session("x"), a_session("x", "x", subdomain="home")):
+        with pytest.raises(FailedToAcquireKey, match="taken|held"):
+            registry.add(session, Scheduled(), 1.0)
+
+    assert repr(registry) == "<Registry [Sessions: 1 live, 0 ended | Tokens: 0]>"
+
+
+def test_a_session_on_its_way_out_still_holds_its_key() -> None:
+    registry, session = Registry(), a_session()
+    registry.add(session, Scheduled(), 1.0)
+
+    registry.record(session, Terminating(Status.SCHEDULED, Reason.EXTERNAL), 2.0)
+
+    assert registry.holder(session.key) is session
+
+
+def test_an_ended_session_is_remembered_with_its_links_and_then_forgotten() -> None:
+    registry, session = Registry(ended_kept=1), a_session()
+    registry.add(session, Scheduled(), 1.0)
+    registry.grant(Token("token", "id", ""))
+    registry.record(session, GONE, 2.0)
+    remembered = registry.get("id"), registry.token("token")
+
+    other = a_session("other")
+    registry.add(other, Scheduled(), 3.0)
+    registry.record(other, GONE, 4.0)
+
+    assert remembered == (session, Token("token", "id", ""))
+    assert (registry.get("id"), registry.token("token"), registry.tokens_of("id")) == (
+        None,
+        None,
+        (),
+    )
+
+
+def test_a_use_while_it_boots_starts_no_idle_clock() -> None:
+    registry, session, use = Registry(), a_session(), Use(UseKind.HOLD, 1.0)
+    registry.add(session, Scheduled(), 1.0)
+
+    registry.begin_use(session, use)
+    registry.end_use(session, use, 2.0)
+
+    assert session.idle_since is None
+    assert session.claimed
+
+
+def test_the_idle_clock_starts_at_ready_or_at_the_last_end() -> None:
+    registry, session = Registry(), a_session()
+    first, second = Use(UseKind.REQUEST, 1.0), Use(UseKind.REQUEST, 1.0)
+    registry.add(session, Scheduled(), 1.0)
+    registry.record(session, Ready(HERE), 5.0)
+    at_ready = session.idle_since
+
+    registry.begin_use(session, first)
+    registry.begin_use(session, second)
+    ends = [registry.end_use(session, first, 6.0), registry.end_use(session, second, 7.0)]
+
+    assert at_ready == 5.0
+    assert ends == [False, True]
+    assert session.idle_since == 7.0

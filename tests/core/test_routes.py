@@ -1,0 +1,215 @@
+"""Hosts and paths to sessions, and the URLs that lead back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plane_tx.core import errors
+from plane_tx.core.model import Executable, Key, Routing, Scheduled, Session, Spec, Token
+from plane_tx.core.registry import Registry
+from plane_tx.core.routes import find, host_below, session_url
+
+CLUSTER = "example.com"
+DYNAMIC = "A" * 43
+STATIC = "s." + "B" * 43
+HOST = "c" * 52
+HOME = "D" * 43
+UNKNOWN = "E" * 43
+
+
+@pytest.fixture
+def registry() -> Registry:
+    registry = Registry()
+    specs = {
+        "plain": (Spec(Executable()), DYNAMIC),
+        "static": (Spec(Executable(), use_static_token=True), STATIC),
+        "hosted": (Spec(Executable(), routing=Routing.HOST), HOST),
+        "homed": (Spec(Executable(), subdomain="a.b"), HOME),
+    }
+    for name, (spec, token) in specs.items():
+        registry.add(Session(name, Key(name), "", spec, 0.0, 1), Scheduled(), 0.0)
+        registry.grant(Token(token, name, "", static=token.startswith("s.")))
+    registry.grant(Token(UNKNOWN, "forgotten", ""))
+    return registry
+
+
+@pytest.mark.parametrize(
+    ("host", "cluster", "below"),
+    [
+        ("foobar.com", "foobar.com", ""),
+        ("abc.foobar.com", "foobar.com", "abc"),
+        ("a.b.foobar.com", "foobar.com", "a.b"),
+        ("foobar.com:8080", "foobar.com:8080", ""),
+        ("abc.foobar.com:8080", "foobar.com:8080", "abc"),
+        ("foobar.com:443", "foobar.com", ""),
+        ("abc.foobar.com:443", "foobar.com", "abc"),
+        ("foobar.com", "foobar.com:443", ""),
+        ("FooBar.COM", "foobar.com", ""),
+        ("Abc.FooBar.com:8080", "fooBAR.com:8080", "abc"),
+        ("foobar.com.", "foobar.com", ""),
+        ("abc.foobar.com.:8080", "foobar.com:8080", "abc"),
+        ("[::1]:9090", "[::1]:9090", ""),
+        ("[::1]", "[::1]", ""),
+        ("[::1]:443", "[::1]", ""),
+        ("127.0.0.1:9090", "127.0.0.1:9090", ""),
+    ],
+)
+def test_a_host_at_or_below_the_cluster_is_ours(host: str, cluster: str, below: str) -> None:
+    assert host_below(host, cluster) == below
+
+
+@pytest.mark.parametrize(
+    ("host", "cluster"),
+    [
+        ("foobarexample.com", "example.com"),
+        ("abc.other.com", "example.com"),
+        ("example.com.evil.com", "example.com"),
+        ("example.com:8081", "example.com:8080"),
+        ("example.com", "example.com:8080"),
+        ("example.com:8080", "example.com"),
+        ("example.com:80", "example.com"),
+        (".example.com", "example.com"),
+        ("", "example.com"),
+        ("[::1]:9091", "[::1]:9090"),
+        ("x[::1]:9090", "[::1]:9090"),
+        ("example.com:443:443:1", "example.com"),
+    ],
+)
+def test_any_other_host_is_refused(host: str, cluster: str) -> None:
+    with pytest.raises(errors.WrongHost, match="this proxy serves"):
+        host_below(host, cluster)
+
+
+@given(st.text())
+def test_no_host_does_more_than_be_refused(host: str) -> None:
+    try:
+        below = host_below(host, CLUSTER)
+    except errors.WrongHost:
+        return
+
+    assert host.lower().startswith(below)
+
+
+@pytest.mark.parametrize(
+    ("target", "upstream", "path", "prefix", "slash_missing"),
+    [
+        (f"/{DYNAMIC}/bar", "/bar", f"/{DYNAMIC}/bar", f"/{DYNAMIC}", False),
+        (f"/{DYNAMIC}", "/", f"/{DYNAMIC}", f"/{DYNAMIC}", True),
+        (f"/{DYNAMIC}?x=/y", "/?x=/y", f"/{DYNAMIC}", f"/{DYNAMIC}", True),
+        (f"/{DYNAMIC}/", "/", f"/{DYNAMIC}/", f"/{DYNAMIC}", False),
+        (f"/{DYNAMIC}//a/../b%2F", "//a/../b%2F", f"/{DYNAMIC}//a/../b%2F", f"/{DYNAMIC}", False),
+        (f"/{DYNAMIC}/?a?b", "/?a?b", f"/{DYNAMIC}/", f"/{DYNAMIC}", False),
+        (f"/{STATIC}/bar?q", f"/{STATIC}/bar?q", f"/{STATIC}/bar", "", False),
+        (f"/{STATIC}", f"/{STATIC}", f"/{STATIC}", "", False),
+    ],
+)
+def test_a_token_is_taken_off_the_path_unless_it_is_static(
+    registry: Registry, target: str, upstream: str, path: str, prefix: str, slash_missing: bool
+) -> None:
+    route = find(registry, CLUSTER, CLUSTER, target)
+
+    assert (route.target, route.path, route.prefix) == (upstream, path, prefix)
+    assert route.slash_missing is slash_missing
+
+
+@pytest.mark.parametrize("target", ["/", "//", "//x", "/?x", f"//{DYNAMIC}/"])
+def test_a_path_without_a_token_is_a_bad_request(registry: Registry, target: str) -> None:
+    with pytest.raises(errors.BadRequest, match="names no session"):
+        find(registry, CLUSTER, CLUSTER, target)
+
+
+@pytest.mark.parametrize(
+    "target", ["", "*", "x", f"http://example.com/{DYNAMIC}/", "example.com:443"]
+)
+def test_a_target_that_is_no_path_is_a_bad_request(registry: Registry, target: str) -> None:
+    with pytest.raises(errors.BadRequest, match="begins with '/'"):
+        find(registry, CLUSTER, CLUSTER, target)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "favicon.ico",
+        DYNAMIC[:-1],
+        DYNAMIC + "A",
+        DYNAMIC.lower(),
+        f"s.{DYNAMIC}",
+        STATIC.removeprefix("s."),
+        "%41" + DYNAMIC[1:],
+        DYNAMIC + "\n",
+        UNKNOWN,
+    ],
+)
+def test_what_leads_nowhere_is_gone(registry: Registry, value: str) -> None:
+    with pytest.raises(errors.UnknownToken):
+        find(registry, CLUSTER, CLUSTER, f"/{value}/")
+
+
+@pytest.mark.parametrize("target", ["/", "/a/b?c", f"/{DYNAMIC}/"])
+def test_a_token_in_the_host_leaves_the_path_alone(registry: Registry, target: str) -> None:
+    route = find(registry, CLUSTER, f"{HOST.upper()}.{CLUSTER}", target)
+
+    assert route.session.id == "hosted"
+    assert (route.target, route.prefix, route.slash_missing) == (target, "", False)
+
+
+def test_an_unknown_token_in_the_host_is_gone(registry: Registry) -> None:
+    with pytest.raises(errors.UnknownToken):
+        find(registry, CLUSTER, f"{'d' * 52}.{CLUSTER}", f"/{DYNAMIC}/")
+
+
+@pytest.mark.parametrize(
+    ("below", "token", "session"),
+    [
+        ("", DYNAMIC, "plain"),
+        ("", STATIC, "static"),
+        ("a.b.", HOME, "homed"),
+        ("A.B.", HOME, "homed"),
+    ],
+)
+def test_a_session_is_found_at_its_home(
+    registry: Registry, below: str, token: str, session: str
+) -> None:
+    assert find(registry, CLUSTER, below + CLUSTER, f"/{token}/").session.id == session
+
+
+@pytest.mark.parametrize(
+    ("below", "token"),
+    [
+        ("", HOME),
+        ("a.", HOME),
+        ("b.", HOME),
+        ("x.a.b.", HOME),
+        ("a.b.", DYNAMIC),
+        ("x.", STATIC),
+        ("", HOST),
+        (f"x.{HOST}.", HOST),
+    ],
+)
+def test_a_session_is_found_nowhere_else(registry: Registry, below: str, token: str) -> None:
+    with pytest.raises(errors.WrongHost, match="another host"):
+        find(registry, CLUSTER, below + CLUSTER, f"/{token}/")
+
+
+@pytest.mark.parametrize(
+    ("cluster", "session", "token", "url"),
+    [
+        ("localhost:9090", "plain", DYNAMIC, f"http://localhost:9090/{DYNAMIC}/"),
+        ("example.com", "plain", DYNAMIC, f"https://example.com/{DYNAMIC}/"),
+        ("example.com:443", "plain", DYNAMIC, f"https://example.com:443/{DYNAMIC}/"),
+        ("example.com", "homed", HOME, f"https://a.b.example.com/{HOME}/"),
+        ("localhost:9090", "hosted", HOST, f"http://{HOST}.localhost:9090/"),
+        ("[::1]", "plain", DYNAMIC, f"https://[::1]/{DYNAMIC}/"),
+        ("[::1]:9090", "static", STATIC, f"http://[::1]:9090/{STATIC}/"),
+    ],
+)
+def test_a_url_leads_back_to_its_session(
+    registry: Registry, cluster: str, session: str, token: str, url: str
+) -> None:
+    made = session_url(cluster, registry.get(session), token)
+    host, slash, path = made.partition("://")[2].partition("/")
+
+    assert made == url
+    assert find(registry, cluster, host, slash + path).session.id == session

@@ -1,0 +1,705 @@
+"""A Docker Engine in memory: the real client talks real HTTP to it, over pipes and virtual time.
+
+Beside it the `World` that tests run in, which is the same around a real Docker Engine.
+"""
+
+import base64
+import functools
+import itertools
+import json
+import os
+import re
+import struct
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.task import Clock, deferLater
+from twisted.python.failure import Failure
+from twisted.test import iosim
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+from zope.interface import implementer
+
+from plane_tx.core.model import Executable
+from plane_tx.engines.docker.client import DockerClient
+from plane_tx.engines.docker.container import create_body
+from plane_tx.engines.docker.daemon import Daemon
+from plane_tx.engines.docker.engine import DockerEngine
+from plane_tx.engines.docker.errors import NoSuchObject
+from plane_tx.engines.interface import EngineEvent, IEngine, SpawnOrder
+
+NO_SUCH_FILE = ConnectError(2, "No such file or directory")
+
+
+@attrs.frozen
+class Program:
+    """What a container's command does, told by the command's script."""
+
+    output: tuple[tuple[int, str], ...] = ()
+    ends_after: float | None = None
+    exit_code: int = 0
+    exit_code_on_term: int | None = None
+
+
+#: The scripts that tests run, for `sh -c`; a real container runs them, a fake one looks here.
+OBEYS = "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"
+DEAF = "trap '' TERM; echo up; while :; do sleep 0.05; done"
+ENDS_AT_ONCE = "echo one; echo two >&2; exit 3"
+ENDS_SOON = "echo one; sleep 0.2; echo two >&2; sleep 0.2; exit 3"
+SHOWS_ENVIRONMENT = 'echo "$PORT $WHO"; trap "exit 0" TERM; while :; do sleep 0.05; done'
+
+PROGRAMS = {
+    OBEYS: Program(((1, "up\n"),), exit_code_on_term=7),
+    DEAF: Program(((1, "up\n"),)),
+    ENDS_AT_ONCE: Program(((1, "one\n"), (2, "two\n")), ends_after=0, exit_code=3),
+    ENDS_SOON: Program(((1, "one\n"), (2, "two\n")), ends_after=0.4, exit_code=3),
+    SHOWS_ENVIRONMENT: Program(((1, "{PORT} {WHO}\n"),), exit_code_on_term=0),
+}
+
+
+@attrs.define(eq=False)
+class FakeContainer:
+    """One container; `config` is the body it was made with."""
+
+    id: str
+    name: str
+    config: dict[str, Any]
+    program: Program
+    port: int
+    status: str = "created"
+    exit_code: int = 0
+    oom: bool = False
+    output: list[tuple[int, str]] = attrs.field(factory=list)
+    waiting: list[Callable[[], None]] = attrs.field(factory=list)
+
+    @property
+    def running(self) -> bool:
+        return self.status == "running"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return self.config.get("Labels", {})
+
+    def inspected(self) -> dict[str, Any]:
+        published = [{"HostIp": "127.0.0.1", "HostPort": str(self.port)}]
+        wanted = self.config["HostConfig"].get("PortBindings", {})
+        return {
+            "Id": self.id,
+            "Name": f"/{self.name}",
+            "State": {
+                "Status": self.status,
+                "Running": self.running,
+                "OOMKilled": self.oom,
+                "ExitCode": self.exit_code,
+                "Error": "",
+            },
+            "Config": {"Labels": self.labels, "Tty": False, "Env": self.config["Env"]},
+            "NetworkSettings": {"Ports": dict.fromkeys(wanted, published) if self.running else {}},
+        }
+
+    def listed(self) -> dict[str, Any]:
+        return {
+            "Id": self.id,
+            "Names": [f"/{self.name}"],
+            "Labels": self.labels,
+            "State": self.status,
+        }
+
+
+@attrs.define(eq=False)
+class Gate:
+    """Calls that are kept waiting: `come` fires when one is there, `open` lets all go on."""
+
+    method: str
+    path: re.Pattern[str]
+    come: Deferred[None] = attrs.field(factory=Deferred)
+    _held: list[Callable[[], None]] = attrs.field(factory=list)
+    _open: bool = False
+
+    def keeps(self, method: str, path: str, go_on: Callable[[], None]) -> bool:
+        if self._open or method != self.method or not self.path.fullmatch(path):
+            return False
+        self._held.append(go_on)
+        if not self.come.called:
+            self.come.callback(None)
+        return True
+
+    def open(self) -> None:
+        self._open = True
+        held, self._held = self._held, []
+        for go_on in held:
+            go_on()
+
+
+class Refusal(Exception):
+    """An error that Docker answers."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+def no_such_container(name: str) -> Refusal:
+    return Refusal(404, f"No such container: {name}")
+
+
+Handler = Callable[..., Any]
+ROUTES: list[tuple[str, re.Pattern[str], Handler]] = []
+
+
+def route(method: str, path: str) -> Callable[[Handler], Handler]:
+    def add(handler: Handler) -> Handler:
+        ROUTES.append((method, re.compile(path), handler))
+        return handler
+
+    return add
+
+
+class FakeDocker(Resource):
+    """The Engine: its containers and images, and the levers by which a test moves them."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.versions = {"Version": "28.2.2", "ApiVersion": "1.50", "MinAPIVersion": "1.24"}
+        self.containers: dict[str, FakeContainer] = {}
+        self.images = {"plane-tx-test/busybox:latest"}
+        #: What can be pulled: lines of progress, told a tenth of a second apart.
+        self.registry: dict[str, list[dict[str, Any]]] = {}
+        #: The login that a pull needs, as X-Registry-Auth is to decode.
+        self.login: dict[str, str] | None = None
+        #: What a connection fails with, and when it was tried.
+        self.down: Exception | None = None
+        self.knocks: list[float] = []
+        #: Whether ports are published, which not every network does.
+        self.publishes = True
+        self.calls: list[str] = []
+        self.headers: list[Any] = []
+        self._gates: list[Gate] = []
+        self._refusals: list[tuple[str, re.Pattern[str], Refusal]] = []
+        self._listeners: list[tuple[Request, dict[str, list[str]]]] = []
+        self._pipes: list[_Pipe] = []
+        self._sayings: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self._made = 0
+        self._timers: list[IDelayedCall] = []
+        self._site = Site(self, reactor=self.clock, timeout=None)
+
+    # --- what a test does with it
+
+    def run(self, scenario: Coroutine[Any, Any, None]) -> None:
+        """Run to its end, moving time on to the next thing that is due whenever all wait."""
+        running = Deferred.fromCoroutine(scenario)
+        results: list[Any] = []
+        running.addBoth(results.append)
+        while not results:
+            due = self.clock.getDelayedCalls()
+            assert due, "everything waits, and nothing is due"
+            self.clock.advance(max(0.0, due[0].getTime() - self.clock.seconds()))
+        if isinstance(results[0], Failure):
+            results[0].raiseException()
+
+    def daemon(self) -> Daemon:
+        return Daemon(self.clock, _Endpoint(self), "fake.sock")
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return sum(pipe.is_open for pipe in self._pipes)
+
+    def gate(self, method: str, path: str) -> Gate:
+        """Keep calls of this path (a pattern, without the version) waiting."""
+        gate = Gate(method, re.compile(path))
+        self._gates.append(gate)
+        return gate
+
+    def refuse(self, method: str, path: str, status: int, message: str = "it is broken") -> None:
+        """Answer calls of this path with an error, until `relent`."""
+        self._refusals.append((method, re.compile(path), Refusal(status, message)))
+
+    def say(self, method: str, path: str, status: int, body: bytes) -> None:
+        """Answer calls of this path with just this."""
+        self._sayings[method, path] = (status, body)
+
+    def relent(self) -> None:
+        self._refusals.clear()
+        self._sayings.clear()
+        self.versions |= {"ApiVersion": "1.50", "MinAPIVersion": "1.24"}
+        for gate in self._gates:
+            gate.open()
+
+    def go_down(self, error: Exception = NO_SUCH_FILE) -> None:
+        """Drop every connection and refuse new ones, as a daemon that ends."""
+        self.down = error
+        self._listeners.clear()
+        for pipe in self._pipes:
+            pipe.cut()
+
+    def come_back(self) -> None:
+        self.down = None
+
+    def break_events(self) -> None:
+        """End the streams of events, and nothing else."""
+        listeners, self._listeners = self._listeners, []
+        for request, _ in listeners:
+            request.finish()
+
+    def named(self, name: str) -> FakeContainer:
+        for container in self.containers.values():
+            if name in (container.name, container.id):
+                return container
+        raise no_such_container(name)
+
+    def exit(self, name: str, code: int = 0, oom: bool = False, quiet: bool = False) -> None:
+        """End a container; `quiet` is without an event, as when nobody was listening."""
+        container = self.named(name)
+        if not container.running:
+            return
+        container.status, container.exit_code, container.oom = "exited", code, oom
+        if not quiet:
+            self.emit(container, "die", exitCode=str(code))
+        waiting, container.waiting = container.waiting, []
+        for wake in waiting:
+            wake()
+
+    def emit(self, container: FakeContainer, action: str, **attributes: str) -> None:
+        """Tell an event to those whose filters it passes."""
+        event = {
+            "Type": "container",
+            "Action": action,
+            "Actor": {
+                "ID": container.id,
+                "Attributes": {**container.labels, "name": container.name, **attributes},
+            },
+        }
+        labels = {f"{name}={value}" for name, value in container.labels.items()}
+        for request, filters in self._listeners:
+            if action in filters["event"] and labels.issuperset(filters["label"]):
+                request.write(json.dumps(event).encode() + b"\n")
+
+    def stop(self) -> None:
+        """Let go of the time that containers and pulls have left."""
+        for timer in self._timers:
+            if timer.active():
+                timer.cancel()
+
+    def _later(self, seconds: float, call: Callable[..., None], *args: Any) -> None:
+        self._timers.append(self.clock.callLater(seconds, call, *args))
+
+    # --- HTTP
+
+    def render(self, request: Request) -> Any:
+        method, path = request.method.decode(), request.path.decode()
+        version = re.match(r"/v([\d.]+)", path)
+        path = re.sub(r"^/v[\d.]+(?=/)", "", path)
+        self.calls.append(f"{method} {path}" + (f" {version[1]}" if version else ""))
+        self.headers.append(request.requestHeaders)
+        request.notifyFinish().addErrback(lambda _: _mute(request))
+        go_on = functools.partial(self._answer, request, method, path)
+        if not any(gate.keeps(method, path, go_on) for gate in self._gates):
+            go_on()
+        return NOT_DONE_YET
+
+    def _answer(self, request: Request, method: str, path: str) -> None:
+        """Do what is asked, even when the one who asked has hung up meanwhile."""
+        if saying := self._sayings.get((method, path)):
+            self._end(request, *saying)
+            return
+        try:
+            for refused, pattern, refusal in self._refusals:
+                if refused == method and pattern.fullmatch(path):
+                    raise refusal
+            for known, pattern, handler in ROUTES:
+                if known == method and (match := pattern.fullmatch(path)):
+                    handler(self, request, *match.groups())
+                    return
+            raise Refusal(404, "page not found")
+        except Refusal as refusal:
+            body = (
+                b"" if refusal.status == 304 else json.dumps({"message": refusal.message}).encode()
+            )
+            self._end(request, refusal.status, body)
+
+    def _end(self, request: Request, status: int, body: bytes = b"") -> None:
+        request.setResponseCode(status)
+        request.setHeader("content-type", "application/json")
+        if status not in (204, 304):
+            request.setHeader("content-length", str(len(body)))
+            request.write(body)
+        request.finish()
+
+    def _json(self, request: Request, data: object, status: int = 200) -> None:
+        self._end(request, status, json.dumps(data).encode())
+
+    @route("GET", "/version")
+    def _version(self, request: Request) -> None:
+        self._json(request, self.versions)
+
+    @route("POST", "/containers/create")
+    def _create(self, request: Request) -> None:
+        config = json.load(request.content)
+        (name,) = (value.decode() for value in request.args[b"name"])
+        if config["Image"] not in self.images:
+            raise Refusal(404, f"No such image: {config['Image']}")
+        if any(container.name == name for container in self.containers.values()):
+            raise Refusal(409, f'Conflict. The container name "/{name}" is already in use')
+        self._made += 1
+        script = config.get("Cmd", ["", "", ""])[2]
+        made = FakeContainer(
+            f"{self._made:064x}", name, config, PROGRAMS[script], 49152 + self._made
+        )
+        self.containers[made.id] = made
+        self._json(request, {"Id": made.id, "Warnings": []}, 201)
+
+    @route("POST", "/containers/([^/]+)/start")
+    def _start(self, request: Request, name: str) -> None:
+        container = self.named(name)
+        network = container.config["HostConfig"].get("NetworkMode", "bridge")
+        if network not in ("bridge", "host"):
+            raise Refusal(404, f"network {network} not found")
+        container.status = "running"
+        environment = dict(line.split("=", 1) for line in container.config["Env"])
+        self._end(request, 204)
+        for stream, text in container.program.output:
+            container.output.append((stream, text.format_map(environment)))
+        if (seconds := container.program.ends_after) == 0:
+            self.exit(container.id, container.program.exit_code)
+        elif seconds is not None:
+            self._later(seconds, self._end_by_itself, container)
+
+    def _end_by_itself(self, container: FakeContainer) -> None:
+        if container.id in self.containers:
+            self.exit(container.id, container.program.exit_code)
+
+    @route("GET", "/containers/json")
+    def _list(self, request: Request) -> None:
+        wanted = set(json.loads(request.args[b"filters"][0])["label"])
+        found = [
+            container.listed()
+            for container in self.containers.values()
+            if {f"{name}={value}" for name, value in container.labels.items()} >= wanted
+        ]
+        self._json(request, found)
+
+    @route("GET", "/containers/([^/]+)/json")
+    def _inspect(self, request: Request, name: str) -> None:
+        found = self.named(name).inspected()
+        if not self.publishes:
+            found["NetworkSettings"]["Ports"] = {}
+        self._json(request, found)
+
+    @route("POST", "/containers/([^/]+)/stop")
+    def _stop(self, request: Request, name: str) -> None:
+        container = self.named(name)
+        if not container.running:
+            raise Refusal(304, "")
+        container.waiting.append(lambda: self._end(request, 204))
+        self._later(int(request.args[b"t"][0]), self._kill_if_there, container)
+        if (code := container.program.exit_code_on_term) is not None:
+            self._later(0.05, self._exit_if_there, container, code)
+
+    def _exit_if_there(self, container: FakeContainer, code: int) -> None:
+        if container.id in self.containers:
+            self.exit(container.id, code)
+
+    def _kill_if_there(self, container: FakeContainer) -> None:
+        self._exit_if_there(container, 137)
+
+    @route("POST", "/containers/([^/]+)/kill")
+    def _kill(self, request: Request, name: str) -> None:
+        container = self.named(name)
+        if not container.running:
+            raise Refusal(409, f"Cannot kill container: {name}: Container is not running")
+        self._end(request, 204)
+        self._later(0.01, self._kill_if_there, container)
+
+    @route("POST", "/containers/([^/]+)/wait")
+    def _wait(self, request: Request, name: str) -> None:
+        container = self.named(name)
+        condition = request.args[b"condition"][0]
+        request.setResponseCode(200)
+        request.write(b"")
+
+        def answer() -> None:
+            code = {"Error": None, "StatusCode": container.exit_code}
+            request.write(json.dumps(code).encode() + b"\n")
+            request.finish()
+
+        if condition == b"not-running" and not container.running:
+            answer()
+        else:
+            container.waiting.append(answer)
+
+    @route("DELETE", "/containers/([^/]+)")
+    def _remove(self, request: Request, name: str) -> None:
+        container = self.named(name)
+        if container.running and request.args.get(b"force") != [b"1"]:
+            raise Refusal(409, "You cannot remove a running container")
+        self.exit(container.id, 137)
+        self.vanish(container.id)
+        self._end(request, 204)
+
+    def vanish(self, name: str) -> None:
+        """Remove a container that has ended."""
+        container = self.containers.pop(self.named(name).id)
+        waiting, container.waiting = container.waiting, []
+        for wake in waiting:
+            wake()
+
+    @route("GET", "/containers/([^/]+)/logs")
+    def _logs(self, request: Request, name: str) -> None:
+        container = self.named(name)
+        for stream, text in container.output[-int(request.args[b"tail"][0]) :]:
+            data = text.encode()
+            request.write(struct.pack(">BxxxI", stream, len(data)) + data)
+        request.finish()
+
+    @route("GET", "/events")
+    def _events(self, request: Request) -> None:
+        filters = json.loads(request.args[b"filters"][0])
+        listener = (request, filters)
+        self._listeners.append(listener)
+        request.notifyFinish().addErrback(
+            lambda _: listener in self._listeners and self._listeners.remove(listener) and None
+        )
+        request.write(b"")
+
+    # --- images
+
+    @route("GET", "/images/(.+)/json")
+    def _image(self, request: Request, name: str) -> None:
+        if name not in self.images:
+            raise Refusal(404, f"No such image: {name}")
+        self._json(request, {"Id": "sha256:0"})
+
+    @route("POST", "/images/create")
+    def _pull(self, request: Request) -> None:
+        name, tag = (request.args[part][0].decode() for part in (b"fromImage", b"tag"))
+        reference = f"{name}{'@' if ':' in tag else ':'}{tag}"
+        if reference not in self.registry or self._login(request) != self.login:
+            raise Refusal(404, f"pull access denied for {name}, may require 'docker login'")
+        gone: list[Any] = []
+        request.notifyFinish().addErrback(gone.append)
+        self._next_line(request, reference, iter(self.registry[reference]), gone)
+
+    def _login(self, request: Request) -> dict[str, str] | None:
+        header = request.requestHeaders.getRawHeaders("X-Registry-Auth")
+        return json.loads(base64.urlsafe_b64decode(header[0])) if header else None
+
+    def _next_line(
+        self, request: Request, reference: str, lines: Iterator[dict[str, Any]], gone: list[Any]
+    ) -> None:
+        if gone:
+            return
+        line = next(lines, None)
+        if line is None:
+            self.images.add(reference)
+        if line is None or "error" in line:
+            request.write(json.dumps(line or {"status": "Status: Downloaded"}).encode() + b"\r\n")
+            request.finish()
+            return
+        request.write(json.dumps(line).encode() + b"\r\n")
+        self._later(0.1, self._next_line, request, reference, lines, gone)
+
+
+def _mute(request: Request) -> None:
+    """Let what is done for one who has hung up go nowhere."""
+    request.write = request.finish = lambda *_: None
+
+
+def downloading(layer: str, current: int, total: int) -> dict[str, Any]:
+    """A line of a pull's progress."""
+    detail = {"current": current, "total": total}
+    return {"status": "Downloading", "progressDetail": detail, "id": layer}
+
+
+class _End(iosim.FakeTransport):
+    """One end of a pipe; whatever is done to it asks for the pipe to be emptied."""
+
+    wake: Callable[[], None] = staticmethod(lambda: None)
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.wake()
+
+    def loseConnection(self) -> None:
+        super().loseConnection()
+        self.wake()
+
+    def abortConnection(self) -> None:
+        super().abortConnection()
+        self.wake()
+
+
+class _Pipe:
+    """A connection between a client's protocol and a server's, emptied when the clock moves."""
+
+    def __init__(self, clock: Clock, client: Any, server: Any) -> None:
+        self._clock = clock
+        self._client = _End(client, isServer=False)
+        self._server = _End(server, isServer=True)
+        self._client.wake = self._server.wake = self._wake
+        self._woken = False
+        self._pump = iosim.connect(server, self._server, client, self._client, greet=False)
+
+    @property
+    def is_open(self) -> bool:
+        return not (self._client.disconnected and self._server.disconnected)
+
+    def cut(self) -> None:
+        self._server.abortConnection()
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self._clock.callLater(0, self._flush)
+
+    def _flush(self) -> None:
+        self._woken = False
+        self._pump.flush(advanceClock=False)
+
+
+@implementer(IStreamClientEndpoint)
+class _Endpoint:
+    """The way to the fake."""
+
+    def __init__(self, fake: FakeDocker) -> None:
+        self._fake = fake
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        if self._fake.down is not None:
+            self._fake.knocks.append(self._fake.clock.seconds())
+            return fail(self._fake.down)
+        connected: Deferred[Any] = Deferred()
+        self._fake.clock.callLater(0, self._connected, protocolFactory, connected)
+        return connected
+
+    def _connected(self, protocolFactory: Any, connected: Deferred[Any]) -> None:
+        if connected.called:
+            return
+        client = protocolFactory.buildProtocol(None)
+        server = self._fake._site.buildProtocol(None)
+        self._fake._pipes.append(_Pipe(self._fake.clock, client, server))
+        connected.callback(client)
+
+
+numbers = itertools.count(1)
+
+
+class Witness:
+    """Listens to an engine, and waits for what it says."""
+
+    def __init__(self, engine: IEngine) -> None:
+        self.seen: list[EngineEvent] = []
+        self._waiting: list[tuple[type, Deferred[Any]]] = []
+        engine.events(self._saw)
+
+    def _saw(self, event: EngineEvent) -> None:
+        self.seen.append(event)
+        for kind, waiter in tuple(self._waiting):
+            if isinstance(event, kind):
+                self._waiting.remove((kind, waiter))
+                waiter.callback(event)
+
+    def next(self, kind: type) -> Deferred[Any]:
+        """The next event of this kind, from now on."""
+        waiter: Deferred[Any] = Deferred()
+        self._waiting.append((kind, waiter))
+        return waiter
+
+
+@attrs.define(slots=False)
+class World:
+    """A Docker, real or not, with an engine on it and a client of the test's own beside it."""
+
+    clock: Any
+    make_daemon: Callable[[], Daemon]
+    #: Runs a scenario to its end, or gives a Deferred that pytest-twisted waits for.
+    run: Callable[[Coroutine[Any, Any, None]], Deferred[None] | None]
+    instance: str = attrs.field(factory=lambda: f"test-{os.getpid()}-{next(numbers)}")
+    _engines: list[DockerEngine] = attrs.field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self.docker = DockerClient(self.make_daemon())
+        self.engine = self.another_engine()
+        self.witness = Witness(self.engine)
+
+    def another_engine(self, instance: str | None = None) -> DockerEngine:
+        client = DockerClient(self.make_daemon())
+        engine = DockerEngine(self.clock, client, instance or self.instance)
+        self._engines.append(engine)
+        return engine
+
+    def order(self, script: str, session_id: str = "", **fields: Any) -> SpawnOrder:
+        executable = Executable(
+            image="plane-tx-test/busybox", command=("sh", "-c", script), **fields
+        )
+        session_id = session_id or f"{self.instance}-{next(numbers)}"
+        return SpawnOrder(session_id, executable, {"PORT": "8080"}, {"plane-tx.key": "k"})
+
+    def config(self, script: str) -> dict[str, Any]:
+        """A container's, as `DockerClient.create` takes it."""
+        return create_body(self.order(script), self.instance, "127.0.0.1")
+
+    async def spawned(self, script: str) -> str:
+        order = self.order(script)
+        await self.engine.spawn(order, lambda _: None)
+        return order.session_id
+
+    async def exists(self, session_id: str) -> bool:
+        try:
+            await self.docker.inspect(f"plane-{session_id}")
+        except NoSuchObject:
+            return False
+        return True
+
+    async def sleep(self, seconds: float) -> None:
+        await deferLater(self.clock, seconds)
+
+    async def close(self) -> None:
+        for engine in self._engines:
+            await engine.close()
+        await self.docker.close()
+        docker = DockerClient(self.make_daemon())
+        for container in await docker.containers([f"plane-tx.instance={self.instance}"]):
+            await docker.remove(container["Id"])
+        await docker.close()
+
+
+def scenario(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:
+    """A test that waits: it runs in its world's own time."""
+
+    @functools.wraps(test)
+    def in_the_world(world: World, **fixtures: Any) -> Deferred[None] | None:
+        return world.run(test(world, **fixtures))
+
+    return in_the_world
+
+
+def claim(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:
+    """A scenario in a world that the engine watches."""
+
+    @functools.wraps(test)
+    def in_the_world(world: World, **fixtures: Any) -> Deferred[None] | None:
+        world.engine.start()
+        return world.run(test(world, **fixtures))
+
+    return in_the_world
+
+
+def fake_world(fake: FakeDocker) -> Iterator[World]:
+    """A world around the fake, which leaves nothing behind."""
+    world = World(fake.clock, fake.daemon, fake.run)
+    yield world
+    fake.come_back()
+    fake.relent()
+    fake.run(world.close())
+    fake.stop()
+    assert fake.connections == 0
+    assert fake.clock.getDelayedCalls() == []

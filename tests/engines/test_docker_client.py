@@ -1,0 +1,345 @@
+"""How we talk to Docker: which version, what its silence and its errors become, and how streams
+are read.
+"""
+
+import struct
+from collections.abc import Iterator
+
+import pytest
+from twisted.internet import error as net
+from twisted.internet.defer import CancelledError, Deferred
+
+from plane_tx.core.errors import EngineUnavailable
+from plane_tx.engines.docker.daemon import SHORT_CALL_SECONDS
+from plane_tx.engines.docker.errors import (
+    Conflict,
+    DockerError,
+    NoSuchObject,
+    NotDocker,
+    NotModified,
+)
+from plane_tx.engines.docker.streams import MAX_LOG_LINE, JsonLines, LogLines
+from tests.engines.fake_docker import (
+    ENDS_AT_ONCE,
+    OBEYS,
+    FakeDocker,
+    World,
+    fake_world,
+    scenario,
+)
+
+
+@pytest.fixture
+def fake() -> FakeDocker:
+    return FakeDocker()
+
+
+@pytest.fixture
+def world(fake: FakeDocker) -> Iterator[World]:
+    yield from fake_world(fake)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "agreed"), [("1.50", "1.47"), ("1.47", "1.47"), ("1.41", "1.41"), ("1.40", "1.40")]
+)
+@scenario
+async def test_the_newest_version_that_both_speak_is_used(
+    world: World, fake: FakeDocker, theirs: str, agreed: str
+) -> None:
+    fake.versions["ApiVersion"] = theirs
+
+    await world.docker.containers([])
+    await world.docker.containers([])
+
+    assert fake.calls == ["GET /version", *2 * [f"GET /containers/json {agreed}"]]
+
+
+@pytest.mark.parametrize(("oldest", "newest"), [("1.12", "1.39"), ("1.48", "1.60")])
+@scenario
+async def test_too_old_or_too_new_a_docker_is_said_to_be_so(
+    world: World, fake: FakeDocker, oldest: str, newest: str
+) -> None:
+    fake.versions |= {"ApiVersion": newest, "MinAPIVersion": oldest}
+
+    with pytest.raises(
+        EngineUnavailable, match=rf"speaks API {oldest} to {newest}, this server 1\.40 to 1\.47"
+    ):
+        await world.docker.containers([])
+
+
+@scenario
+async def test_after_docker_was_away_the_version_is_agreed_on_anew(
+    world: World, fake: FakeDocker
+) -> None:
+    await world.docker.containers([])
+    fake.go_down()
+    with pytest.raises(EngineUnavailable):
+        await world.docker.containers([])
+    fake.come_back()
+    fake.versions["ApiVersion"] = "1.43"
+
+    await world.docker.containers([])
+
+    assert fake.calls[-2:] == ["GET /version", "GET /containers/json 1.43"]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            net.ConnectError(2, ""),
+            "(no such file or directory): start it, or set [engine] docker",
+        ),
+        (
+            net.ConnectionRefusedError(111, ""),
+            "(connection refused): start it, or set [engine] docker",
+        ),
+        (
+            net.ConnectError(13, ""),
+            "(permission denied): let this user use the socket (usually",
+        ),
+    ],
+)
+@scenario
+async def test_no_connection_names_the_socket_the_reason_and_the_cure(
+    world: World, fake: FakeDocker, error: Exception, message: str
+) -> None:
+    fake.go_down(error)
+
+    with pytest.raises(EngineUnavailable) as raised:
+        await world.docker.version()
+
+    assert str(raised.value).startswith(f"Docker does not answer at fake.sock {message}")
+
+
+@scenario
+async def test_a_connection_lost_during_a_call_is_no_answer(world: World, fake: FakeDocker) -> None:
+    gate = fake.gate("POST", "/containers/x/kill")
+    gate.come.addCallback(lambda _: fake.go_down())
+
+    with pytest.raises(EngineUnavailable, match=r"fake\.sock \(Connection was closed cleanly\)"):
+        await world.docker.kill("x")
+
+
+@scenario
+async def test_a_short_call_has_a_time_limit_and_hangs_up(world: World, fake: FakeDocker) -> None:
+    fake.gate("GET", "/containers/json")
+
+    with pytest.raises(EngineUnavailable, match=r"did not answer within 30 s"):
+        await world.docker.containers([])
+
+    assert world.clock.seconds() == SHORT_CALL_SECONDS
+    await world.sleep(0)
+    assert fake.connections == 0
+
+
+@scenario
+async def test_a_wait_has_none(world: World, fake: FakeDocker) -> None:
+    fake.gate("POST", "/containers/x/wait")
+    waiting = Deferred.fromCoroutine(world.docker.wait("x", "removed"))
+
+    await world.sleep(100_000)
+
+    assert not waiting.called
+    waiting.cancel()
+    with pytest.raises(CancelledError):
+        await waiting
+
+
+@pytest.mark.parametrize("when", ["connecting", "waiting"])
+@scenario
+async def test_a_cancelled_call_hangs_up(world: World, fake: FakeDocker, when: str) -> None:
+    gate = fake.gate("GET", "/version")
+    calling = Deferred.fromCoroutine(world.docker.version())
+    if when == "waiting":
+        await gate.come
+
+    calling.cancel()
+
+    with pytest.raises(CancelledError):
+        await calling
+    await world.sleep(0)
+    assert fake.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(304, NotModified), (404, NoSuchObject), (409, Conflict), (500, DockerError)],
+)
+@scenario
+async def test_an_error_has_its_type_and_dockers_words(
+    world: World, fake: FakeDocker, status: int, error: type[DockerError]
+) -> None:
+    fake.refuse("POST", "/containers/x/kill", status, "because")
+
+    with pytest.raises(DockerError) as raised:
+        await world.docker.kill("x")
+
+    assert type(raised.value) is error
+    assert raised.value.status == status
+    assert raised.value.message == ("" if status == 304 else "because")
+
+
+@scenario
+async def test_an_error_that_is_not_json_is_told_as_it_is(world: World, fake: FakeDocker) -> None:
+    fake.say("GET", "/version", 502, b"bad gateway\n")
+
+    with pytest.raises(DockerError, match=r"^bad gateway$"):
+        await world.docker.version()
+
+
+@scenario
+async def test_what_is_not_docker_is_said_to_be_so(world: World, fake: FakeDocker) -> None:
+    fake.say("GET", "/version", 200, b"<html>")
+
+    with pytest.raises(EngineUnavailable, match=r"what answers at fake\.sock is not Docker"):
+        await world.docker.version()
+
+
+@scenario
+async def test_idle_connections_are_used_again_and_let_go(world: World, fake: FakeDocker) -> None:
+    for _ in range(5):
+        await world.docker.version()
+    assert fake.connections == 1
+
+    await world.sleep(31)
+
+    assert fake.connections == 0
+
+
+@scenario
+async def test_closing_breaks_off_streams_and_calls_and_forbids_more(
+    world: World, fake: FakeDocker
+) -> None:
+    stream = await world.docker.events({"event": [], "label": []})
+    following = Deferred.fromCoroutine(world.docker.follow_json(stream, lambda _: None))
+    gate = fake.gate("GET", "/version")
+    calling = Deferred.fromCoroutine(world.docker.version())
+    await gate.come
+
+    await world.docker.close()
+
+    assert fake.connections == 0
+    for broken in (following, calling, Deferred.fromCoroutine(world.docker.version())):
+        with pytest.raises(EngineUnavailable):
+            await broken
+
+
+@scenario
+async def test_closing_while_connecting_leaves_no_connection(
+    world: World, fake: FakeDocker
+) -> None:
+    calling = Deferred.fromCoroutine(world.docker.version())
+
+    await world.docker.close()
+
+    with pytest.raises(EngineUnavailable):
+        await calling
+    await world.sleep(0)
+    assert fake.connections == 0
+
+
+@scenario
+async def test_a_stream_can_be_hung_up_unread_and_after_its_end(
+    world: World, fake: FakeDocker
+) -> None:
+    unread = await world.docker.events({"event": [], "label": []})
+    unread.hang_up()
+    read = await world.docker.events({"event": [], "label": []})
+    following = Deferred.fromCoroutine(world.docker.follow_json(read, lambda _: None))
+    await world.sleep(0)
+    fake.break_events()
+    await following
+    read.hang_up()
+
+    await world.sleep(0)
+    assert len(fake._listeners) == 0
+
+
+@scenario
+async def test_a_stream_that_is_not_json_is_broken_off(world: World, fake: FakeDocker) -> None:
+    fake.say("GET", "/events", 200, b"nonsense\n")
+    stream = await world.docker.events({})
+
+    with pytest.raises(EngineUnavailable, match=r"is not Docker \(Expecting value"):
+        await world.docker.follow_json(stream, lambda _: None)
+
+
+@scenario
+async def test_no_lines_are_asked_for_as_none(world: World) -> None:
+    created = await world.docker.create("plane-x", world.config(ENDS_AT_ONCE))
+    await world.docker.start(created)
+
+    assert await world.docker.logs(created, 0, tty=False) == ()
+    assert await world.docker.logs(created, 1, tty=False) == ("two",)
+
+
+@scenario
+async def test_names_are_quoted(world: World, fake: FakeDocker) -> None:
+    with pytest.raises(NoSuchObject):
+        await world.docker.inspect("../../version?")
+
+    assert fake.calls[-1] == "GET /containers/..%2F..%2Fversion%3F/json 1.47"
+
+
+@scenario
+async def test_wait_returns_at_once_for_what_does_not_run(world: World) -> None:
+    created = await world.docker.create("plane-x", world.config(OBEYS))
+
+    await world.docker.wait(created, "not-running")
+
+
+def in_pieces(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_json_lines_are_found_however_they_are_cut(size: int) -> None:
+    told = []
+    lines = JsonLines(told.append)
+
+    for piece in in_pieces(b'{"a":1}\r\n\n{"b":"\xc3\xa9"}\n{"c', size):
+        lines(piece)
+
+    assert told == [{"a": 1}, {"b": "é"}]
+
+
+def test_a_line_without_an_end_is_not_kept() -> None:
+    lines = JsonLines(lambda _: None)
+
+    with pytest.raises(NotDocker, match="without an end"):
+        lines(b"x" * (2 << 20))
+
+
+def frame(stream: int, data: bytes) -> bytes:
+    return struct.pack(">BxxxI", stream, len(data)) + data
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_frames_are_found_however_they_are_cut(size: int) -> None:
+    lines = LogLines(tty=False)
+
+    data = frame(1, b"a") + frame(2, b"err\r\n") + frame(1, b"b\n\xff") + frame(2, b"")
+    for piece in in_pieces(data, size):
+        lines(piece)
+
+    assert lines.finish() == ("err", "ab", "\N{REPLACEMENT CHARACTER}")
+
+
+def test_a_terminals_output_has_no_frames() -> None:
+    lines = LogLines(tty=True)
+
+    lines(b"one\r\ntw")
+    lines(b"o\r\n")
+
+    assert lines.finish() == ("one", "two")
+
+
+def test_of_a_long_line_only_the_beginning_is_kept() -> None:
+    lines = LogLines(tty=False)
+
+    for _ in range(4):
+        lines(frame(1, b"x" * MAX_LOG_LINE))
+    lines(frame(1, b"\n" + b"y" * 2 * MAX_LOG_LINE + b"\n"))
+
+    assert lines.finish() == ("x" * MAX_LOG_LINE, "y" * MAX_LOG_LINE)

@@ -1,0 +1,175 @@
+"""A real server in a process of its own, and the plain HTTP that a test speaks with it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).parent.parent
+TWISTD = Path(sys.executable).with_name("twistd")
+
+#: How long anything may take before a test gives up on it.
+PATIENCE_SECONDS = 30.0
+
+APPS = """
+[apps.echo]
+command = ["{python}", "examples/echo/server.py"]
+[apps.whiteboard]
+command = ["{python}", "examples/whiteboard/server.py"]
+[apps.docker-whiteboard]
+image = "plane-tx-test/whiteboard"
+pull_policy = "Never"
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+class Answer:
+    """A whole HTTP answer."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def ask(method: str, url: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
+    """One request on a connection of its own; `body` is sent as JSON unless it is bytes."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection("127.0.0.1", parts.port or 80, PATIENCE_SECONDS)
+    said = {"Host": parts.netloc, **(headers or {})}
+    if body is not None and not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+        said["Content-Type"] = "application/json"
+    path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+    with contextlib.closing(connection):
+        connection.request(method, path, body, said)
+        return Answer(connection.getresponse())
+
+
+class LiveServer:
+    """`twistd plane` with a configuration of its own on ports of its own."""
+
+    def __init__(self, folder: Path, conf: str, reactor: str = "epoll") -> None:
+        self.control_port, self.proxy_port = free_ports(2)
+        self.control = f"http://127.0.0.1:{self.control_port}"
+        self.cluster = f"localhost:{self.proxy_port}"
+        self.log = folder / "server.log"
+        self.config = folder / "plane.toml"
+        self.config.write_text(
+            f'[control]\nendpoint = "tcp:{self.control_port}:interface=127.0.0.1"\n'
+            f'[proxy]\nendpoint = "tcp:{self.proxy_port}:interface=127.0.0.1"\n'
+            f'cluster = "{self.cluster}"\n{conf}\n{APPS}'
+        )
+        command = [TWISTD, "-n", "--pidfile=", f"--reactor={reactor}"]
+        command += ["plane", "--config", self.config]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+
+    def wait_until_ready(self) -> None:
+        """Return when the control listener answers and recovery is done."""
+        until(lambda: self.process.poll() is not None or self._answers("/pub/ready", 200))
+        assert self.process.poll() is None, self.log.read_text()
+
+    def wait_until_listening(self) -> None:
+        """Return when the control listener answers anything."""
+        until(lambda: self.process.poll() is not None or self._answers("/pub/ready", 200, 503))
+        assert self.process.poll() is None, self.log.read_text()
+
+    def _answers(self, path: str, *statuses: int) -> bool:
+        try:
+            return ask("GET", self.control + path).status in statuses
+        except OSError:
+            return False
+
+    def connect(self, app: str, key: str | None = None, **spawn: Any) -> Any:
+        """POST /ctrl/connect for a configured app; the answer must be a success."""
+        executable = {"app": app, **spawn.pop("executable", {})}
+        request: dict[str, Any] = {"spawn_config": {"executable": executable, **spawn}}
+        if key is not None:
+            request["key"] = {"name": key}
+        answer = ask("POST", f"{self.control}/ctrl/connect", request)
+        assert answer.status == 200, answer.body
+        return answer.json
+
+    def session(self, session_id: str) -> Any:
+        """GET /ctrl/b/{id}."""
+        return ask("GET", f"{self.control}/ctrl/b/{session_id}").json
+
+    def wait_for(self, session_id: str, status: str) -> Any:
+        """Follow the status stream until `status`; return what /ctrl/b/{id} says then."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.control_port, PATIENCE_SECONDS)
+        with contextlib.closing(connection):
+            connection.request("GET", f"/pub/b/{session_id}/status-stream")
+            stream = connection.getresponse()
+            for line in stream:
+                if line.strip() == f"id: {status}".encode():
+                    return self.session(session_id)
+        raise AssertionError(f"{session_id} ended without {status}: {self.session(session_id)}")
+
+    def children(self) -> set[int]:
+        """The pids of the server's own child processes."""
+        found = set()
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            found |= {int(pid) for pid in (task / "children").read_text().split()}
+        return found
+
+    def open_files(self) -> int:
+        """How many file descriptors the server has."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C and wait for the end."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        self.process.wait(PATIENCE_SECONDS)
+
+
+def until(happened: Any, seconds: float = PATIENCE_SECONDS) -> None:
+    """Return as soon as `happened()` is true: for what another process does and tells nobody."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "gave up waiting"
+        with contextlib.suppress(InterruptedError):
+            signal.sigtimedwait([], 0.02)
+
+
+@contextlib.contextmanager
+def live_server(folder: Path, conf: str, reactor: str = "epoll") -> Iterator[LiveServer]:
+    """A server that is ready; it is stopped at the end, and must not have logged a traceback."""
+    server = LiveServer(folder, conf, reactor)
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.interrupt()
+    assert "Traceback" not in server.log.read_text(), server.log.read_text()
+
+
+def entered(session: Any, status: str) -> float:
+    """When a session entered `status`, in seconds since epoch, by its status history."""
+    return next(
+        line["time"] / 1000 for line in session["status_history"] if line["status"] == status
+    )

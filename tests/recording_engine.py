@@ -1,0 +1,225 @@
+"""An engine whose sessions exist in memory only, and whose every answer a test decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, fail, succeed
+from zope.interface import implementer
+
+from plane_tx.core.errors import EngineUnavailable, InvalidRequest, SpawnFailed
+from plane_tx.core.model import Address, Executable
+from plane_tx.engines.interface import (
+    Creating,
+    EngineEvent,
+    EngineHealth,
+    EngineLost,
+    EngineRegained,
+    IEngine,
+    Progress,
+    Pulling,
+    Running,
+    SessionExited,
+    SpawnOrder,
+)
+from plane_tx.engines.listeners import Listeners
+
+
+@attrs.define
+class Pending:
+    """A spawn that the test has not settled yet."""
+
+    order: SpawnOrder
+    report: Callable[[Progress], None]
+    made: Deferred[Address]
+
+
+@attrs.define
+class Held:
+    """What this engine holds of a session, running or ended."""
+
+    labels: Mapping[str, str]
+    running: bool = True
+    ends: list[Deferred[None]] = attrs.field(factory=list)
+
+
+@implementer(IEngine)
+class RecordingEngine:
+    """Makes a session when the test says so, ends it when asked, and writes down every call.
+
+    `obeys` is whether a stop ends a session, `dies` whether a kill does. With `slow_to_clean` a
+    cancelled spawn ends only with `clean`. `refusal` is what every call fails with, and `waits`
+    has the names of calls that are answered by `answer` only.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.pending: dict[str, Pending] = {}
+        self.held: dict[str, Held] = {}
+        self.orders: dict[str, SpawnOrder] = {}
+        self.obeys = True
+        self.dies = True
+        self.slow_to_clean = False
+        self.refusal: Exception | None = None
+        self.waits: set[str] = set()
+        self.closed = False
+        self._cleaning: dict[str, Deferred[None]] = {}
+        self._waiting: list[tuple[str, Deferred[None]]] = []
+        self._listeners = Listeners()
+
+    def __repr__(self) -> str:
+        return (
+            f"<RecordingEngine [Pending: {len(self.pending)} | Held: {len(self.held)} | "
+            f"Cleaning: {len(self._cleaning)} | Waiting: {len(self._waiting)}]>"
+        )
+
+    # What a test does.
+
+    def creating(self, session_id: str) -> None:
+        self.pending[session_id].report(Creating())
+
+    def pulling(self, session_id: str) -> None:
+        self.pending[session_id].report(Pulling("image", 1, 2))
+
+    def run(self, session_id: str, address: Address | None = None) -> None:
+        pending = self.pending.pop(session_id)
+        pending.report(Creating())
+        self.held[session_id] = Held(pending.order.labels)
+        pending.made.callback(address or address_of(session_id))
+
+    def refuse(self, session_id: str, error: Exception) -> None:
+        self.pending.pop(session_id).made.errback(error)
+
+    def clean(self, session_id: str) -> None:
+        self._cleaning.pop(session_id).callback(None)
+
+    def exit(
+        self,
+        session_id: str,
+        code: int | None = 0,
+        *,
+        oom: bool = False,
+        tail: tuple[str, ...] = (),
+    ) -> None:
+        held = self.held.pop(session_id)
+        self._listeners.tell(SessionExited(session_id, code, oom, tail))
+        for ended in held.ends:
+            ended.callback(None)
+
+    def lose(self, why: str = "Docker does not answer") -> None:
+        self.refusal = EngineUnavailable(why)
+        self._listeners.tell(EngineLost(why))
+
+    def regain(self) -> None:
+        self.refusal = None
+        self._listeners.tell(EngineRegained())
+
+    def answer(self, name: str) -> None:
+        answered = [waiting for called, waiting in self._waiting if called == name]
+        self._waiting = [(called, each) for called, each in self._waiting if called != name]
+        for waiting in answered:
+            waiting.callback(None)
+
+    def called(self, name: str) -> list[str]:
+        """The sessions that `name` was called for, in order."""
+        return [session_id for call, session_id in self.calls if call == name]
+
+    # What an engine promises.
+
+    def start(self) -> None:
+        if self.refusal is not None:
+            self._listeners.tell(EngineLost(str(self.refusal)))
+
+    def close(self) -> Deferred[None]:
+        self.closed = True
+        for held in self.held.values():
+            for ended in held.ends:
+                ended.errback(EngineUnavailable("closed"))
+        return succeed(None)
+
+    def events(self, listener: Callable[[EngineEvent], None]) -> Callable[[], None]:
+        return self._listeners.add(listener)
+
+    def check(self, executable: Executable) -> None:
+        if executable.image is None:
+            raise InvalidRequest("spawn_config.executable.image: is required")
+
+    def spawn(self, order: SpawnOrder, report: Callable[[Progress], None]) -> Deferred[Address]:
+        return ensureDeferred(self._spawn(order, report))
+
+    async def _spawn(self, order: SpawnOrder, report: Callable[[Progress], None]) -> Address:
+        await self._take("spawn", order.session_id)
+        self.orders[order.session_id] = order
+        made: Deferred[Address] = Deferred()
+        self.pending[order.session_id] = Pending(order, report, made)
+        try:
+            return await made
+        except CancelledError:
+            del self.pending[order.session_id]
+            if self.slow_to_clean:
+                cleaned = self._cleaning[order.session_id] = Deferred()
+                await cleaned
+            raise
+
+    async def _take(self, name: str, session_id: str) -> None:
+        self.calls.append((name, session_id))
+        if name in self.waits:
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append((name, waiting))
+            await waiting
+        if self.refusal is not None:
+            raise self.refusal
+
+    def stop(self, session_id: str, grace_seconds: float) -> Deferred[None]:
+        return ensureDeferred(self._end("stop", session_id, 143, self.obeys))
+
+    def kill(self, session_id: str) -> Deferred[None]:
+        return ensureDeferred(self._end("kill", session_id, 137, self.dies))
+
+    async def _end(self, name: str, session_id: str, code: int, at_once: bool) -> None:
+        await self._take(name, session_id)
+        held = self.held.get(session_id)
+        if held is None:
+            return
+        if at_once:
+            self.exit(session_id, code)
+            return
+        ended: Deferred[None] = Deferred()
+        held.ends.append(ended)
+        await ended
+
+    def logs(self, session_id: str, tail: int) -> Deferred[tuple[str, ...]]:
+        return succeed(())
+
+    def list_running(self) -> Deferred[list[Running]]:
+        return ensureDeferred(self._list())
+
+    async def _list(self) -> list[Running]:
+        now = [Running(each, held.labels, held.running) for each, held in self.held.items()]
+        await self._take("list_running", "")
+        return now
+
+    def adopt(self, session_id: str, executable: Executable) -> Deferred[Address]:
+        return ensureDeferred(self._adopt(session_id))
+
+    async def _adopt(self, session_id: str) -> Address:
+        await self._take("adopt", session_id)
+        if session_id not in self.held or not self.held[session_id].running:
+            raise SpawnFailed("it does not run any more")
+        return address_of(session_id)
+
+    def remove(self, session_id: str) -> Deferred[None]:
+        self.calls.append(("remove", session_id))
+        if self.refusal is not None:
+            return fail(self.refusal)
+        self.held.pop(session_id, None)
+        return succeed(None)
+
+    def health(self) -> Deferred[EngineHealth]:
+        return succeed(EngineHealth(self.refusal is None, str(self.refusal or "answers")))
+
+
+def address_of(session_id: str) -> Address:
+    """Where a session of this engine listens: a host that no two sessions share."""
+    return Address(f"{session_id}.invalid", 8080)

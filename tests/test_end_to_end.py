@@ -1,0 +1,353 @@
+"""The main job on the real thing: a twistd process, real sessions, a real browser."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.live import LiveServer, ask, entered, live_server, until
+
+PROCESS = '[engine]\nkind = "process"\n'
+
+
+def docker_conf() -> str:
+    """The docker engine, as an instance that no other server or run has."""
+    return f'[engine]\nkind = "docker"\ninstance = "test-{uuid.uuid4().hex[:12]}"\n'
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[LiveServer]:
+    with live_server(tmp_path, PROCESS) as running:
+        yield running
+
+
+@pytest.fixture
+def docker_server(tmp_path: Path) -> Iterator[LiveServer]:
+    with live_server(tmp_path, docker_conf()) as running:
+        yield running
+        end_all(running)
+
+
+def end_all(server: LiveServer) -> None:
+    for session in ask("GET", f"{server.control}/ctrl/backends?limit=1000").json["backends"]:
+        if session["status"] != "terminated":
+            url = f"{server.control}/ctrl/b/{session['backend_id']}/hard-terminate?wait=10"
+            assert ask("POST", url).status == 200
+
+
+def stream_lines(url: str) -> Iterator[bytes]:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection("127.0.0.1", parts.port or 80, 30)
+    with contextlib.closing(connection):
+        connection.request("GET", f"{parts.path}?{parts.query}", headers={"Host": parts.netloc})
+        yield from connection.getresponse()
+
+
+# --- in a browser ------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[object]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium",
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield chromium
+        chromium.close()
+
+
+def draw_together(server: LiveServer, app: str) -> None:
+    first = server.connect(app, key="board", max_idle_seconds=2)
+    second = server.connect(app, key="board")
+    assert (first["spawned"], second["spawned"]) == (True, False)
+    with browser() as chromium:
+        tabs = [chromium.new_page() for _ in range(2)]
+        for tab, url in zip(tabs, (first["url"], second["url"]), strict=True):
+            tab.goto(url)
+            tab.wait_for_function("window.whiteboard.connected")
+        tabs[0].wait_for_function("window.whiteboard.peers === 2")
+        for drawing, seeing in (tabs, tabs[::-1]):
+            before = seeing.evaluate("window.whiteboard.segments.length")
+            box = drawing.locator("#board").bounding_box()
+            drawing.mouse.move(box["x"] + 40, box["y"] + 40)
+            drawing.mouse.down()
+            drawing.mouse.move(box["x"] + 160, box["y"] + 120, steps=5)
+            drawing.mouse.up()
+            seeing.wait_for_function(f"window.whiteboard.segments.length > {before}")
+        assert server.connect(app, key="board")["spawned"] is False
+        tabs[0].close()
+        tabs[1].close()
+    left_at = time.time()
+    session = server.wait_for(first["backend_id"], "terminated")
+    assert entered(session, "terminated") <= left_at + 2 + 1
+    assert session["status_history"][-1]["termination_reason"] == "idle"
+    assert server.connect(app, key="board")["spawned"] is True
+
+
+@pytest.mark.chromium
+def test_two_tabs_draw_on_one_board_that_ends_when_both_have_gone(server: LiveServer) -> None:
+    draw_together(server, "whiteboard")
+
+
+@pytest.mark.chromium
+@pytest.mark.docker
+def test_two_tabs_draw_on_one_board_in_a_container(docker_server: LiveServer) -> None:
+    draw_together(docker_server, "docker-whiteboard")
+
+
+@pytest.mark.chromium
+def test_the_demo_link_leads_to_the_whiteboard(tmp_path: Path) -> None:
+    with live_server(tmp_path, f'{PROCESS}[demo]\napp = "whiteboard"\n') as running:
+        with browser() as chromium:
+            tab = chromium.new_page()
+            tab.goto(f"{running.control}/demo")
+            tab.wait_for_function("window.whiteboard.connected")
+            assert tab.url.startswith(f"http://{running.cluster}/")
+
+
+# --- what is in use is not reaped ---------------------------------------------------------------
+
+
+def still_ready(server: LiveServer, session_id: str) -> bool:
+    return bool(server.session(session_id)["status"] == "ready")
+
+
+def test_an_event_stream_of_three_idle_times_is_not_reaped(server: LiveServer) -> None:
+    made = server.connect("echo", max_idle_seconds=1)
+    began = time.monotonic()
+    ticks = [line for line in stream_lines(f"{made['url']}sse?count=8&interval=0.4") if line != b"\n"]
+    assert len(ticks) == 8 and time.monotonic() - began >= 2.8
+    assert still_ready(server, made["backend_id"])
+    assert server.wait_for(made["backend_id"], "terminated")["exit_code"] == 0
+
+
+def test_a_slow_download_of_three_idle_times_is_not_reaped(server: LiveServer) -> None:
+    made = server.connect("echo", max_idle_seconds=1)
+    answer = ask("GET", f"{made['url']}chunked?count=8&size=1000&delay=0.4")
+    assert len(answer.body) == 8000
+    assert still_ready(server, made["backend_id"])
+
+
+def test_a_slow_upload_of_three_idle_times_is_not_reaped(server: LiveServer) -> None:
+    made = server.connect("echo", max_idle_seconds=1)
+    parts = urlsplit(made["url"])
+    assert ask("GET", f"{made['url']}echo").status == 200
+    with socket.create_connection(("127.0.0.1", parts.port or 80)) as upload:
+        head = f"POST {parts.path}upload HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 16\r\n\r\n"
+        upload.sendall(head.encode())
+        ticks = stream_lines(f"{server.connect('echo')['url']}sse?count=8&interval=0.4")
+        for _ in range(8):
+            next(ticks), next(ticks)
+            upload.sendall(b"xx")
+        assert b'"bytes": 16' in upload.recv(65536)
+    assert still_ready(server, made["backend_id"])
+
+
+def test_a_session_that_boots_longer_than_its_idle_time_is_not_reaped(server: LiveServer) -> None:
+    slow = {"env": {"ECHO_START_DELAY": "3"}}
+    made = server.connect("echo", max_idle_seconds=1, executable=slow)
+    session = server.wait_for(made["backend_id"], "ready")
+    assert entered(session, "ready") - entered(session, "starting") >= 3
+
+
+def test_a_request_is_held_until_its_session_is_ready(server: LiveServer) -> None:
+    made = server.connect("echo", executable={"env": {"ECHO_START_DELAY": "1"}})
+    assert made["status"] == "scheduled"
+    assert ask("GET", f"{made['url']}echo/held").json["path"] == "/echo/held"
+
+
+# --- many at once -------------------------------------------------------------------------------
+
+
+def test_fifty_connects_on_one_key_make_one_session(server: LiveServer) -> None:
+    with ThreadPoolExecutor(50) as pool:
+        made = list(pool.map(lambda _: server.connect("whiteboard", key="one"), range(50)))
+    assert sorted(each["spawned"] for each in made) == [False] * 49 + [True]
+    assert len({each["backend_id"] for each in made}) == 1
+    assert len({each["token"] for each in made}) == 50
+
+
+def test_fifty_sessions_leave_nothing_behind(server: LiveServer) -> None:
+    assert ask("GET", f"{server.control}/pub/health").status == 200
+    files = server.open_files()
+    with ThreadPoolExecutor(50) as pool:
+        made = list(pool.map(lambda n: server.connect("whiteboard", key=f"k{n}"), range(50)))
+        answers = list(pool.map(lambda each: ask("GET", each["url"]), made))
+    assert {answer.status for answer in answers} == {200}
+    assert len(server.children()) == len({each["backend_id"] for each in made}) == 50
+    end_all(server)
+    assert server.children() == set()
+    until(lambda: server.open_files() <= files)
+    listed = ask("GET", f"{server.control}/ctrl/backends?limit=1000").json["backends"]
+    assert {session["status"] for session in listed} == {"terminated"}
+    assert all(session["connections"] == [] for session in listed)
+
+
+# --- what goes wrong is said --------------------------------------------------------------------
+
+
+def test_a_session_that_never_listens_ends_with_the_reason(server: LiveServer) -> None:
+    deaf = {"env": {"ECHO_NEVER_LISTEN": "1"}, "readiness": {"timeout_seconds": 1}}
+    made = server.connect("echo", executable=deaf)
+    held = ask("GET", made["url"])
+    session = server.wait_for(made["backend_id"], "terminated")
+    assert session["status_history"][-1]["termination_reason"] == "startuptimeout"
+    assert "did not answer HTTP on port" in session["failure"]["message"]
+    assert held.status == 410 and "did not answer HTTP" in held.json["message"]
+
+
+def test_a_session_that_exits_at_once_ends_with_its_last_words(server: LiveServer) -> None:
+    made = server.connect("echo", executable={"env": {"ECHO_EXIT_AT_ONCE": "3"}})
+    session = server.wait_for(made["backend_id"], "terminated")
+    held = ask("GET", made["url"])
+    assert session["exit_code"] == 3 and "exit code 3" in session["failure"]["message"]
+    assert session["failure"]["log_tail"]
+    assert held.status == 410 and "exit code 3" in held.json["message"]
+
+
+@pytest.mark.docker
+def test_an_image_that_does_not_exist_ends_the_session_with_the_reason(
+    docker_server: LiveServer,
+) -> None:
+    image = {"image": "plane-tx-test/no-such-image", "pull_policy": "Never"}
+    request = {"spawn_config": {"executable": image}}
+    made = ask("POST", f"{docker_server.control}/ctrl/connect", request).json
+    held = ask("GET", made["url"])
+    session = docker_server.wait_for(made["backend_id"], "terminated")
+    assert "plane-tx-test/no-such-image" in session["failure"]["message"]
+    assert held.status == 410 and "no-such-image" in held.json["message"]
+
+
+@pytest.mark.docker
+def test_a_container_that_exits_at_once_ends_with_its_exit_code(docker_server: LiveServer) -> None:
+    image = {"image": "plane-tx-test/busybox", "pull_policy": "Never"}
+    command = ["sh", "-c", "echo last words; exit 7"]
+    request = {"spawn_config": {"executable": {**image, "command": command}}}
+    made = ask("POST", f"{docker_server.control}/ctrl/connect", request).json
+    session = docker_server.wait_for(made["backend_id"], "terminated")
+    assert session["exit_code"] == 7 and session["failure"]["log_tail"] == ["last words"]
+
+
+# --- Docker away and back -----------------------------------------------------------------------
+
+
+class SocketRelay:
+    """Stands before Docker's socket, so that a test can take Docker away and bring it back."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._listener: socket.socket | None = None
+        self._pairs: list[socket.socket] = []
+
+    def open(self) -> None:
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self._path))
+        self._listener.listen(64)
+        threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
+
+    def close(self) -> None:
+        assert self._listener is not None
+        self._path.unlink()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for each in self._pairs:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.socket(socket.AF_UNIX)
+                far.connect("/var/run/docker.sock")
+                self._pairs += [near, far]
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._copy, args=(one, other), daemon=True).start()
+
+    def _copy(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+        with contextlib.suppress(OSError):
+            other.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.docker
+def test_docker_missing_or_stopped_is_said_and_works_again_when_it_returns(tmp_path: Path) -> None:
+    path = tmp_path / "docker.sock"
+    relay = SocketRelay(path)
+    running = LiveServer(tmp_path, f'{docker_conf()}docker_socket = "{path}"\n')
+    try:
+        running.wait_until_listening()
+        missing_at_start(running)
+        relay.open()
+        until(lambda: ask("GET", f"{running.control}/pub/ready").status == 200)
+        made = running.connect("docker-whiteboard")
+        assert ask("GET", made["url"]).status == 200
+        relay.close()
+        until(lambda: ask("GET", f"{running.control}/pub/health").status == 503)
+        missing_at_start(running)
+        assert ask("GET", made["url"]).status == 200
+        relay.open()
+        until(lambda: ask("GET", f"{running.control}/pub/health").status == 200)
+        until(lambda: ask("POST", *whiteboard(running)).status == 200)
+        end_all(running)
+    finally:
+        running.interrupt()
+
+
+def whiteboard(server: LiveServer) -> tuple[str, object]:
+    spawn = {"spawn_config": {"executable": {"app": "docker-whiteboard"}}}
+    return f"{server.control}/ctrl/connect", spawn
+
+
+def missing_at_start(server: LiveServer) -> None:
+    refused = ask("POST", *whiteboard(server))
+    health = ask("GET", f"{server.control}/pub/health")
+    assert refused.status == 503 and refused.json["kind"] == "NoDroneAvailable"
+    assert "docker.sock" in refused.json["message"] and refused.headers["Retry-After"]
+    assert health.status == 503 and "docker.sock" in health.json["engine"]["message"]
+
+
+@pytest.mark.docker
+def test_a_container_goes_on_over_a_restart_of_the_server(tmp_path: Path) -> None:
+    conf = docker_conf()
+    first_run, second_run = tmp_path / "first", tmp_path / "second"
+    first_run.mkdir(), second_run.mkdir()
+    with live_server(first_run, conf) as before:
+        made = before.connect("docker-whiteboard", key="kept")
+        assert ask("GET", made["url"]).status == 200
+    with live_server(second_run, conf) as after:
+        again = after.connect("docker-whiteboard", key="kept")
+        assert (again["spawned"], again["backend_id"]) == (False, made["backend_id"])
+        assert ask("GET", again["url"]).status == 200
+        end_all(after)
+
+
+# --- reactors -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reactor", ["epoll", "asyncio"])
+def test_sessions_work_under_each_reactor(tmp_path: Path, reactor: str) -> None:
+    with live_server(tmp_path, PROCESS, reactor) as running:
+        made = running.connect("echo", max_idle_seconds=1)
+        body = os.urandom(3_000_000)
+        assert ask("POST", f"{made['url']}upload", body).json["bytes"] == len(body)
+        assert len(ask("GET", f"{made['url']}bytes?size=3000000").body) == 3_000_000
+        ended = running.wait_for(made["backend_id"], "terminated")
+        assert ended["status_history"][-1]["termination_reason"] == "idle"
