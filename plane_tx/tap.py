@@ -23,7 +23,7 @@ from plane_tx.engines.docker.daemon import unix_daemon
 from plane_tx.engines.docker.engine import DockerEngine
 from plane_tx.engines.interface import IEngine
 from plane_tx.engines.process import ProcessEngine
-from plane_tx.proxy.client import ProxyFactory, ProxySettings
+from plane_tx.proxy.factory import ProxyFactory, ProxySettings
 from plane_tx.reaper import Reaper
 from plane_tx.supervisor import Policy, Supervisor
 
@@ -55,7 +55,12 @@ class Listener(Service):
                 listening = serverFromString(self._reactor, description).listen(self._factory)
             except (ValueError, TypeError, KeyError, IndexError) as error:
                 raise SystemExit(f"plane: {description!r} is no endpoint: {error}") from None
-            listening.addCallbacks(self._ports.append, _cannot_listen, errbackArgs=(description,))
+            # Known at once for TCP, TLS, unix and systemd sockets; an exit that a callback raised
+            # would never leave its Deferred.
+            failed: list[Failure] = []
+            listening.addCallbacks(self._ports.append, failed.append)
+            if failed:
+                raise SystemExit(_cannot_listen(failed[0], description))
 
     def stopService(self) -> Deferred[None]:
         """Stop listening."""
@@ -77,7 +82,7 @@ class ProxyListener(Listener):
 
     async def _stop(self) -> None:
         await super()._stop()
-        self._proxy.close()
+        await self._proxy.close()
 
 
 class Conduct(Service):
@@ -116,10 +121,10 @@ class Greeting(Service):
             self._log.info("try it   {url}/demo", url=control_url(self._config))
 
 
-def _cannot_listen(failure: Failure, description: str) -> None:
+def _cannot_listen(failure: Failure, description: str) -> str:
     reason = getattr(failure.value, "socketError", None) or failure.value
     what = getattr(reason, "strerror", None) or reason
-    raise SystemExit(
+    return (
         f"plane: cannot listen on {description!r}: {what}. Stop what has it, or name another"
         " endpoint in the configuration."
     )
@@ -135,7 +140,8 @@ def read_config(path: str | None) -> Config:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read: {why}") from None
     return parse_config(text, path)
 
 

@@ -27,6 +27,7 @@ install_packages() {
     [ -x /usr/bin/chromium ] || missing+=(chromium)
     [ -x /bin/busybox ] || missing+=(busybox-static)
     command -v debootstrap >/dev/null || missing+=(debootstrap)
+    command -v node >/dev/null || missing+=(nodejs)
     [ ${#missing[@]} -gt 0 ] || return 0
     say "installing ${missing[*]} ..."
     apt-get -qq -o DPkg::Lock::Timeout=300 update >/dev/null

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, fail, succeed
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from plane_tx.core.errors import EngineUnavailable, InvalidRequest, SpawnFailed
-from plane_tx.core.model import Address, Executable
+from plane_tx.core.model import Address, Executable, Session
+from plane_tx.core.wire import (
+    ConnectRequest,
+    ConnectResponse,
+    ExecutableRequest,
+    KeyRequest,
+    SpawnConfig,
+)
 from plane_tx.engines.interface import (
     Creating,
     EngineEvent,
@@ -24,6 +35,9 @@ from plane_tx.engines.interface import (
     SpawnOrder,
 )
 from plane_tx.engines.listeners import Listeners
+from plane_tx.supervisor import Policy, Supervisor
+
+T = TypeVar("T")
 
 
 @attrs.define
@@ -223,3 +237,104 @@ class RecordingEngine:
 def address_of(session_id: str) -> Address:
     """Where a session of this engine listens: a host that no two sessions share."""
     return Address(f"{session_id}.invalid", 8080)
+
+
+# A supervisor on that engine, with a clock and dials of its own.
+
+EPOCH = 1_700_000_000.0
+HTTP_OK = b"HTTP/1.1 200 OK\r\n"
+
+
+def now(deferred: Deferred[T]) -> T:
+    """What a Deferred has fired with; raises what it has failed with, or that it did neither."""
+    results: list[Any] = []
+    deferred.addBoth(results.append)
+    assert results, "it has not fired"
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
+    return results[0]
+
+
+class Dials:
+    """A clock that also notes who dials where, for the test to answer."""
+
+    def __init__(self) -> None:
+        self.reactor = MemoryReactorClock()
+        self.reactor.advance(EPOCH)
+
+    def of(self, host: str) -> list[int]:
+        """Which of all dials went to `host`."""
+        return [at for at, dial in enumerate(self.reactor.tcpClients) if dial[0] == host]
+
+    def accept(self, host: str) -> tuple[Any, StringTransport]:
+        """Accept the last dial to `host`; its protocol, and what it writes to."""
+        factory = self.reactor.tcpClients[self.of(host)[-1]][2]
+        protocol = factory.buildProtocol(None)
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        return protocol, transport
+
+    def answer(self, host: str, data: bytes = HTTP_OK) -> StringTransport:
+        """Accept the last dial to `host`, say `data`, and hang up."""
+        protocol, transport = self.accept(host)
+        if data:
+            protocol.dataReceived(data)
+        protocol.connectionLost(Failure(ConnectionDone()))
+        return transport
+
+    def refuse(self, host: str, error: Exception | None = None) -> None:
+        """Refuse the last dial to `host`."""
+        at = self.of(host)[-1]
+        factory, connector = self.reactor.tcpClients[at][2], self.reactor.connectors[at]
+        factory.clientConnectionFailed(connector, Failure(error or ConnectionRefusedError()))
+
+
+class Box:
+    """One server without its faces: a supervisor, its engine and its clock."""
+
+    def __init__(self, **policy: Any) -> None:
+        self.dials = Dials()
+        self.clock = self.dials.reactor
+        self.engine = RecordingEngine()
+        policy = {"cluster": "localhost:9090", "control_url": "http://localhost:8080", **policy}
+        self.supervisor = Supervisor(self.clock, self.engine, Policy(**policy))
+
+    def start(self) -> Box:
+        self.supervisor.start()
+        return self
+
+    def connect(self, key: str | None = "key", **values: Any) -> Deferred[ConnectResponse]:
+        """Ask for a session; `values` go where a ConnectRequest has them."""
+        request = {name: values.pop(name) for name in ("user", "auth") if name in values}
+        if key is not None:
+            request["key"] = KeyRequest(key, tag=values.pop("tag", ""))
+        if values.pop("spawn", True):
+            values.setdefault("executable", ExecutableRequest(image="image"))
+            request["spawn_config"] = SpawnConfig(**values)
+        return ensureDeferred(self.supervisor.connect(ConnectRequest(**request)))
+
+    def spawn(self, key: str | None = "key", **values: Any) -> Session:
+        """Ask for a session that nobody holds; it is with the engine now."""
+        response = now(self.connect(key, **values))
+        assert response.spawned
+        return self.supervisor.get(response.backend_id)
+
+    def ready(self, key: str | None = "key", **values: Any) -> Session:
+        """Ask for a session that nobody holds, and see it through to ready."""
+        session = self.spawn(key, **values)
+        self.engine.run(session.id)
+        self.dials.answer(address_of(session.id).host)
+        return session
+
+    def assert_at_rest(self) -> None:
+        """Everything that was counted is at zero."""
+        conductor = self.supervisor._conductor
+        idle = "<Conductor [Flights: 0 | Endings: 0 | Holds: 0 | Deadlines: 0]>"
+        assert "Sessions: 0 live" in repr(self.supervisor)
+        assert idle in repr(self.supervisor)
+        assert len(conductor.releases) == len(self.supervisor._recovery) == 0
+        assert not conductor._abandoned
+        assert conductor._starting.tokens == conductor._starting.limit
+        assert not self.clock.getDelayedCalls()
+        quiet = "<RecordingEngine [Pending: 0 | Held: 0 | Cleaning: 0 | Waiting: 0]>"
+        assert repr(self.engine) == quiet

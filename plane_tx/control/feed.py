@@ -90,6 +90,6 @@ class StatusFeed:
 def last_seen(request: Request) -> Status | None:
     """The status that the client saw last; None when it says none, or none we know."""
     try:
-        return Status((request.getHeader("last-event-id") or "").strip())
+        return Status(request.getHeader("last-event-id") or "")
     except ValueError:
         return None

@@ -108,4 +108,4 @@ def _the_host(request: Request) -> str:
 
 def _headers(request: Request, name: str) -> list[str]:
     values = request.requestHeaders.getRawHeaders(name.encode("ascii"), [])
-    return [value.decode("latin-1").strip() for value in values]
+    return [value.decode("latin-1") for value in values]

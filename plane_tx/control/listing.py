@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import attrs
 
@@ -29,7 +29,7 @@ class Wanted:
     user: str | None = None
     key: str | None = None
     namespace: str | None = None
-    labels: Mapping[str, str] = attrs.field(factory=dict)
+    labels: frozenset[tuple[str, str]] = frozenset()
     limit: int = DEFAULT_LIMIT
     after: Place | None = None
 
@@ -40,7 +40,7 @@ class Wanted:
             and self.user in (None, session.user)
             and self.key in (None, session.key.name)
             and self.namespace in (None, session.key.namespace)
-            and self.labels.items() <= session.spec.labels.items()
+            and self.labels <= session.spec.labels.items()
             and (self.after is None or _place(session) < self.after)
         )
 
@@ -54,7 +54,7 @@ def parse_wanted(uri: bytes) -> Wanted:
         user=query.one("user"),
         key=query.one("key"),
         namespace=query.one("namespace"),
-        labels=dict(_label(value) for value in query.all("label")),
+        labels=frozenset(_label(value) for value in query.all("label")),
         limit=query.count("limit", DEFAULT_LIMIT, MOST_LIMIT),
         after=_after(query.one("after")),
     )

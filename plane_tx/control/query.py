@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from urllib.parse import parse_qsl
 
@@ -13,6 +12,7 @@ from plane_tx.core.errors import InvalidRequest, MalformedRequest
 MOST_PARAMETERS = 100
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?")
 
 
 class Query:
@@ -54,13 +54,9 @@ class Query:
     def seconds(self, name: str, most: float) -> float:
         """A number of seconds from 0, which is the default, to `most`. Raises `InvalidRequest`."""
         value = self.one(name) or "0"
-        try:
-            seconds = float(value)
-        except ValueError:
-            seconds = math.nan
-        if not 0 <= seconds <= most:
+        if not _DECIMAL.fullmatch(value) or float(value) > most:
             raise InvalidRequest(f"{name}: expected seconds from 0 to {most:g}, got {value[:64]!r}")
-        return seconds
+        return float(value)
 
 
 def _pairs(uri: bytes) -> list[tuple[str, str]]:

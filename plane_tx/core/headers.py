@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import attrs
 
-from plane_tx.core.http1 import Framing, Headers, RequestHead, ResponseHead, tokens_of
+from plane_tx.core.messages import Framing, Headers, RequestHead, ResponseHead, tokens_of
 from plane_tx.core.routes import Route
 
 #: Headers that concern one connection only (RFC 9110 section 7.6.1); framing is our own.

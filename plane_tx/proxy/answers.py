@@ -7,7 +7,7 @@ import json
 
 from plane_tx.core.errors import PlaneError
 from plane_tx.core.headers import cors
-from plane_tx.core.http1 import Headers, RequestHead, values_of, write_head
+from plane_tx.core.messages import Headers, RequestHead, values_of, write_head
 
 _PHRASES = {
     200: b"OK",

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
-import attrs
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, ISSLTransport
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from plane_tx.core.errors import BadRequest, HeadTimeout, PlaneError
-from plane_tx.core.explain import close_reason
+from plane_tx.core.errors import BadRequest, HeadTimeout, PlaneError, SessionNotReady
 from plane_tx.core.headers import Peer
-from plane_tx.core.http1 import (
-    Broken,
-    EndOfMessage,
-    RequestEvent,
-    RequestHead,
-    RequestParser,
-    ResponseHead,
-)
-from plane_tx.core.model import Session, Status, StatusEntry, Use
+from plane_tx.core.http1 import RequestParser
+from plane_tx.core.messages import Broken, EndOfMessage, RequestEvent, RequestHead, ResponseHead
 from plane_tx.core.routes import find
 from plane_tx.proxy.answers import answer, redirect, refusal, wants_page
-from plane_tx.proxy.exchange import Carrier, Exchange
+from plane_tx.proxy.exchange import Exchange
 from plane_tx.proxy.relay import Relay
-from plane_tx.proxy.upstream import UpstreamConnection, UpstreamPool
-from plane_tx.proxy.websocket import Legs, RelayEnds
-from plane_tx.reactor import IFlowTransport, INetworkReactor
-from plane_tx.supervisor import Supervisor
+from plane_tx.proxy.upstream import UpstreamConnection
+from plane_tx.proxy.websocket import RelayEnds
+from plane_tx.reactor import IFlowTransport
+
+if TYPE_CHECKING:
+    from plane_tx.proxy.factory import ProxyFactory
 
 #: How long a head may take from its first byte, or a new connection until its first head.
 HEAD_SECONDS = 30.0
@@ -42,14 +36,6 @@ LINGER_SECONDS = 2.0
 
 #: How much of a request waits here while its session cannot take it.
 WAITING_BYTES = 65536
-
-
-@attrs.frozen
-class ProxySettings:
-    """What the configuration says about the proxy."""
-
-    root_redirect_url: str = ""
-    ws_ping_seconds: float = 30.0
 
 
 @implementer(IPushProducer)
@@ -104,7 +90,7 @@ class ClientConnection(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is no more; whoever has it learns of it."""
-        self._factory.connections.discard(self)
+        self._factory.lost(self)
         self._over = True
         self._clear_timer()
         self._events.clear()
@@ -197,9 +183,12 @@ class ClientConnection(Protocol):
         self._relay.begin(self._factory.legs, self._factory.settings.ws_ping_seconds)
 
     def go_away(self) -> None:
-        """The server stops: say so to a WebSocket, drop everything else."""
+        """The server stops: say so to whoever waits for a word, drop the others."""
+        stopping = "the server is stopping"
         if self._relay is not None:
-            self._relay.end(1001, "the server is stopping")
+            self._relay.end(1001, stopping)
+        elif self._exchange is not None:
+            self._exchange.broken(SessionNotReady(stopping))
         else:
             self.transport.abortConnection()
 
@@ -333,61 +322,3 @@ class ClientConnection(Protocol):
             self.transport.abortConnection()
         else:
             self.refuse(HeadTimeout(f"the request head took longer than {HEAD_SECONDS:g} s"))
-
-
-class ProxyFactory(Factory):
-    """Makes a `ClientConnection` of each accepted connection, and ends them all at the end."""
-
-    noisy = False
-
-    def __init__(
-        self,
-        reactor: INetworkReactor,
-        supervisor: Supervisor,
-        settings: ProxySettings = ProxySettings(),
-    ) -> None:
-        self.reactor = reactor
-        self.supervisor = supervisor
-        self.settings = settings
-        self.cluster = supervisor.policy.cluster
-        self.pool = UpstreamPool(reactor)
-        self.legs = Legs(reactor)
-        self.carrier = Carrier(supervisor, self.pool)
-        self.connections: set[ClientConnection] = set()
-        self._relays: dict[str, set[Relay]] = {}
-        self._unwatch = supervisor.watch(self._moved)
-
-    def __repr__(self) -> str:
-        return f"<ProxyFactory [Clients: {len(self.connections)}] {self.pool!r}>"
-
-    def buildProtocol(self, addr: object) -> ClientConnection:
-        """A connection for the client at `addr`."""
-        return ClientConnection(self)
-
-    def close(self) -> None:
-        """Part with every client and every session."""
-        self._unwatch()
-        for connection in tuple(self.connections):
-            connection.go_away()
-        self.pool.close()
-
-    def join(self, session: Session, use: Use, ends: RelayEnds) -> Relay:
-        """A relay between the two ends of a WebSocket, in use until it is over."""
-
-        def over(relay: Relay) -> None:
-            self.supervisor.end_use(session, relay.use)
-            relays = self._relays[session.id]
-            relays.discard(relay)
-            if not relays:
-                del self._relays[session.id]
-
-        relay = Relay(self.reactor, self.supervisor, session, use, ends, over)
-        self._relays.setdefault(session.id, set()).add(relay)
-        return relay
-
-    def _moved(self, session: Session, entry: StatusEntry) -> None:
-        if entry.state.status is not Status.TERMINATED:
-            return
-        for relay in tuple(self._relays.get(session.id, ())):
-            relay.end(1001, close_reason(session))
-        self.pool.session_ended(session.id)

@@ -20,7 +20,7 @@ from plane_tx.core.errors import (
 )
 from plane_tx.core.explain import why_ended
 from plane_tx.core.headers import Peer, request_headers, response_headers
-from plane_tx.core.http1 import (
+from plane_tx.core.messages import (
     Broken,
     EndOfMessage,
     Framing,
@@ -51,7 +51,8 @@ class Client(Shape):
 
     def cut(self, *, at_once: bool) -> None:
         """Drop the client: its reply cannot be completed. What was sent may arrive first,
-        unless `at_once`."""
+        unless `at_once`.
+        """
 
     def pause_reading(self) -> None:
         """Take no more of the request for now."""

@@ -12,7 +12,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from plane_tx.core.http1 import ResponseEvent, ResponseParser
+from plane_tx.core.http1 import ResponseParser
+from plane_tx.core.messages import ResponseEvent
 from plane_tx.core.model import Address
 from plane_tx.reactor import IFlowTransport, INetworkReactor
 

@@ -20,7 +20,7 @@ from autobahn.twisted.websocket import (
 from autobahn.websocket.types import ConnectionRequest
 
 from plane_tx.core.headers import response_headers
-from plane_tx.core.http1 import (
+from plane_tx.core.messages import (
     Headers,
     RequestHead,
     ResponseHead,

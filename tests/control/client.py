@@ -102,7 +102,9 @@ Ask = Callable[..., Answer]
 
 
 def asking(site: Site) -> Ask:
-    def ask(method: str, target: str, headers: dict[str, str] | None = None, body: Any = b"") -> Answer:
+    def ask(
+        method: str, target: str, headers: dict[str, str] | None = None, body: Any = b""
+    ) -> Answer:
         if not isinstance(body, bytes):
             body = json.dumps(body).encode()
             headers = {"Content-Type": "application/json", **(headers or {})}

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from twisted.internet.testing import MemoryReactorClock, StringTransport
@@ -42,12 +43,12 @@ def make_site(reactor, supervisor):
     # Only here: klein, which this imports, installs the reactor.
     from plane_tx.control.site import make_site
 
-    return lambda demo=DemoConfig(): make_site(reactor, supervisor, demo)
+    return partial(make_site, reactor, supervisor)
 
 
 @pytest.fixture
 def site(make_site):
-    return make_site()
+    return make_site(DemoConfig())
 
 
 @pytest.fixture

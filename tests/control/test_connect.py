@@ -34,20 +34,41 @@ def test_a_key_is_reused(spawn, make_ready):
     assert second["token"] != first["token"]
 
 
+def test_of_many_who_ask_for_one_key_at_once_one_spawns(site, engine):
+    body = json.dumps({"key": {"name": "a"}, **SPAWN}).encode()
+    connections = [Connection(site) for _ in range(20)]
+    for connection in connections:
+        connection.request("POST", "/ctrl/connect", JSON, body)
+    answers = [connection.answer.json for connection in connections]
+
+    assert [answer["spawned"] for answer in answers].count(True) == 1
+    assert len({answer["backend_id"] for answer in answers}) == 1
+    assert len({answer["token"] for answer in answers}) == 20
+    assert len(engine.orders) == 1
+
+
 def test_a_subdomain_leads_the_url(spawn):
     assert spawn(subdomain="sub")["url"].startswith("http://sub.localhost:9090/")
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "Application/Vnd.x+JSON ; charset=utf-8"])
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "Application/Vnd.x+JSON ; charset=utf-8"]
+)
 def test_json_may_come_under_its_many_names(ask, content_type):
-    answer = ask("POST", "/ctrl/connect", {"Content-Type": content_type}, json.dumps(SPAWN).encode())
+    answer = ask(
+        "POST", "/ctrl/connect", {"Content-Type": content_type}, json.dumps(SPAWN).encode()
+    )
 
     assert answer.status == 200
 
 
-@pytest.mark.parametrize("content_type", ["", "text/plain", "application/jsonp", "a/json", "application/+json"])
+@pytest.mark.parametrize(
+    "content_type", ["", "text/plain", "application/jsonp", "a/json", "application/+json"]
+)
 def test_what_does_not_say_it_is_json_is_415(ask, content_type):
-    answer = ask("POST", "/ctrl/connect", {"Content-Type": content_type}, json.dumps(SPAWN).encode())
+    answer = ask(
+        "POST", "/ctrl/connect", {"Content-Type": content_type}, json.dumps(SPAWN).encode()
+    )
 
     assert (answer.status, answer.json["kind"]) == (415, "InvalidRequest")
 

@@ -19,7 +19,16 @@ def refused(answer):
 
 @pytest.mark.parametrize(
     "host",
-    ["localhost", "LOCALHOST:8080", "box.localhost:1", "127.0.0.1:8080", "127.1.2.3", "[::1]", "[::1]:8080", "[0:0::1]:80"],
+    [
+        "localhost",
+        "LOCALHOST:8080",
+        "box.localhost:1",
+        "127.0.0.1:8080",
+        "127.1.2.3",
+        "[::1]",
+        "[::1]:8080",
+        "[0:0::1]:80",
+    ],
 )
 def test_every_name_that_this_box_has_for_itself_may_call(ask, host):
     assert get(ask, Host=host).status == 200
@@ -28,9 +37,10 @@ def test_every_name_that_this_box_has_for_itself_may_call(ask, host):
 @pytest.mark.parametrize(
     "host",
     [
-        "example.com", "example.com:8080", "localhost.example.com", "notlocalhost", "localhost:8080@example.com",
-        "192.168.0.1", "0.0.0.0", "128.0.0.1", "127.1", "127.0.0.1.example.com", "[::2]", "[::1", "::1",
-        "[::ffff:127.0.0.1]", "[1.2]", "localhost:", "localhost:x", "local host", "\xff", "localhost/", ":8080",
+        "example.com", "example.com:8080", "localhost.example.com", "notlocalhost",
+        "localhost:8080@example.com", "192.168.0.1", "0.0.0.0", "128.0.0.1", "127.1",
+        "127.0.0.1.example.com", "[::2]", "[::1", "::1", "[::ffff:127.0.0.1]", "[1.2]",
+        "localhost:", "localhost:x", "local host", "\xff", "localhost/", ":8080",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("path", GUARDED)
@@ -38,12 +48,17 @@ def test_a_host_that_is_not_this_box_is_refused(ask, host, path):
     assert refused(get(ask, path, Host=host))
 
 
-@pytest.mark.parametrize("path", ["/%63trl/status", "//ctrl/status", "/ctrl%2fstatus", "/%2fctrl/status", "/./ctrl/status"])
+@pytest.mark.parametrize(
+    "path",
+    ["/%63trl/status", "//ctrl/status", "/ctrl%2fstatus", "/%2fctrl/status", "/./ctrl/status"],
+)
 def test_no_spelling_of_a_path_goes_round_the_guard(ask, path):
     assert refused(get(ask, path, Host="example.com"))
 
 
-@pytest.mark.parametrize("path", ["/pub/../ctrl/status", "/pub/%2e%2e/ctrl/status", "/pub//ctrl/status", "/pub/"])
+@pytest.mark.parametrize(
+    "path", ["/pub/../ctrl/status", "/pub/%2e%2e/ctrl/status", "/pub//ctrl/status", "/pub/"]
+)
 def test_no_public_path_leads_to_a_private_one(ask, path):
     assert get(ask, path, Host="example.com").status == 404
 
@@ -122,11 +137,19 @@ def test_a_post_that_a_page_may_send_unasked_is_415(ask, path, content_type):
 
 
 def test_the_public_part_answers_pages_of_anyone(ask):
-    answer = get(ask, "/pub/ready", Host="example.com", Origin="http://example.com", Sec_Fetch_Site="cross-site")
+    answer = get(
+        ask,
+        "/pub/ready",
+        Host="example.com",
+        Origin="http://example.com",
+        Sec_Fetch_Site="cross-site",
+    )
 
     assert answer.status == 200
     assert answer.headers["access-control-allow-origin"] == "*"
-    assert answer.headers["vary"] == "origin, access-control-request-method, access-control-request-headers"
+    assert answer.headers["vary"].split(", ") == [
+        "origin", "access-control-request-method", "access-control-request-headers",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ["/pub/nothing", "/pub/b/x/status", "/pub/b/x/status-stream"])

@@ -1,5 +1,7 @@
 import pytest
 
+from plane_tx import __version__
+from plane_tx.core.errors import ImageUnavailable
 from tests.control.client import Connection
 
 
@@ -66,6 +68,29 @@ def test_terminating_again_changes_nothing(ask, backend, make_ready, engine):
     assert engine.called("kill") == []
 
 
+def test_an_idle_session_is_swept_for_plane_and_idle_for_us(
+    ask, backend, make_ready, supervisor, reactor
+):
+    make_ready(backend)
+    reactor.advance(301)
+    supervisor.reap()
+
+    assert ask("GET", f"/pub/b/{backend}/status").json["termination_reason"] == "swept"
+    history = ask("GET", f"/ctrl/b/{backend}").json["status_history"]
+    assert history[-1]["termination_reason"] == "idle"
+
+
+def test_a_session_that_cannot_be_made_says_why_to_us_alone(ask, backend, engine):
+    engine.refuse(backend, ImageUnavailable("there is no such image"))
+
+    public = ask("GET", f"/pub/b/{backend}/status").json
+    assert (public["status"], public["exit_error"]) == ("terminated", False)
+    assert "termination_reason" not in public
+    assert "image" not in repr(public)
+    failure = ask("GET", f"/ctrl/b/{backend}").json["failure"]
+    assert failure["message"] == "there is no such image"
+
+
 def waiting_for(site, backend, how="soft", seconds="10"):
     connection = Connection(site)
     connection.request("POST", f"/ctrl/b/{backend}/{how}-terminate?wait={seconds}")
@@ -113,7 +138,7 @@ def test_who_hangs_up_waits_no_more_and_the_session_ends_all_the_same(
     assert connection.received == b""
 
 
-@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "ten", "3601", "1e9"])
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "ten", "3601", "1e9", "1_0", "."])
 def test_a_wait_that_cannot_be_is_422_and_ends_nothing(site, backend, ask, seconds):
     answer = waiting_for(site, backend, seconds=seconds).answer
 
@@ -173,7 +198,8 @@ def test_a_listing_goes_page_by_page_whatever_comes_and_goes(spawn, listed, reac
 
 
 def test_a_page_that_is_just_full_is_the_last(spawn, listed):
-    spawn(), spawn()
+    for _ in range(2):
+        spawn()
 
     assert listed("?limit=2")[1] is None
 
@@ -190,10 +216,16 @@ def test_a_page_that_is_just_full_is_the_last(spawn, listed):
         ("?label=tier=x", ["three", "two"]),
         ("?label=tier=x&label=zone=1%3d", ["three"]),
         ("?label=tier=", []),
+        ("?label=tier=x&label=tier=y", []),
         ("?user=&key=&status=&limit=&after=&label=&namespace=", ["three", "two", "one"]),
     ],
 )
-def test_a_listing_shows_what_was_asked_for(ask, spawn, listed, make_ready, reactor, query, found):
+def test_a_listing_shows_what_was_asked_for(three_sessions, listed, query, found):
+    assert listed(query)[0] == found
+
+
+@pytest.fixture
+def three_sessions(ask, spawn, make_ready, reactor):
     spawn(key="a", id="one")
     make_ready("one")
     reactor.advance(1)
@@ -202,9 +234,8 @@ def test_a_listing_shows_what_was_asked_for(ask, spawn, listed, make_ready, reac
     ask("POST", "/ctrl/connect", body={"user": "alice", "spawn_config": config})
     reactor.advance(1)
     config = {"executable": image, "id": "three", "labels": {"tier": "x", "zone": "1="}}
-    ask("POST", "/ctrl/connect", body={"key": {"name": "c", "namespace": "n"}, "spawn_config": config})
-
-    assert listed(query)[0] == found
+    key = {"name": "c", "namespace": "n"}
+    ask("POST", "/ctrl/connect", body={"key": key, "spawn_config": config})
 
 
 @pytest.mark.parametrize(
@@ -244,8 +275,6 @@ def test_a_query_that_cannot_be_read_is_400(ask, query):
 
 
 def test_the_status_has_planes_fields(ask):
-    from plane_tx import __version__
-
     answer = ask("GET", "/ctrl/status")
 
     assert answer.json == {"status": "ok", "version": __version__, "hash": ""}

@@ -4,6 +4,7 @@ import socket
 import pytest
 import pytest_twisted
 from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from plane_tx.control import sse
@@ -69,11 +70,10 @@ def test_a_session_tells_its_whole_life_and_the_stream_ends_with_it(
 
 def test_an_event_is_two_lines_and_a_blank_one(stream, reactor):
     now = int(reactor.seconds() * 1000)
+    first = f'data: {{"status":"scheduled","time":{now}}}\nid: scheduled\n\n'
+    second = f'data: {{"status":"loading","time":{now}}}\nid: loading\n\n'
 
-    assert body(stream()) == (
-        f'data: {{"status":"scheduled","time":{now}}}\nid: scheduled\n\n'
-        f'data: {{"status":"loading","time":{now}}}\nid: loading\n\n'
-    ).encode()
+    assert body(stream()).decode() == first + second
 
 
 def test_who_comes_late_gets_the_history_oldest_first(stream, backend, make_ready):
@@ -133,6 +133,18 @@ def test_an_unknown_backend_is_404(ask):
     answer = ask("GET", "/pub/b/nobody/status-stream")
 
     assert (answer.status, answer.json["kind"]) == (404, "NotFound")
+
+
+def test_soft_then_hard_is_told_as_both(stream, backend, engine, supervisor, make_ready):
+    make_ready(backend)
+    engine.obeys = False
+    supervisor.soft_terminate(backend)
+    supervisor.hard_terminate(backend)
+    connection = stream()
+
+    assert statuses(connection) == [*LIFE[:6], "hard-terminating", "terminated"]
+    last = json.loads(body(connection).splitlines()[-3].removeprefix(b"data: "))
+    assert (last["termination_reason"], last["termination_kind"]) == ("external", "hard")
 
 
 def test_head_says_what_get_would_and_ends(ask, backend):
@@ -246,19 +258,13 @@ def test_a_client_that_stops_reading_again_at_once_is_not_overrun(stream, backen
     assert statuses(connection) == LIFE[:4]
 
 
-def test_a_cut_stream_takes_no_more(stream, site, reactor):
-    from plane_tx.control.request import ControlRequest
-
-    class Dummy(ControlRequest):
-        pass
-
+def test_between_the_end_of_a_connection_and_the_word_of_it_nothing_is_written(
+    stream, backend, make_ready
+):
     connection = stream()
-    request = connection._protocol._channel.requests[0]
-    producer = request.producer
-    producer.stopProducing()
+    connection.transport.producer.stopProducing()
     before = connection.received
-    producer.send(b"data: x\n\n")
-    producer.resumeProducing()
+    make_ready(backend)
 
     assert connection.received == before
     connection.hang_up()
@@ -280,17 +286,18 @@ def test_one_failing_follower_does_not_harm_the_rest(
     logged_failures.claim(ZeroDivisionError)
 
 
+@pytest.mark.reactor
 @pytest_twisted.ensureDeferred
 async def test_on_a_real_socket_a_hang_up_is_noticed(site, backend):
     from twisted.internet import reactor
-    from twisted.internet.task import deferLater
 
     port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(site)
     number = port.getHost().port
 
     def talk():
         with socket.create_connection(("127.0.0.1", number), timeout=10) as client:
-            client.sendall(f"GET /pub/b/{backend}/status-stream HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            path = f"/pub/b/{backend}/status-stream"
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             received = b""
             while b"id: loading" not in received:
                 received += client.recv(4096)

@@ -15,7 +15,8 @@ EVERY = [
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_every_error_knows_its_kind_and_status(kind: type[errors.PlaneError]) -> None:
-    error = kind("a sentence")
+    told = ("a sentence", 1, ()) if kind is errors.EndedAtOnce else ("a sentence",)
+    error = kind(*told)
 
     assert error.kind
     assert 400 <= error.status < 600

@@ -224,8 +224,8 @@ def test_who_ends_refuses_holds_and_who_is_gone_lets_go(status: Status) -> None:
     assert (Effect.RELEASE in effects) == (status is Status.TERMINATED)
 
 
-def walked(*events: Any, state: State = Ready(HERE)) -> list[State]:
-    states = [state]
+def walked(*events: Any, state: State | None = None) -> list[State]:
+    states = [state or Ready(HERE)]
     for event in events:
         states.append(advance(states[-1], event))
     return states[1:]
@@ -233,6 +233,7 @@ def walked(*events: Any, state: State = Ready(HERE)) -> list[State]:
 
 _SOFT = life.SoftTerminate(Reason.EXTERNAL)
 _HARD = life.HardTerminate(Reason.EXTERNAL)
+_LATE = life.HardTerminate(Reason.STARTUP_TIMEOUT)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +274,7 @@ _HARD = life.HardTerminate(Reason.EXTERNAL)
             "terminated", None, None, False, id="pull fails",
         ),
         pytest.param(
-            walked(life.HardTerminate(Reason.STARTUP_TIMEOUT), life.Exited(137), state=Waiting(HERE)),
+            walked(_LATE, life.Exited(137), state=Waiting(HERE)),
             "hard-terminating terminated", "startuptimeout", "hard", True, id="never listens",
         ),
         pytest.param(

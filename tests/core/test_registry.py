@@ -185,7 +185,7 @@ def test_a_refused_session_leaves_nothing_behind() -> None:
     registry.add(a_session("one", "key", subdomain="home"), Scheduled(), 1.0)
 
     for session in (a_session("one", "x"), a_session("x"), a_session("x", "x", subdomain="home")):
-        with pytest.raises(FailedToAcquireKey, match="taken|held"):
+        with pytest.raises(FailedToAcquireKey, match=r"taken|held"):
             registry.add(session, Scheduled(), 1.0)
 
     assert repr(registry) == "<Registry [Sessions: 1 live, 0 ended | Tokens: 0]>"

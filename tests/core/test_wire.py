@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_nulls_are_taken_where_plane_takes_them() -> None:
 def test_our_own_fields_are_taken() -> None:
     request = parse(spawning(
         {
-            "app": "a", "command": ["x"], "entrypoint": [], "port": 80, "user": "1000", "workdir": "/",
+            "app": "a", "command": ["x"], "entrypoint": [], "port": 80, "user": "u", "workdir": "/",
             "readiness": {"path": "/up?x", "statuses": [200, 204], "timeout_seconds": 5},
             "resource_limits": {"pids_limit": 100, "cpus": 1.5},
         },
@@ -131,8 +132,8 @@ def test_our_own_fields_are_taken() -> None:
         (spawning(pool=None), "spawn_config.pool: expected a string, got null"),
         (
             spawning({"image": "i", "pull_policy": "always"}),
-            'spawn_config.executable.pull_policy: expected "IfNotPresent" or "Always" or "Never",'
-            ' got "always"',
+            ('spawn_config.executable.pull_policy: expected "IfNotPresent" or "Always" or "Never",'
+            ' got "always"'),
         ),
         (
             spawning({"env": {"A": 1}}),
@@ -176,8 +177,8 @@ def test_our_own_fields_are_taken() -> None:
         *(
             (
                 spawning({"readiness": {"path": path}}),
-                "spawn_config.executable.readiness.path: expected '/' and visible ASCII,"
-                " as in a URL",
+                ("spawn_config.executable.readiness.path: expected '/' and visible ASCII,"
+                " as in a URL"),
             )
             for path in ("", "up", "/a b", "/ü", "/\r\nX: y", "/\n")
         ),
@@ -199,8 +200,8 @@ def test_our_own_fields_are_taken() -> None:
         ),
         (
             {"user": "me", **spawning(use_static_token=True)},
-            "user, auth: a static token is shared by everyone and can carry neither;"
-            " leave them out, or leave out use_static_token",
+            ("user, auth: a static token is shared by everyone and can carry neither;"
+            " leave them out, or leave out use_static_token"),
         ),
         ({"user": "a\nb"}, "user: expected at most 1024 printable characters"),
         ({"key": {"name": "x" * 256}}, "key.name: expected at most 255 printable characters"),
@@ -305,8 +306,9 @@ def test_any_json_is_a_request_or_refused_by_the_name_of_a_field(data: Any) -> N
     except MalformedRequest:
         assert b"NaN" in body or b"Infinity" in body or b"\\ud" in body
     except InvalidRequest as error:
-        assert any(field in str(error) for field in FIELDS) or "unknown field" in str(error)
-        wire.dumps(str(error))
+        refused = str(error)
+        assert any(field in refused for field in FIELDS) or "unknown field" in refused
+        wire.dumps(refused)
     else:
         assert isinstance(request, ConnectRequest)
         wire.dumps(dict(request.auth))
@@ -314,10 +316,8 @@ def test_any_json_is_a_request_or_refused_by_the_name_of_a_field(data: Any) -> N
 
 @given(st.binary())
 def test_any_bytes_are_a_request_or_refused(body: bytes) -> None:
-    try:
-        parse_connect(body)
-    except InvalidRequest as error:
-        assert error.status in (400, 422)
+    with contextlib.suppress(InvalidRequest):
+        assert isinstance(parse_connect(body), ConnectRequest)
 
 
 @pytest.mark.parametrize(
@@ -328,18 +328,24 @@ def test_any_bytes_are_a_request_or_refused(body: bytes) -> None:
         (Ready(HERE), '{"status":"ready","time":1706545678123}'),
         (
             Terminating(Status.READY, Reason.IDLE),
-            '{"status":"terminating","termination_reason":"swept","termination_kind":"soft",'
-            '"time":1706545678123}',
+            (
+                '{"status":"terminating","termination_reason":"swept","termination_kind":"soft",'
+                '"time":1706545678123}'
+            ),
         ),
         (
             HardTerminating(Status.READY, Reason.STARTUP_TIMEOUT, Failure("a", "b")),
-            '{"status":"hard-terminating","termination_reason":"startuptimeout",'
-            '"termination_kind":"hard","time":1706545678123}',
+            (
+                '{"status":"hard-terminating","termination_reason":"startuptimeout",'
+                '"termination_kind":"hard","time":1706545678123}'
+            ),
         ),
         (
             Terminated(Status.READY, Reason.IDLE, TerminationKind.SOFT, 143),
-            '{"status":"terminated","termination_reason":"swept","termination_kind":"soft",'
-            '"exit_error":true,"time":1706545678123}',
+            (
+                '{"status":"terminated","termination_reason":"swept","termination_kind":"soft",'
+                '"exit_error":true,"time":1706545678123}'
+            ),
         ),
         (
             Terminated(Status.READY, Reason.EXITED, None, 0),

@@ -44,6 +44,7 @@ class Program:
     ends_after: float | None = None
     exit_code: int = 0
     exit_code_on_term: int | None = None
+    oom: bool = False
 
 
 #: The scripts that tests run, for `sh -c`; a real container runs them, a fake one looks here.
@@ -51,6 +52,7 @@ OBEYS = "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"
 DEAF = "trap '' TERM; echo up; while :; do sleep 0.05; done"
 ENDS_AT_ONCE = "echo one; echo two >&2; exit 3"
 ENDS_SOON = "echo one; sleep 0.2; echo two >&2; sleep 0.2; exit 3"
+RUNS_OUT_OF_MEMORY = "sleep 0.3; tail /dev/zero"
 SHOWS_ENVIRONMENT = 'echo "$PORT $WHO"; trap "exit 0" TERM; while :; do sleep 0.05; done'
 
 PROGRAMS = {
@@ -58,6 +60,7 @@ PROGRAMS = {
     DEAF: Program(((1, "up\n"),)),
     ENDS_AT_ONCE: Program(((1, "one\n"), (2, "two\n")), ends_after=0, exit_code=3),
     ENDS_SOON: Program(((1, "one\n"), (2, "two\n")), ends_after=0.4, exit_code=3),
+    RUNS_OUT_OF_MEMORY: Program(ends_after=0.5, exit_code=137, oom=True),
     SHOWS_ENVIRONMENT: Program(((1, "{PORT} {WHO}\n"),), exit_code_on_term=0),
 }
 
@@ -300,6 +303,7 @@ class FakeDocker(Resource):
         path = re.sub(r"^/v[\d.]+(?=/)", "", path)
         self.calls.append(f"{method} {path}" + (f" {version[1]}" if version else ""))
         self.headers.append(request.requestHeaders)
+        request.body = request.content.read()
         request.notifyFinish().addErrback(lambda _: _mute(request))
         go_on = functools.partial(self._answer, request, method, path)
         if not any(gate.keeps(method, path, go_on) for gate in self._gates):
@@ -343,7 +347,7 @@ class FakeDocker(Resource):
 
     @route("POST", "/containers/create")
     def _create(self, request: Request) -> None:
-        config = json.load(request.content)
+        config = json.loads(request.body)
         (name,) = (value.decode() for value in request.args[b"name"])
         if config["Image"] not in self.images:
             raise Refusal(404, f"No such image: {config['Image']}")
@@ -375,7 +379,7 @@ class FakeDocker(Resource):
 
     def _end_by_itself(self, container: FakeContainer) -> None:
         if container.id in self.containers:
-            self.exit(container.id, container.program.exit_code)
+            self.exit(container.id, container.program.exit_code, oom=container.program.oom)
 
     @route("GET", "/containers/json")
     def _list(self, request: Request) -> None:
@@ -562,7 +566,9 @@ class _Pipe:
 
     def _flush(self) -> None:
         self._woken = False
-        self._pump.flush(advanceClock=False)
+        # One step, not all that there are: others have their turn in between.
+        if self._pump.pump(advanceClock=False):
+            self._wake()
 
 
 @implementer(IStreamClientEndpoint)
@@ -659,6 +665,11 @@ class World:
             return False
         return True
 
+    async def settle(self) -> None:
+        """Let what is on its way through pipes arrive."""
+        for _ in range(20):
+            await self.sleep(0)
+
     async def sleep(self, seconds: float) -> None:
         await deferLater(self.clock, seconds)
 
@@ -701,5 +712,6 @@ def fake_world(fake: FakeDocker) -> Iterator[World]:
     fake.relent()
     fake.run(world.close())
     fake.stop()
+    fake.run(world.settle())
     assert fake.connections == 0
     assert fake.clock.getDelayedCalls() == []

@@ -4,13 +4,15 @@ are read.
 
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from twisted.internet import error as net
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.testing import MemoryReactorClock
 
-from plane_tx.core.errors import EngineUnavailable
-from plane_tx.engines.docker.daemon import SHORT_CALL_SECONDS
+from plane_tx.core.errors import ConfigError, EngineUnavailable
+from plane_tx.engines.docker.daemon import SHORT_CALL_SECONDS, unix_daemon
 from plane_tx.engines.docker.errors import (
     Conflict,
     DockerError,
@@ -18,6 +20,7 @@ from plane_tx.engines.docker.errors import (
     NotDocker,
     NotModified,
 )
+from plane_tx.engines.docker.flights import to_the_end
 from plane_tx.engines.docker.streams import MAX_LOG_LINE, JsonLines, LogLines
 from tests.engines.fake_docker import (
     ENDS_AT_ONCE,
@@ -117,7 +120,7 @@ async def test_a_connection_lost_during_a_call_is_no_answer(world: World, fake: 
     gate = fake.gate("POST", "/containers/x/kill")
     gate.come.addCallback(lambda _: fake.go_down())
 
-    with pytest.raises(EngineUnavailable, match=r"fake\.sock \(Connection was closed cleanly\)"):
+    with pytest.raises(EngineUnavailable, match=r"fake\.sock \(Connection was closed cleanly"):
         await world.docker.kill("x")
 
 
@@ -129,7 +132,7 @@ async def test_a_short_call_has_a_time_limit_and_hangs_up(world: World, fake: Fa
         await world.docker.containers([])
 
     assert world.clock.seconds() == SHORT_CALL_SECONDS
-    await world.sleep(0)
+    await world.settle()
     assert fake.connections == 0
 
 
@@ -158,7 +161,7 @@ async def test_a_cancelled_call_hangs_up(world: World, fake: FakeDocker, when: s
 
     with pytest.raises(CancelledError):
         await calling
-    await world.sleep(0)
+    await world.settle()
     assert fake.connections == 0
 
 
@@ -235,7 +238,7 @@ async def test_closing_while_connecting_leaves_no_connection(
 
     with pytest.raises(EngineUnavailable):
         await calling
-    await world.sleep(0)
+    await world.settle()
     assert fake.connections == 0
 
 
@@ -252,7 +255,7 @@ async def test_a_stream_can_be_hung_up_unread_and_after_its_end(
     await following
     read.hang_up()
 
-    await world.sleep(0)
+    await world.settle()
     assert len(fake._listeners) == 0
 
 
@@ -343,3 +346,30 @@ def test_of_a_long_line_only_the_beginning_is_kept() -> None:
     lines(frame(1, b"\n" + b"y" * 2 * MAX_LOG_LINE + b"\n"))
 
     assert lines.finish() == ("x" * MAX_LOG_LINE, "y" * MAX_LOG_LINE)
+
+
+def test_a_socket_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> Deferred[None]:
+    from twisted.internet import reactor
+
+    async def asking() -> None:
+        daemon = unix_daemon(reactor, str(tmp_path / "none.sock"))
+        with pytest.raises(EngineUnavailable, match=r"none\.sock \(no such file or directory\)"):
+            await daemon.version()
+        await daemon.close()
+
+    return Deferred.fromCoroutine(asking())
+
+
+def test_a_path_that_no_socket_can_have_is_a_wrong_configuration() -> None:
+    with pytest.raises(ConfigError, match=r"\[engine\] docker_socket: expected at most 107 bytes"):
+        unix_daemon(MemoryReactorClock(), "/" + "x" * 107)
+
+
+def test_work_that_is_cancelled_from_within_is_cancelled() -> None:
+    async def gives_up() -> None:
+        raise CancelledError
+
+    work = Deferred.fromCoroutine(to_the_end(gives_up()))
+
+    work.addErrback(lambda failure: failure.check(CancelledError))
+    assert work.result is CancelledError

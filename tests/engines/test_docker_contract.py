@@ -23,6 +23,7 @@ from tests.engines.fake_docker import (
     ENDS_AT_ONCE,
     ENDS_SOON,
     OBEYS,
+    RUNS_OUT_OF_MEMORY,
     SHOWS_ENVIRONMENT,
     FakeDocker,
     Witness,
@@ -138,6 +139,31 @@ async def test_an_image_that_ends_at_once_is_told_one_way_or_the_other(world: Wo
     assert not failed or ("exit code 3" in failed and "two" in failed)
     assert not await world.exists(order.session_id)
     assert len(world.witness.seen) <= 1
+
+
+@claim
+async def test_a_session_that_runs_out_of_memory_is_told_to_have(world: World) -> None:
+    order = world.order(
+        RUNS_OUT_OF_MEMORY, limits=ResourceLimits(memory_limit_bytes=16 << 20, pids_limit=9)
+    )
+    exited = world.witness.next(SessionExited)
+
+    await world.engine.spawn(order, lambda _: None)
+
+    assert await exited == SessionExited(order.session_id, 137, oom=True)
+
+
+@claim
+async def test_an_id_may_be_used_again_as_soon_as_its_end_is_told(world: World) -> None:
+    order = world.order(OBEYS)
+    exited = world.witness.next(SessionExited)
+    exited.addCallback(lambda _: world.engine.spawn(order, lambda _: None))
+    await world.engine.spawn(order, lambda _: None)
+
+    await world.engine.kill(order.session_id)
+
+    await exited
+    assert (await world.docker.inspect(f"plane-{order.session_id}"))["State"]["Running"]
 
 
 @claim

@@ -5,10 +5,10 @@ an executable is said.
 import base64
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import globalLogPublisher
 
 from plane_tx.core.errors import EngineUnavailable, ImageUnavailable, InvalidRequest, SpawnFailed
 from plane_tx.core.model import Address, Credentials, Executable, PullPolicy, ResourceLimits
@@ -330,9 +330,9 @@ async def test_a_pull_may_be_given_up_by_what_its_progress_sets_off(
         if progress == Pulling("app:latest", 10, 100):
             late.cancel()
 
-    at_once = world.engine.spawn(wants(world), lambda _: at_once.cancel())
     late = world.engine.spawn(wants(world), give_up)
     stays = world.engine.spawn(wants(world), unheard)
+    at_once = world.engine.spawn(wants(world), lambda _: at_once.cancel())
 
     for spawning in (at_once, late):
         assert isinstance(await outcome(spawning), CancelledError)
@@ -615,21 +615,18 @@ async def test_events_that_docker_refuses_are_a_loss(world: World, fake: FakeDoc
 
 @claim
 async def test_an_event_that_makes_no_sense_does_not_end_the_watch(
-    world: World, fake: FakeDocker
+    world: World, fake: FakeDocker, logged_failures: Any
 ) -> None:
     session_id = await world.spawned(OBEYS)
-    logged: list[object] = []
-    globalLogPublisher.addObserver(logged.append)
 
     for request, _ in fake._listeners:
         request.write(b'{"Action":"die"}\n')
     await world.sleep(0.1)
-    globalLogPublisher.removeObserver(logged.append)
     fake.exit(f"plane-{session_id}")
     await world.sleep(0.1)
 
     assert told(world, SessionExited) == [SessionExited(session_id, 0, False, ("up",))]
-    assert [event["log_failure"].type for event in logged] == [KeyError]
+    assert len(logged_failures.claim(KeyError)) == 1
 
 
 @claim
@@ -920,7 +917,7 @@ async def test_closing_lets_go_of_all(world: World, fake: FakeDocker, how: str) 
     await world.engine.close()
 
     assert spawning is None or isinstance(await outcome(spawning), EngineUnavailable)
-    await world.sleep(0)
+    await world.settle()
     assert fake.connections == 0
     assert world.clock.getDelayedCalls() == []
     assert not isinstance(await outcome(world.engine.health()), Exception)

@@ -16,7 +16,6 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults, succ
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import (
     IConsumer,
-    IProtocolFactory,
     IReactorTime,
     IReactorUNIX,
     IStreamClientEndpoint,
@@ -33,7 +32,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from plane_tx.core.errors import EngineUnavailable
+from plane_tx.core.errors import ConfigError, EngineUnavailable
 from plane_tx.engines.docker.errors import NotDocker, error_for
 from plane_tx.engines.docker.streams import Stream, parsed
 
@@ -44,6 +43,7 @@ OLDEST_API, NEWEST_API = (1, 40), (1, 47)
 SHORT_CALL_SECONDS = 30.0
 
 _CONNECT_SECONDS = 5
+_LONGEST_PATH = 107
 _KEEP_ALIVE_SECONDS = 30
 
 _FOREIGN = (
@@ -70,8 +70,10 @@ class _Connections:
         """All URIs lead to the one daemon."""
         return self
 
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
         """Connect, and remember the connection."""
+        # Two lines in the log for each connection are of no use to anybody.
+        protocolFactory.noisy = False
         connecting: Deferred[Any] = self._endpoint.connect(protocolFactory)
         return connecting.addCallback(self._opened)
 
@@ -273,7 +275,14 @@ class Daemon:
 
 
 def unix_daemon(reactor: IReactorUNIX, path: str) -> Daemon:
-    """The daemon behind the unix socket at `path`."""
+    """The daemon behind the unix socket at `path`.
+
+    Raises `ConfigError` for a path that no socket can have.
+    """
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise ConfigError(
+            f"[engine] docker_socket: expected at most {_LONGEST_PATH} bytes, got {path!r}"
+        )
     endpoint = UNIXClientEndpoint(reactor, path, timeout=_CONNECT_SECONDS)
     return Daemon(IReactorTime(reactor), endpoint, path)
 

@@ -60,7 +60,7 @@ class Endings:
         client: DockerClient,
         removal: Removal,
         tell: Callable[[SessionExited], None],
-        doubt: Callable[[], None],
+        doubt: Callable[[str], None],
     ) -> None:
         self._client = client
         self._removal = removal
@@ -123,10 +123,12 @@ class Endings:
         flight = self._ending.get(session_id)
         if flight is None:
             ending = Deferred.fromCoroutine(self._end(held))
-            flight = Flight(ending)
-            if not flight.landed:
-                self._ending[session_id] = flight
-                ending.addBoth(lambda _: self._ending.pop(session_id, None) and None)
+            flight = self._ending[session_id] = Flight(ending)
+
+            def ended(_: object) -> None:
+                del self._ending[session_id]
+
+            ending.addBoth(ended)
         return flight
 
     async def _end(self, held: Held) -> None:
@@ -137,7 +139,7 @@ class Endings:
             tail = await self._last_lines(container)
         except (EngineUnavailable, DockerError) as error:
             # Nobody may be waiting for this: the watch is to come back to it.
-            self._doubt()
+            self._doubt(str(error))
             raise EngineUnavailable(str(error)) from None
         if self._held.get(held.session_id) is not held:
             return

@@ -89,10 +89,12 @@ class DockerEngine:
         flight = self._stops.get(session_id)
         if flight is None:
             stopping = Deferred.fromCoroutine(self._stop(session_id, grace_seconds))
-            flight = Flight(stopping)
-            if not flight.landed:
-                self._stops[session_id] = flight
-                stopping.addBoth(lambda _: self._stops.pop(session_id, None) and None)
+            flight = self._stops[session_id] = Flight(stopping)
+
+            def stopped(_: object) -> None:
+                del self._stops[session_id]
+
+            stopping.addBoth(stopped)
         return flight.wait()
 
     def kill(self, session_id: str) -> Deferred[None]:
@@ -137,8 +139,8 @@ class DockerEngine:
 
         return doing.addCallbacks(announce, forget)
 
-    def _doubt(self) -> None:
-        self._watch.doubt()
+    def _doubt(self, why: str) -> None:
+        self._watch.doubt(why)
 
     async def _spawn(
         self, held: Held, order: SpawnOrder, report: Callable[[Progress], None]
@@ -150,6 +152,8 @@ class DockerEngine:
 
         await self._images.ensure(order.executable, tell)
         tell(Creating())
+        # An id may be used again as soon as its end is told; its name is free a little later.
+        await self._endings.ended(order.session_id)
         try:
             await to_the_end(self._create(held, order))
             await to_the_end(self._start(held))

@@ -114,16 +114,20 @@ class Stream:
         """
         if self._body is not None:
             return fail(ConnectionAborted())
-        self._body = body = _Body(sink)
-        self._response.deliverBody(body)
-        return body.done
+        return self._deliver(sink).done
 
     def hang_up(self) -> None:
         """End it, followed or not yet; after its end this does nothing."""
-        if self._body is None:
-            self.follow(lambda _data: None).cancel()
-        else:
-            self._body.hang_up()
+        body = self._body
+        if body is None:
+            body = self._deliver(lambda _data: None)
+            body.done.addErrback(lambda _hung_up: None)
+        body.hang_up()
+
+    def _deliver(self, sink: Callable[[bytes], None]) -> _Body:
+        self._body = body = _Body(sink)
+        self._response.deliverBody(body)
+        return body
 
 
 class _Body(Protocol):

@@ -45,6 +45,7 @@ class Watch:
         self._tell = tell
         self._lost = False
         self._stopped = False
+        self._doubted = ""
         self._delay = FIRST_DELAY_SECONDS
         self._stream: Stream | None = None
         self._running: Deferred[None] | None = None
@@ -55,9 +56,10 @@ class Watch:
         self._running.addErrback(lambda failure: failure.trap(CancelledError) and None)
         self._running.addErrback(lambda failure: self._log.failure("the watch ended", failure))
 
-    def doubt(self) -> None:
+    def doubt(self, why: str) -> None:
         """Open the stream anew: a call has failed, so an exit may have gone untold."""
         if self._stream is not None:
+            self._doubted = why
             self._stream.hang_up()
 
     def stop(self) -> None:
@@ -73,7 +75,8 @@ class Watch:
                 await self._follow()
                 self._told_lost(f"Docker at {self._client.where} ended its stream of events")
             except (EngineUnavailable, DockerError) as error:
-                self._told_lost(str(error))
+                self._told_lost(self._doubted or str(error))
+            self._doubted = ""
             # A stream that breaks as soon as it is open does not count as recovery.
             if self._clock.seconds() - opened > LONGEST_DELAY_SECONDS:
                 self._delay = FIRST_DELAY_SECONDS

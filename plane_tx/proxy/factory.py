@@ -1,0 +1,95 @@
+"""What listens for the proxy's clients, and what all their connections share."""
+
+from __future__ import annotations
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory
+
+from plane_tx.core.explain import close_reason
+from plane_tx.core.model import Session, Status, StatusEntry, Use
+from plane_tx.proxy.client import ClientConnection
+from plane_tx.proxy.exchange import Carrier
+from plane_tx.proxy.relay import Relay
+from plane_tx.proxy.upstream import UpstreamPool
+from plane_tx.proxy.websocket import Legs, RelayEnds
+from plane_tx.reactor import INetworkReactor
+from plane_tx.supervisor import Supervisor
+
+
+@attrs.frozen
+class ProxySettings:
+    """What the configuration says about the proxy."""
+
+    root_redirect_url: str = ""
+    ws_ping_seconds: float = 30.0
+
+
+class ProxyFactory(Factory):
+    """Makes a `ClientConnection` of each accepted connection, and ends them all at the end."""
+
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: INetworkReactor,
+        supervisor: Supervisor,
+        settings: ProxySettings = ProxySettings(),
+    ) -> None:
+        self.reactor = reactor
+        self.supervisor = supervisor
+        self.settings = settings
+        self.cluster = supervisor.policy.cluster
+        self.pool = UpstreamPool(reactor)
+        self.legs = Legs(reactor)
+        self.carrier = Carrier(supervisor, self.pool)
+        self.connections: set[ClientConnection] = set()
+        self._emptied: Deferred[None] | None = None
+        self._relays: dict[str, set[Relay]] = {}
+        self._unwatch = supervisor.watch(self._moved)
+
+    def __repr__(self) -> str:
+        return f"<ProxyFactory [Clients: {len(self.connections)}] {self.pool!r}>"
+
+    def buildProtocol(self, addr: object) -> ClientConnection:
+        """A connection for the client at `addr`."""
+        return ClientConnection(self)
+
+    def lost(self, connection: ClientConnection) -> None:
+        """A client's connection is no more."""
+        self.connections.discard(connection)
+        if self._emptied is not None and not self.connections:
+            self._emptied.callback(None)
+            self._emptied = None
+
+    async def close(self) -> None:
+        """Part with every client, which all are told so, and with every session."""
+        self._unwatch()
+        for connection in tuple(self.connections):
+            connection.go_away()
+        if self.connections:
+            # Each connection bounds by itself how long its client may take to leave.
+            emptied = self._emptied = Deferred()
+            await emptied
+        self.pool.close()
+
+    def join(self, session: Session, use: Use, ends: RelayEnds) -> Relay:
+        """A relay between the two ends of a WebSocket, in use until it is over."""
+
+        def over(relay: Relay) -> None:
+            self.supervisor.end_use(session, relay.use)
+            relays = self._relays[session.id]
+            relays.discard(relay)
+            if not relays:
+                del self._relays[session.id]
+
+        relay = Relay(self.reactor, self.supervisor, session, use, ends, over)
+        self._relays.setdefault(session.id, set()).add(relay)
+        return relay
+
+    def _moved(self, session: Session, entry: StatusEntry) -> None:
+        if entry.state.status is not Status.TERMINATED:
+            return
+        for relay in tuple(self._relays.get(session.id, ())):
+            relay.end(1001, close_reason(session))
+        self.pool.session_ended(session.id)
