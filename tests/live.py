@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -138,7 +137,7 @@ class LiveServer:
 
     def open_files(self) -> int:
         """How many file descriptors the server has."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     def interrupt(self) -> None:
         """Press Ctrl-C and wait for the end."""

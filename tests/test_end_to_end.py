@@ -77,7 +77,8 @@ def draw_together(server: LiveServer, app: str) -> None:
     with browser() as chromium:
         tabs = [chromium.new_page() for _ in range(2)]
         for tab, url in zip(tabs, (first["url"], second["url"]), strict=True):
-            tab.goto(url)
+            visit = tab.goto(url)
+            assert visit.status == 200, visit.text()
             tab.wait_for_function("window.whiteboard.connected")
         tabs[0].wait_for_function("window.whiteboard.peers === 2")
         for drawing, seeing in (tabs, tabs[::-1]):
@@ -111,12 +112,12 @@ def test_two_tabs_draw_on_one_board_in_a_container(docker_server: LiveServer) ->
 
 @pytest.mark.chromium
 def test_the_demo_link_leads_to_the_whiteboard(tmp_path: Path) -> None:
-    with live_server(tmp_path, f'{PROCESS}[demo]\napp = "whiteboard"\n') as running:
-        with browser() as chromium:
-            tab = chromium.new_page()
-            tab.goto(f"{running.control}/demo")
-            tab.wait_for_function("window.whiteboard.connected")
-            assert tab.url.startswith(f"http://{running.cluster}/")
+    conf = f'{PROCESS}[demo]\napp = "whiteboard"\n'
+    with live_server(tmp_path, conf) as running, browser() as chromium:
+        tab = chromium.new_page()
+        tab.goto(f"{running.control}/demo")
+        tab.wait_for_function("window.whiteboard.connected")
+        assert tab.url.startswith(f"http://{running.cluster}/")
 
 
 # --- what is in use is not reaped ---------------------------------------------------------------
@@ -129,8 +130,11 @@ def still_ready(server: LiveServer, session_id: str) -> bool:
 def test_an_event_stream_of_three_idle_times_is_not_reaped(server: LiveServer) -> None:
     made = server.connect("echo", max_idle_seconds=1)
     began = time.monotonic()
-    ticks = [line for line in stream_lines(f"{made['url']}sse?count=8&interval=0.4") if line != b"\n"]
-    assert len(ticks) == 8 and time.monotonic() - began >= 2.8
+    ticks = [
+        line for line in stream_lines(f"{made['url']}sse?count=8&interval=0.4") if line != b"\n"
+    ]
+    assert len(ticks) == 8
+    assert time.monotonic() - began >= 2.8
     assert still_ready(server, made["backend_id"])
     assert server.wait_for(made["backend_id"], "terminated")["exit_code"] == 0
 
@@ -147,7 +151,8 @@ def test_a_slow_upload_of_three_idle_times_is_not_reaped(server: LiveServer) -> 
     parts = urlsplit(made["url"])
     assert ask("GET", f"{made['url']}echo").status == 200
     with socket.create_connection(("127.0.0.1", parts.port or 80)) as upload:
-        head = f"POST {parts.path}upload HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 16\r\n\r\n"
+        request_line = f"POST {parts.path}upload HTTP/1.1"
+        head = f"{request_line}\r\nHost: {parts.netloc}\r\nContent-Length: 16\r\n\r\n"
         upload.sendall(head.encode())
         ticks = stream_lines(f"{server.connect('echo')['url']}sse?count=8&interval=0.4")
         for _ in range(8):
@@ -207,16 +212,19 @@ def test_a_session_that_never_listens_ends_with_the_reason(server: LiveServer) -
     session = server.wait_for(made["backend_id"], "terminated")
     assert session["status_history"][-1]["termination_reason"] == "startuptimeout"
     assert "did not answer HTTP on port" in session["failure"]["message"]
-    assert held.status == 410 and "did not answer HTTP" in held.json["message"]
+    assert held.status == 410
+    assert "did not answer HTTP" in held.json["message"]
 
 
 def test_a_session_that_exits_at_once_ends_with_its_last_words(server: LiveServer) -> None:
     made = server.connect("echo", executable={"env": {"ECHO_EXIT_AT_ONCE": "3"}})
     session = server.wait_for(made["backend_id"], "terminated")
     held = ask("GET", made["url"])
-    assert session["exit_code"] == 3 and "exit code 3" in session["failure"]["message"]
+    assert session["exit_code"] == 3
+    assert "exit code 3" in session["failure"]["message"]
     assert session["failure"]["log_tail"]
-    assert held.status == 410 and "exit code 3" in held.json["message"]
+    assert held.status == 410
+    assert "exit code 3" in held.json["message"]
 
 
 @pytest.mark.docker
@@ -229,7 +237,8 @@ def test_an_image_that_does_not_exist_ends_the_session_with_the_reason(
     held = ask("GET", made["url"])
     session = docker_server.wait_for(made["backend_id"], "terminated")
     assert "plane-tx-test/no-such-image" in session["failure"]["message"]
-    assert held.status == 410 and "no-such-image" in held.json["message"]
+    assert held.status == 410
+    assert "no-such-image" in held.json["message"]
 
 
 @pytest.mark.docker
@@ -239,7 +248,8 @@ def test_a_container_that_exits_at_once_ends_with_its_exit_code(docker_server: L
     request = {"spawn_config": {"executable": {**image, "command": command}}}
     made = ask("POST", f"{docker_server.control}/ctrl/connect", request).json
     session = docker_server.wait_for(made["backend_id"], "terminated")
-    assert session["exit_code"] == 7 and session["failure"]["log_tail"] == ["last words"]
+    assert session["exit_code"] == 7
+    assert session["failure"]["log_tail"] == ["last words"]
 
 
 # --- Docker away and back -----------------------------------------------------------------------
@@ -298,7 +308,8 @@ def test_docker_missing_or_stopped_is_said_and_works_again_when_it_returns(tmp_p
         relay.open()
         until(lambda: ask("GET", f"{running.control}/pub/ready").status == 200)
         made = running.connect("docker-whiteboard")
-        assert ask("GET", made["url"]).status == 200
+        visit = ask("GET", made["url"])
+        assert visit.status == 200, visit.body
         relay.close()
         until(lambda: ask("GET", f"{running.control}/pub/health").status == 503)
         missing_at_start(running)
@@ -319,9 +330,12 @@ def whiteboard(server: LiveServer) -> tuple[str, object]:
 def missing_at_start(server: LiveServer) -> None:
     refused = ask("POST", *whiteboard(server))
     health = ask("GET", f"{server.control}/pub/health")
-    assert refused.status == 503 and refused.json["kind"] == "NoDroneAvailable"
-    assert "docker.sock" in refused.json["message"] and refused.headers["Retry-After"]
-    assert health.status == 503 and "docker.sock" in health.json["engine"]["message"]
+    assert refused.status == 503
+    assert refused.json["kind"] == "NoDroneAvailable"
+    assert "docker.sock" in refused.json["message"]
+    assert refused.headers["Retry-After"]
+    assert health.status == 503
+    assert "docker.sock" in health.json["engine"]["message"]
 
 
 @pytest.mark.docker

@@ -3,7 +3,6 @@
 import ast
 import configparser
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -12,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.tree import copy_of_the_tree, tracked_files
 
 ROOT = Path(__file__).parent.parent
 PLUGIN = ROOT / "twistd_plugins" / "plane_tx_plugin.py"
@@ -36,22 +37,9 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
-def tracked_files() -> list[str]:
-    """What a commit of the working tree would hold."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
-
-
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A clean copy of the source: a build/ left from yesterday must not decide the outcome."""
-    copy = tmp_path / "tree"
-    for name in tracked_files():
-        target = copy / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, target)
-    return copy
+    return copy_of_the_tree(tmp_path / "tree")
 
 
 class Environment:
