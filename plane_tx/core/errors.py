@@ -119,7 +119,7 @@ class SpawnFailed(PlaneError):
 class EndedAtOnce(SpawnFailed):
     """The session was made, and ended before anyone could learn where it listens."""
 
-    def __init__(self, message: str, exit_code: int, log_tail: tuple[str, ...]) -> None:
+    def __init__(self, message: str, exit_code: int | None, log_tail: tuple[str, ...]) -> None:
         super().__init__(message)
         self.exit_code = exit_code
         self.log_tail = log_tail

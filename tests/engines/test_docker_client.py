@@ -248,6 +248,8 @@ async def test_a_stream_can_be_hung_up_unread_and_after_its_end(
 ) -> None:
     unread = await world.docker.events({"event": [], "label": []})
     unread.hang_up()
+    with pytest.raises(EngineUnavailable):
+        await world.docker.follow_json(unread, lambda _: None)
     read = await world.docker.events({"event": [], "label": []})
     following = Deferred.fromCoroutine(world.docker.follow_json(read, lambda _: None))
     await world.sleep(0)

@@ -8,7 +8,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
 
-from plane_tx.core.errors import ImageUnavailable, InvalidRequest, SpawnFailed
+from plane_tx.core.errors import EndedAtOnce, ImageUnavailable, InvalidRequest, SpawnFailed
 from plane_tx.core.model import Address, Executable, PullPolicy, ResourceLimits
 from plane_tx.engines.docker.daemon import unix_daemon
 from plane_tx.engines.interface import (
@@ -127,16 +127,16 @@ async def test_an_image_that_ends_at_once_is_told_one_way_or_the_other(world: Wo
     order = world.order(ENDS_AT_ONCE)
     exited = world.witness.next(SessionExited)
 
-    failed = ""
     try:
         await world.engine.spawn(order, lambda _: None)
-    except SpawnFailed as error:
-        failed = str(error)
+    except EndedAtOnce as ended:
+        told = (ended.exit_code, ended.log_tail)
     else:
-        assert (await exited).exit_code == 3
+        event = await exited
+        told = (event.exit_code, event.log_tail)
         await world.engine.stop(order.session_id, 1)
 
-    assert not failed or ("exit code 3" in failed and "two" in failed)
+    assert told == (3, ("one", "two"))
     assert not await world.exists(order.session_id)
     assert len(world.witness.seen) <= 1
 

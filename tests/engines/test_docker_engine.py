@@ -217,6 +217,21 @@ async def test_an_end_before_the_spawn_has_fired_is_told_after_it(
     assert seen == [address, SessionExited(order.session_id, 4, False, ("up",))]
 
 
+@claim
+async def test_a_session_that_runs_is_not_told_to_have_ended(
+    world: World, fake: FakeDocker
+) -> None:
+    session_id = await world.spawned(OBEYS)
+
+    fake.emit(fake.named(f"plane-{session_id}"), "die", exitCode="4")
+    await world.sleep(1)
+    assert world.witness.seen == []
+
+    fake.exit(f"plane-{session_id}", 5)
+    await world.sleep(1)
+    assert world.witness.seen == [SessionExited(session_id, 5, False, ("up",))]
+
+
 @scenario
 async def test_a_network_that_publishes_no_port_is_a_failed_spawn(
     world: World, fake: FakeDocker

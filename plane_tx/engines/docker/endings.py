@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, succeed
 
 from plane_tx.core.errors import EngineUnavailable, SpawnFailed
 from plane_tx.core.model import Address
@@ -117,6 +117,11 @@ class Endings:
             return self._begin(held).wait()
         flight = self._ending.get(session_id)
         return succeed(None) if flight is None else flight.wait()
+
+    def settled(self) -> Deferred[object]:
+        """Fires when every end that has begun is told and its remains are gone."""
+        waits = [flight.wait() for flight in self._ending.values()]
+        return DeferredList(waits, consumeErrors=True).addCallback(lambda _: None)
 
     def _begin(self, held: Held) -> Flight[None]:
         session_id = held.session_id

@@ -12,12 +12,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from plane_tx.core.errors import EngineUnavailable, PlaneError, SpawnFailed
+from plane_tx.core.errors import EndedAtOnce, EngineUnavailable, PlaneError, SpawnFailed
 from plane_tx.core.model import Address, Executable
 from plane_tx.engines.docker import container as said
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.container import Container, container_name
-from plane_tx.engines.docker.endings import Endings, Held
+from plane_tx.engines.docker.endings import LOG_TAIL_LINES, Endings, Held
 from plane_tx.engines.docker.errors import Conflict, DockerError, NoSuchObject, NotModified
 from plane_tx.engines.docker.flights import Flight, to_the_end
 from plane_tx.engines.docker.images import Images, unavailable
@@ -34,8 +34,8 @@ from plane_tx.engines.interface import (
 )
 from plane_tx.engines.listeners import Listeners
 
-#: Lines of output that go into the message when a session ends before it has begun.
-_LINES_IN_MESSAGE = 5
+#: How long a stopping server waits for what it has begun to clear away.
+CLOSE_SECONDS = 3.0
 
 
 @implementer(IEngine)
@@ -48,6 +48,7 @@ class DockerEngine:
     def __init__(
         self, clock: IReactorTime, client: DockerClient, instance: str, host: str = "127.0.0.1"
     ) -> None:
+        self._clock = clock
         self._client = client
         self._instance = instance
         self._host = host
@@ -63,10 +64,17 @@ class DockerEngine:
         self._watch.start()
 
     def close(self) -> Deferred[None]:
-        """Stop watching; containers go on, calls in flight fail with `EngineUnavailable`."""
+        """Stop watching; containers go on, calls in flight fail with `EngineUnavailable`.
+
+        What has ended is cleared away first, if Docker does so within `CLOSE_SECONDS`.
+        """
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
         self._watch.stop()
+        await self._endings.settled().addTimeout(CLOSE_SECONDS, self._clock)
         self._removal.close()
-        return Deferred.fromCoroutine(self._client.close())
+        await self._client.close()
 
     def events(self, listener: Callable[[EngineEvent], None]) -> Callable[[], None]:
         """Tell `listener` of every event from now on."""
@@ -191,8 +199,8 @@ class DockerEngine:
             if container is None:
                 raise _failed("start", held, "somebody removed its container")
             if not container.running:
-                tail = await self._client.logs(container.id, _LINES_IN_MESSAGE, tty=container.tty)
-                raise _failed("start", held, _at_once(container, tail))
+                tail = await self._client.logs(container.id, LOG_TAIL_LINES, tty=container.tty)
+                raise EndedAtOnce(_at_once(held, container), container.exit_code, tail)
             return self._address(held, container, executable)
 
     def _address(self, held: Held, container: Container, executable: Executable) -> Address:
@@ -275,9 +283,8 @@ def _failed(what: str, held: Held, message: str) -> SpawnFailed:
     return SpawnFailed(f"could not {what} session {held.session_id}: {message}")
 
 
-def _at_once(container: Container, tail: tuple[str, ...]) -> str:
-    lines = "".join(f"\n{line}" for line in tail)
-    return f"it ended at once with exit code {container.exit_code}{':' if tail else ''}{lines}"
+def _at_once(held: Held, container: Container) -> str:
+    return f"session {held.session_id} ended at once with exit code {container.exit_code}"
 
 
 async def _raised(failure: Failure) -> Address:
