@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, fail, succeed
-from twisted.internet.error import ConnectionDone, ConnectionRefusedError
+from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -78,7 +78,7 @@ class RecordingEngine:
         self.refusal: Exception | None = None
         self.waits: set[str] = set()
         self.closed = False
-        self._cleaning: dict[str, Deferred[None]] = {}
+        self._cleaning: dict[str, Deferred[bool]] = {}
         self._waiting: list[tuple[str, Deferred[None]]] = []
         self._listeners = Listeners()
 
@@ -105,8 +105,13 @@ class RecordingEngine:
     def refuse(self, session_id: str, error: Exception) -> None:
         self.pending.pop(session_id).made.errback(error)
 
-    def clean(self, session_id: str) -> None:
-        self._cleaning.pop(session_id).callback(None)
+    def clean(self, session_id: str, error: Exception | None = None, *, made: bool = False) -> None:
+        """End the cleaning up; `made` is for an engine that could not call it off any more."""
+        cleaned = self._cleaning.pop(session_id)
+        if error is not None:
+            cleaned.errback(error)
+        else:
+            cleaned.callback(made)
 
     def exit(
         self,
@@ -173,7 +178,9 @@ class RecordingEngine:
             del self.pending[order.session_id]
             if self.slow_to_clean:
                 cleaned = self._cleaning[order.session_id] = Deferred()
-                await cleaned
+                if await cleaned:
+                    self.held[order.session_id] = Held(order.labels)
+                    return address_of(order.session_id)
             raise
 
     async def _take(self, name: str, session_id: str) -> None:
@@ -286,7 +293,7 @@ class Dials:
         """Refuse the last dial to `host`."""
         at = self.of(host)[-1]
         factory, connector = self.reactor.tcpClients[at][2], self.reactor.connectors[at]
-        factory.clientConnectionFailed(connector, Failure(error or ConnectionRefusedError()))
+        factory.clientConnectionFailed(connector, Failure(error or ConnectError()))
 
 
 class Box:

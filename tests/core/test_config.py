@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane_tx.core.config import Config, is_loopback, parse_config
+from plane_tx.core.config import Config, control_url, is_loopback, parse_config, proxy_url
 from plane_tx.core.connect import CapacityLimits
 from plane_tx.core.errors import ConfigError
 from plane_tx.core.model import PullPolicy
@@ -138,6 +138,28 @@ def test_what_is_wrong_is_said_in_one_line_with_file_and_key(text: str, message:
 
     assert str(caught.value).startswith(f"plane.toml: {message}")
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("", "http://127.0.0.1:8080"),
+        ("endpoint = 'tcp:81:interface=127.0.0.1'", "http://127.0.0.1:81"),
+        ("endpoint = 'unix:/run/plane.sock'", "http://localhost"),
+        ("endpoint = []", "http://localhost"),
+        ("url = 'https://control.example.com/'", "https://control.example.com"),
+    ],
+)
+def test_the_control_listener_is_found_where_it_listens_unless_said(text: str, url: str) -> None:
+    assert control_url(parse_config(f"[control]\n{text}", "plane.toml")) == url
+
+
+@pytest.mark.parametrize(
+    ("cluster", "url"),
+    [("localhost:9090", "http://localhost:9090"), ("example.com", "https://example.com")],
+)
+def test_the_proxy_is_found_at_its_cluster(cluster: str, url: str) -> None:
+    assert proxy_url(parse_config(f"[proxy]\ncluster = '{cluster}'", "plane.toml")) == url
 
 
 LOOPBACK = [

@@ -168,6 +168,20 @@ def test_the_due_come_soonest_first() -> None:
     assert heap.take_due(3) == ["session 3"]
 
 
+def test_the_heap_keeps_its_order_when_it_sheds_what_has_left() -> None:
+    heap = DeadlineHeap()
+    moments = [(number * 37) % 400 for number in range(400)]
+    for at in moments:
+        heap.put(str(at), at)
+
+    for at in moments:
+        if at % 40:
+            heap.discard(str(at))
+
+    assert len(heap._heap) <= 64
+    assert heap.take_due(400) == [str(at) for at in range(0, 400, 40)]
+
+
 @pytest.mark.parametrize("leaves", [True, False])
 def test_the_heap_does_not_grow_with_what_has_been(leaves: bool) -> None:
     heap = DeadlineHeap()

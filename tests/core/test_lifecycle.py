@@ -186,6 +186,11 @@ def test_a_failures_own_last_lines_stay_when_the_exit_brings_none() -> None:
         ),
         (
             Ready(HERE),
+            life.Exited(128),
+            "the session's process ended by itself with exit code 128",
+        ),
+        (
+            Ready(HERE),
             life.Exited(139),
             "the session's process was ended by signal 11 (exit code 139)",
         ),

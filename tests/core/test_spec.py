@@ -98,8 +98,17 @@ def test_an_unknown_app_is_refused_with_those_that_are_known(
         complete(config, apps, Defaults())
 
 
+@pytest.mark.parametrize("name", ["PATH", "LD_PRELOAD", "PYTHONPATH", "NODE_OPTIONS"])
+def test_a_request_cannot_make_another_program_of_its_app(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf"executable\.env: '{name}' is for the app 'app'"):
+        completed(ExecutableRequest(app="app", env={name: "x"}))
+
+    assert completed(ExecutableRequest(image="i", env={name: "x"})).executable.env == {name: "x"}
+
+
 @pytest.mark.parametrize(
-    ("field", "value"), [("image", "x"), ("command", ("x",)), ("entrypoint", ("x",))]
+    ("field", "value"),
+    [("image", "x"), ("command", ("x",)), ("entrypoint", ("x",)), ("workdir", "/"), ("user", "0")],
 )
 def test_a_request_cannot_say_what_its_app_is(field: str, value: Any) -> None:
     with pytest.raises(InvalidRequest, match=rf"executable\.{field}: the app 'app' says this"):
