@@ -8,7 +8,14 @@ from urllib.parse import quote
 
 import attrs
 
-from plane_tx.core.messages import Framing, Headers, RequestHead, ResponseHead, tokens_of
+from plane_tx.core.messages import (
+    Framing,
+    Headers,
+    RequestHead,
+    ResponseHead,
+    tokens_of,
+    values_of,
+)
 from plane_tx.core.routes import Route
 
 #: Headers that concern one connection only (RFC 9110 section 7.6.1); framing is our own.
@@ -30,6 +37,13 @@ HOP_BY_HOP = frozenset(
 #: many frameworks cannot tell from hyphens.
 _OURS = (b"x-verified-", b"x-forwarded-")
 
+#: Other names under which a client could tell an address that is not its own.
+_ALSO_FORGED = frozenset({b"forwarded", b"x-real-ip"})
+
+#: What would change the message it trails (RFC 9110 section 6.5.1); servers that merge trailers
+#: into the headers would believe it.
+_NEVER_TRAILING = frozenset({b"host", b"content-length", b"cookie", b"authorization"})
+
 #: What a Connection header cannot take away, whatever it lists.
 _END_TO_END = frozenset({b"host", b"content-length", b"cookie", b"authorization", b"origin"})
 
@@ -50,7 +64,8 @@ class Peer:
     secure: bool
 
 
-def _passing(headers: Headers) -> Iterable[tuple[bytes, bytes]]:
+def passing(headers: Headers) -> Iterable[tuple[bytes, bytes]]:
+    """Those of `headers` that concern more than the connection they came by."""
     listed = tokens_of(headers, b"connection") - _END_TO_END
     for name, value in headers:
         lowered = name.lower()
@@ -59,12 +74,17 @@ def _passing(headers: Headers) -> Iterable[tuple[bytes, bytes]]:
 
 
 def _forged(name: bytes) -> bool:
-    return name.lower().replace(b"_", b"-").startswith(_OURS)
+    hyphened = name.lower().replace(b"_", b"-")
+    return hyphened.startswith(_OURS) or hyphened in _ALSO_FORGED
 
 
 def request_headers(head: RequestHead, route: Route, peer: Peer) -> list[tuple[bytes, bytes]]:
     """What the upstream is sent: the client's own headers, and who is behind them."""
-    headers = [header for header in _passing(head.headers) if not _forged(header[0])]
+    headers = [header for header in passing(head.headers) if not _forged(header[0])]
+    if head.host != next(iter(values_of(head.headers, b"host")), b"").strip():
+        # A target in absolute form has the say (RFC 9112 section 3.2.2).
+        headers = [header for header in headers if header[0].lower() != b"host"]
+        headers.append((b"Host", head.host))
     if head.framing is Framing.CHUNKED:
         headers.append((b"Transfer-Encoding", b"chunked"))
     if head.upgrade:
@@ -73,6 +93,15 @@ def request_headers(head: RequestHead, route: Route, peer: Peer) -> list[tuple[b
     headers += _forwarded(head, route, peer)
     headers.append((b"Via", VIA))
     return headers
+
+
+def request_trailers(trailers: Headers) -> Headers:
+    """Those of a request's trailers that the upstream is sent."""
+    return tuple(
+        trailer
+        for trailer in passing(trailers)
+        if not _forged(trailer[0]) and trailer[0].lower() not in _NEVER_TRAILING
+    )
 
 
 def _verified(route: Route) -> Headers:
@@ -108,9 +137,12 @@ def _forwarded(head: RequestHead, route: Route, peer: Peer) -> Headers:
 def response_headers(head: ResponseHead, session_id: str) -> list[tuple[bytes, bytes]]:
     """What the client is sent of the upstream's headers, and what we add.
 
-    A Content-Length passes: the parser has seen to it that it is the only one, and true.
+    A Content-Length passes: the parser has seen to it that it is the only one, and true. With a
+    204 it is neither (RFC 9110 section 8.6).
     """
-    headers = list(_passing(head.headers))
+    headers = list(passing(head.headers))
+    if head.status == 204:
+        headers = [header for header in headers if header[0].lower() != b"content-length"]
     headers.append((b"Via", VIA))
     headers.append((b"x-plane-backend-id", session_id.encode("ascii")))
     return headers + list(cors(head.headers))

@@ -23,7 +23,7 @@ from plane_tx.core.messages import (
     values_of,
 )
 
-#: The longest head we read, request line and headers together.
+#: The longest head we read, request line and headers together; trailers may be as long.
 MAX_HEAD_BYTES = 65536
 
 
@@ -36,7 +36,7 @@ def _framing(headers: Headers, otherwise: Framing) -> Framing:
         return Framing.CHUNKED
     lengths = values_of(headers, b"content-length")
     if lengths:
-        return Framing.NONE if lengths[0].strip(b"0 ") == b"" else Framing.LENGTH
+        return Framing.NONE if lengths[0].strip(b"0 \t") == b"" else Framing.LENGTH
     return otherwise
 
 
@@ -57,7 +57,8 @@ class _Head:
 
     def add(self, name: bytes, value: bytes) -> None:
         self.size += len(name) + len(value) + 4
-        self.headers.append((name, value))
+        # llhttp leaves the white space after a value to us.
+        self.headers.append((name, value.rstrip(b" \t")))
         self.check()
 
     def check(self) -> None:
@@ -72,13 +73,12 @@ class _Reader:
         self._events: list[RequestEvent | ResponseEvent] = []
         self._head = _Head()
         self._in_head = False
-        self._began_now = False
-        self._unfinished_head = 0
+        self._untold = 0
         self._over = False
 
     def on_message_begin(self) -> None:
         self._head = _Head()
-        self._in_head = self._began_now = True
+        self._in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head.add(name, value)
@@ -89,14 +89,14 @@ class _Reader:
     def on_message_complete(self) -> None:
         self._events.append(EndOfMessage(tuple(self._head.headers)))
 
-    def _count_unfinished(self, fed: int, error: type[PlaneError]) -> None:
-        # llhttp tells of a line when it is whole; one that never ends must be counted as it comes,
-        # but not with what came before it in the same segment.
-        counts = self._in_head and not self._began_now
-        self._unfinished_head = self._unfinished_head + fed if counts else 0
-        self._began_now = False
-        if self._unfinished_head > MAX_HEAD_BYTES:
-            self._break(error(f"the head is longer than {MAX_HEAD_BYTES} bytes"))
+    def _count_untold(self, fed: int, error: type[PlaneError]) -> None:
+        # llhttp tells of a line when it is whole; one that never ends, in a head, between chunks or
+        # in trailers, must be counted as it comes.
+        self._untold = 0 if self._events else self._untold + fed
+        if self._untold > MAX_HEAD_BYTES:
+            self._break(
+                error(f"a head, or a line in a body, is longer than {MAX_HEAD_BYTES} bytes")
+            )
 
     def _break(self, error: PlaneError) -> None:
         self._over = True
@@ -133,8 +133,14 @@ class RequestParser(_Reader):
         if not self._over:
             self._parse(data)
             if not self._over:
-                self._count_unfinished(len(data), HeadTooLarge)
+                self._count_untold(len(data), HeadTooLarge)
         return self._take_events()  # type: ignore[return-value]  # a request parser has no others
+
+    def on_message_begin(self) -> None:
+        """Another request; after the connection's last one llhttp is stopped here."""
+        if self._over:
+            raise BadRequest("nothing may follow the last request of a connection")
+        super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
         """A part of the request target, from llhttp."""
@@ -175,10 +181,14 @@ class RequestParser(_Reader):
             framing = _framing(headers, Framing.NONE)
         except ValueError as error:
             raise BadRequest(f"the request has {error}") from None
+        if framing is Framing.CHUNKED and version == b"1.0":
+            raise BadRequest("HTTP/1.0 knows no Transfer-Encoding (RFC 9112 section 6.1)")
         target, host = _target_and_host(self._head.line, headers, version)
-        upgrade = self._offered_upgrade(headers)
+        method = self._parser.get_method()
+        bodiless_get = method == b"GET" and version == b"1.1" and framing is Framing.NONE
+        upgrade = _offered_upgrade(headers) if bodiless_get else b""
         self._last_head = RequestHead(
-            method=self._parser.get_method(),
+            method=method,
             target=target,
             version=version,
             headers=headers,
@@ -188,21 +198,15 @@ class RequestParser(_Reader):
             keep_alive=_keeps_alive(version, headers) and not upgrade,
             upgrade=upgrade,
         )
-        if self._last_head.method == b"CONNECT":
+        if method == b"CONNECT":
             raise BadRequest("this proxy opens no tunnels for CONNECT")
         return self._last_head
-
-    def _offered_upgrade(self, headers: Headers) -> bytes:
-        offered = tokens_of(headers, b"upgrade")
-        if b"upgrade" not in tokens_of(headers, b"connection"):
-            return b""
-        return b"websocket" if b"websocket" in offered else b""
 
     def _offered(self, rest: bytes) -> None:
         # llhttp stops at any offer to upgrade. Only websocket is taken up; for any other the
         # request goes on as if it had not been made (RFC 9110 section 7.8), body and all.
         head = self._last_head
-        if head.upgrade and head.framing is Framing.NONE:
+        if head.upgrade:
             self._over = self._upgraded = True
             self.surplus = rest
             self._events.append(EndOfMessage())
@@ -212,6 +216,12 @@ class RequestParser(_Reader):
         self._parser.feed_data(_same_framing(head))
         if rest:
             self._parse(rest)
+
+
+def _offered_upgrade(headers: Headers) -> bytes:
+    # The opening handshake is a GET without a body (RFC 6455 section 4.1); nothing else is one.
+    offers = b"upgrade" in tokens_of(headers, b"connection")
+    return b"websocket" if offers and b"websocket" in tokens_of(headers, b"upgrade") else b""
 
 
 def _cause_of(error: httptools.HttpParserError) -> PlaneError:
@@ -226,9 +236,10 @@ def _same_framing(head: RequestHead) -> bytes:
     lines = [
         b"%s: %s\r\n" % (name, value)
         for name, value in head.headers
-        if name.lower() in (b"content-length", b"transfer-encoding", b"connection")
-        and b"upgrade" not in value.lower()
+        if name.lower() in (b"content-length", b"transfer-encoding")
     ]
+    after = b"keep-alive" if head.keep_alive else b"close"
+    lines.append(b"Connection: %s\r\n" % after)
     return b"POST / HTTP/%s\r\n%s\r\n" % (head.version, b"".join(lines))
 
 
@@ -279,15 +290,18 @@ class ResponseParser(_Reader):
         except httptools.HttpParserError as error:
             self._misread(error)
         if not self._over:
-            self._count_unfinished(len(data), UpstreamUnreachable)
+            self._count_untold(len(data), UpstreamUnreachable)
         return self._take_events()  # type: ignore[return-value]  # a response parser has no others
 
-    def close(self) -> list[ResponseEvent]:
-        """The upstream hung up: the end of a close-delimited body, or a reply cut short."""
+    def close(self, *, clean: bool = True) -> list[ResponseEvent]:
+        """The upstream hung up: the end of a close-delimited body, or a reply cut short.
+
+        A connection that broke, rather than being closed (`clean`), ends no body.
+        """
         if self._over:
             return []
         self._over = True
-        if self._until_close:
+        if self._until_close and clean:
             return [EndOfMessage()]
         began = "in the middle of its reply" if self._head_seen else "without a reply"
         return [Broken(UpstreamUnreachable(f"the session hung up {began}"))]
@@ -345,6 +359,8 @@ class ResponseParser(_Reader):
     def _response_head(self) -> ResponseHead:
         headers = tuple(self._head.headers)
         status = self._parser.get_status_code()
+        if status < 100:
+            raise UpstreamUnreachable(f"{status} is no status")
         version = self._parser.get_http_version().encode("ascii")
         framing = Framing.NONE
         if self._method != b"HEAD" and status >= 200 and status not in (204, 304):

@@ -91,6 +91,6 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def last_chunk(trailers: Headers) -> bytes:
+def last_chunk(trailers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The end of a chunked body, with its trailers."""
     return write_head(b"0", trailers)

@@ -1,7 +1,9 @@
 """Where WebSocket frames begin and end in a stream of bytes, read from their headers alone.
 
 RFC 6455 section 5. Payloads are never copied, unmasked or judged; only control frames, at most
-139 bytes each, are held until they are whole, so that a frame of ours can stand between any two.
+131 bytes each, are held until they are whole, so that a frame of ours can stand between any two.
+A control frame that says it is longer breaks the protocol; it passes like data, for its receiver to
+judge.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ CLOSE, PING, PONG = 0x8, 0x9, 0xA
 
 _CONTROL = 0x8
 _MASKED = 0x80
+_MOST_OF_CONTROL = 125
 
 
 @attrs.frozen
@@ -54,8 +57,9 @@ class FrameTracker:
             size = header_size(data, at)
             if size is None:
                 break
-            end = at + size + _payload_size(data, at)
-            if data[at] & _CONTROL:
+            payload = _payload_size(data, at)
+            end = at + size + payload
+            if data[at] & _CONTROL and payload <= _MOST_OF_CONTROL:
                 if end > len(data):
                     break
                 if at > start:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, ISSLTransport
@@ -14,6 +16,7 @@ from plane_tx.core.errors import BadRequest, HeadTimeout, PlaneError, SessionNot
 from plane_tx.core.headers import Peer
 from plane_tx.core.http1 import RequestParser
 from plane_tx.core.messages import Broken, EndOfMessage, RequestEvent, RequestHead, ResponseHead
+from plane_tx.core.model import HOST_TOKEN
 from plane_tx.core.routes import find
 from plane_tx.proxy.answers import answer, redirect, refusal, wants_page
 from plane_tx.proxy.exchange import Exchange
@@ -33,6 +36,9 @@ KEEP_ALIVE_SECONDS = 75.0
 
 #: How long a client is listened to after we said our last, so that it can read it.
 LINGER_SECONDS = 2.0
+
+#: How long a client that reads slowly has after that to take what still waits here.
+FLUSH_SECONDS = 30.0
 
 #: How much of a request waits here while its session cannot take it.
 WAITING_BYTES = 65536
@@ -59,6 +65,8 @@ class ClientConnection(Protocol):
         self._reading = True
         self._pumping = False
         self._over = False
+        self._leaving = False
+        self.full = False
         self.peer = Peer("", secure=False)
 
     def connectionMade(self) -> None:
@@ -70,7 +78,7 @@ class ClientConnection(Protocol):
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)
         self.transport.registerProducer(self, True)
-        self._set_timer(HEAD_SECONDS)
+        self._set_timer(HEAD_SECONDS, self._time_out)
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came; whoever has the connection now takes them in."""
@@ -82,7 +90,7 @@ class ClientConnection(Protocol):
         began = self._parser.mid_head
         events = self._parser.feed(data)
         if self._exchange is None and self._parser.mid_head and not began:
-            self._set_timer(HEAD_SECONDS)
+            self._set_timer(HEAD_SECONDS, self._time_out)
         self._events.extend(events)
         self._waiting_bytes += len(data)
         self._pump()
@@ -102,6 +110,7 @@ class ClientConnection(Protocol):
 
     def pauseProducing(self) -> None:
         """The client does not keep up: stop its session from saying more."""
+        self.full = True
         if self._relay is not None:
             self._relay.browser_full()
         elif self._exchange is not None:
@@ -109,6 +118,7 @@ class ClientConnection(Protocol):
 
     def resumeProducing(self) -> None:
         """The client has caught up."""
+        self.full = False
         if self._relay is not None:
             self._relay.browser_drained()
         elif self._exchange is not None:
@@ -143,7 +153,8 @@ class ClientConnection(Protocol):
         if not keep_alive:
             self._part()
             return
-        self._set_timer(HEAD_SECONDS if self._parser.mid_head else KEEP_ALIVE_SECONDS)
+        seconds = HEAD_SECONDS if self._parser.mid_head else KEEP_ALIVE_SECONDS
+        self._set_timer(seconds, self._time_out)
         self._pump()
         self._steer_reading()
 
@@ -154,6 +165,7 @@ class ClientConnection(Protocol):
         if exchange is not None:
             head = exchange.head
             keep = (exchange.request_complete or self._take_rest()) and head.keep_alive
+            keep = keep and not self._leaving
         self.send(refusal(error, close=not keep, head=head, session_id=session_id))
         self.finished(keep_alive=keep)
 
@@ -169,21 +181,22 @@ class ClientConnection(Protocol):
         if at_once:
             self.transport.abortConnection()
         else:
-            self.transport.loseConnection()
+            self._hang_up()
 
     def upgraded(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
         """Let the two legs of a WebSocket have both connections from here on."""
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
         self._clear_timer()
-        self._upstream_full = False
+        self.transport.resumeProducing()  # much may have come early
         ends = RelayEnds(self.transport, exchange.head, self._parser.surplus, upstream, head)
-        use = exchange.take_use()
-        self._relay = self._factory.join(exchange.session, use, ends)
-        self._relay.begin(self._factory.legs, self._factory.settings.ws_ping_seconds)
+        factory = self._factory
+        self._relay = factory.relays.join(exchange.session, exchange.take_use(), ends)
+        self._relay.begin(factory.legs, factory.settings.ws_ping_seconds)
 
     def go_away(self) -> None:
         """The server stops: say so to whoever waits for a word, drop the others."""
+        self._leaving = True
         stopping = "the server is stopping"
         if self._relay is not None:
             self._relay.end(1001, stopping)
@@ -231,7 +244,7 @@ class ClientConnection(Protocol):
 
     def _begin(self, head: RequestHead) -> None:
         path = head.target.partition(b"?")[0]
-        if path in (b"/", b"/ready", b"*"):
+        if path in (b"/", b"/ready", b"*") and not _names_session(head.host):
             self._answer_itself(head, path)
             return
         factory = self._factory
@@ -299,16 +312,22 @@ class ClientConnection(Protocol):
         self._over = True
         self.transport.unregisterProducer()
         if self.peer.secure:
-            self.transport.loseConnection()
+            self._hang_up()
             return
         # Closing with unread bytes would reset the connection and lose our last words.
         self.transport.resumeProducing()
         self.transport.loseWriteConnection()
-        self._set_timer(LINGER_SECONDS)
+        self._set_timer(LINGER_SECONDS, self._hang_up)
 
-    def _set_timer(self, seconds: float) -> None:
+    def _hang_up(self) -> None:
+        # What waits here is still sent, unless the client does not read at all.
+        self.transport.loseConnection()
+        if self in self._factory.connections:
+            self._set_timer(FLUSH_SECONDS, self.transport.abortConnection)
+
+    def _set_timer(self, seconds: float, then: Callable[[], None]) -> None:
         self._clear_timer()
-        self._timer = self._factory.reactor.callLater(seconds, self._time_out)
+        self._timer = self._factory.reactor.callLater(seconds, then)
 
     def _clear_timer(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -316,9 +335,13 @@ class ClientConnection(Protocol):
         self._timer = None
 
     def _time_out(self) -> None:
-        self._timer = None
-        if self._over or not self._parser.mid_head:
-            self._over = True
-            self.transport.abortConnection()
-        else:
+        if self._parser.mid_head:
             self.refuse(HeadTimeout(f"the request head took longer than {HEAD_SECONDS:g} s"))
+        else:
+            self._part()
+
+
+def _names_session(host: bytes) -> bool:
+    # A session with a host of its own has every path there, `/` and `/ready` too.
+    label = host.partition(b".")[0].decode("latin-1").lower()
+    return re.fullmatch(HOST_TOKEN, label) is not None

@@ -7,19 +7,20 @@ from typing import Protocol as Shape
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from plane_tx.core.errors import (
-    PlaneError,
-    SessionEnded,
-    UpstreamTimeout,
-    UpstreamUnreachable,
-)
+from plane_tx.core.errors import PlaneError, SessionEnded, UpstreamUnreachable
 from plane_tx.core.explain import why_ended
-from plane_tx.core.headers import Peer, request_headers, response_headers
+from plane_tx.core.headers import (
+    Peer,
+    passing,
+    request_headers,
+    request_trailers,
+    response_headers,
+)
 from plane_tx.core.messages import (
     Broken,
     EndOfMessage,
@@ -31,7 +32,7 @@ from plane_tx.core.messages import (
     last_chunk,
     write_head,
 )
-from plane_tx.core.model import Address, Ready, Session, Use, UseKind
+from plane_tx.core.model import ENDING, Address, Ready, Session, Use, UseKind
 from plane_tx.core.routes import Route
 from plane_tx.proxy.upstream import UpstreamConnection, UpstreamPool
 from plane_tx.supervisor import Supervisor
@@ -41,7 +42,9 @@ _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE
 
 
 class Client(Shape):
-    """The client's side, as an exchange sees it."""
+    """The client's side, as an exchange sees it; `full` while it does not keep up."""
+
+    full: bool
 
     def send(self, data: bytes) -> None:
         """Write to the client."""
@@ -136,18 +139,17 @@ class Exchange:
         assert self._upstream is not None
         self.request_complete = True
         if self.head.framing is Framing.CHUNKED:
-            self._upstream.transport.write(last_chunk(end.trailers))
+            self._upstream.transport.write(last_chunk(request_trailers(end.trailers)))
 
     def broken(self, error: PlaneError) -> None:
         """The rest of the request cannot be read: the session must not act on a part of it."""
+        self._stop_waiting()
         self._drop_upstream()
         self._fail(error)
 
     def abandon(self) -> None:
         """The client is gone: tell the session at once."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting.cancel()
+        self._stop_waiting()
         self._over()
         self._drop_upstream()
 
@@ -187,13 +189,18 @@ class Exchange:
             case Broken():
                 self._upstream_failed(event.error)
 
+    def _stop_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
+
     def _await(self, waiting: Deferred[None]) -> None:
         self._waiting = waiting
         waiting.addErrback(self._gave_up)
 
     def _gave_up(self, failure: Failure) -> None:
         self._waiting = None
-        if failure.check(CancelledError):
+        if failure.check(CancelledError, ConnectingCancelledError):
             return
         if isinstance(failure.value, PlaneError):
             self._fail(failure.value)
@@ -219,17 +226,18 @@ class Exchange:
         self._await(dialling.addCallbacks(self._send_head, self._not_connected))
 
     def _not_connected(self, failure: Failure) -> None:
-        error = failure.trap(ConnectError)
+        failure.trap(ConnectError, DNSLookupError)
+        late = failure.check(ConnectTimeout)
+        what = "did not accept a connection in time" if late else "refused the connection"
         where = f"port {self.session.spec.executable.port} of the session"
-        if error is ConnectTimeout:
-            self._upstream_failed(UpstreamTimeout(f"{where} did not accept a connection in time"))
-        else:
-            self._upstream_failed(UpstreamUnreachable(f"{where} refused the connection"))
+        self._upstream_failed(UpstreamUnreachable(f"{where} {what}"))
 
     def _send_head(self, upstream: UpstreamConnection) -> None:
         self._waiting = None
         self._upstream = upstream
         upstream.serve(self, self.head.method)
+        if self._client.full:
+            self.pause_reply()  # the reply before this one is still on its way to the client
         first = b"%s %s HTTP/1.1" % (self.head.method, self._route.target.encode("latin-1"))
         headers = request_headers(self.head, self._route, self._peer)
         upstream.transport.write(write_head(first, headers))
@@ -240,7 +248,7 @@ class Exchange:
         if head.interim:
             if self.head.version == b"1.1":
                 first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
-                self._client.send(write_head(first, head.headers))
+                self._client.send(write_head(first, passing(head.headers)))
             return
         if head.status == 101:
             self._switch(head)
@@ -281,7 +289,7 @@ class Exchange:
         if upstream is None:
             return
         if self._chunked_reply:
-            self._client.send(last_chunk(end.trailers))
+            self._client.send(last_chunk(passing(end.trailers)))
         if self.request_complete and upstream.parser.keep_alive:
             self._pool.give_back(upstream)
         else:
@@ -312,6 +320,7 @@ class Exchange:
         return untouched and bodiless and self.head.method in _IDEMPOTENT
 
     def _true_cause(self, ended: bool, error: PlaneError) -> PlaneError:
+        ended = ended or self.session.status in ENDING
         return SessionEnded(why_ended(self.session)) if ended else error
 
     def _fail(self, error: PlaneError) -> None:

@@ -6,13 +6,12 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 
-from plane_tx.core.explain import close_reason
-from plane_tx.core.model import Session, Status, StatusEntry, Use
+from plane_tx.core.model import Session, Status, StatusEntry
 from plane_tx.proxy.client import ClientConnection
 from plane_tx.proxy.exchange import Carrier
-from plane_tx.proxy.relay import Relay
+from plane_tx.proxy.relay import Relays
 from plane_tx.proxy.upstream import UpstreamPool
-from plane_tx.proxy.websocket import Legs, RelayEnds
+from plane_tx.proxy.websocket import Legs
 from plane_tx.reactor import INetworkReactor
 from plane_tx.supervisor import Supervisor
 
@@ -45,11 +44,12 @@ class ProxyFactory(Factory):
         self.carrier = Carrier(supervisor, self.pool)
         self.connections: set[ClientConnection] = set()
         self._emptied: Deferred[None] | None = None
-        self._relays: dict[str, set[Relay]] = {}
+        self.relays = Relays(reactor, supervisor)
         self._unwatch = supervisor.watch(self._moved)
 
     def __repr__(self) -> str:
-        return f"<ProxyFactory [Clients: {len(self.connections)}] {self.pool!r}>"
+        clients = f"Clients: {len(self.connections)} | Relays: {len(self.relays)}"
+        return f"<ProxyFactory [{clients}] {self.pool!r}>"
 
     def buildProtocol(self, addr: object) -> ClientConnection:
         """A connection for the client at `addr`."""
@@ -73,23 +73,8 @@ class ProxyFactory(Factory):
             await emptied
         self.pool.close()
 
-    def join(self, session: Session, use: Use, ends: RelayEnds) -> Relay:
-        """A relay between the two ends of a WebSocket, in use until it is over."""
-
-        def over(relay: Relay) -> None:
-            self.supervisor.end_use(session, relay.use)
-            relays = self._relays[session.id]
-            relays.discard(relay)
-            if not relays:
-                del self._relays[session.id]
-
-        relay = Relay(self.reactor, self.supervisor, session, use, ends, over)
-        self._relays.setdefault(session.id, set()).add(relay)
-        return relay
-
     def _moved(self, session: Session, entry: StatusEntry) -> None:
         if entry.state.status is not Status.TERMINATED:
             return
-        for relay in tuple(self._relays.get(session.id, ())):
-            relay.end(1001, close_reason(session))
+        self.relays.session_ended(session)
         self.pool.session_ended(session.id)

@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.python.failure import Failure
 
 from plane_tx.core.errors import UpstreamUnreachable
 from plane_tx.core.explain import close_reason
-from plane_tx.core.model import Session, Use
+from plane_tx.core.model import ENDING, Session, Use, UseKind
 from plane_tx.core.wsframes import (
     CLOSE,
     PING,
@@ -54,7 +54,7 @@ class Relay:
         self.use = use
         self._reactor = reactor
         self._supervisor = supervisor
-        self._session = session
+        self.session = session
         self._ends = ends
         self._over: Callable[[Relay], None] | None = over
         self._browser: IFlowTransport | None = ends.browser
@@ -65,6 +65,8 @@ class Relay:
         self._to_browser = FrameTracker()
         self._upstream_closes = False
         self._browser_closes = False
+        self._parting = False
+        self._deaf = False
         self._heard = True
         self._unanswered = 0
         self._timer: IDelayedCall | None = None
@@ -73,6 +75,7 @@ class Relay:
     def begin(self, legs: Legs, ping_seconds: float) -> None:
         """Shake hands on both legs, pass on what came early, and begin to listen for life."""
         ends = self._ends
+        ends.upstream.hand_over(self)
         wrong = agreed_wrongly(ends)
         self._upstream_leg = None if wrong else legs.upstream(ends)
         if self._upstream_leg is None:
@@ -80,11 +83,10 @@ class Relay:
             ends.browser.write(refusal(error, close=True, head=ends.request))
             self._part()
             return
-        self._browser_leg = legs.browser(ends, self._session.id)
+        self._browser_leg = legs.browser(ends, self.session.id)
         if self._browser_leg is None:
             self._part()
             return
-        ends.upstream.hand_over(self)
         if ends.browser_surplus:
             self.from_browser(ends.browser_surplus)
         if ends.upstream.parser.surplus:
@@ -95,7 +97,7 @@ class Relay:
     def from_browser(self, data: bytes) -> None:
         """Pass on what the browser sent, but for answers to our own pings."""
         self._heard = True
-        if self._upstream is None:
+        if self._upstream is None or self._parting:
             return
         for piece in self._to_upstream.feed(data):
             if not isinstance(piece, Control):
@@ -106,7 +108,7 @@ class Relay:
 
     def from_upstream(self, data: bytes) -> None:
         """Pass on what the session sent."""
-        if self._browser is None:
+        if self._browser is None or self._parting:
             return
         for piece in self._to_browser.feed(data):
             if isinstance(piece, Control):
@@ -121,17 +123,20 @@ class Relay:
             self._upstream.pauseProducing()
 
     def browser_drained(self) -> None:
-        """The browser has caught up."""
+        """The browser has caught up, so it lives."""
+        self._heard = True
         if self._upstream is not None:
             self._upstream.resumeProducing()
 
     def upstream_full(self) -> None:
         """The session does not keep up."""
+        self._deaf = True
         if self._browser is not None:
             self._browser.pauseProducing()
 
     def upstream_drained(self) -> None:
         """The session has caught up."""
+        self._deaf = False
         if self._browser is not None:
             self._browser.resumeProducing()
 
@@ -149,17 +154,21 @@ class Relay:
         self._upstream = None
         if self._upstream_leg is not None:
             self._upstream_leg.connectionLost(reason)
-        if self._over is None or self._upstream_closes:
+        if self._over is None or self._upstream_closes or self._browser_closes:
             self._part()
             return
         # The word that the session has ended may still be on its way; it is the better reason.
-        ended = self._supervisor.ended_soon(self._session)
+        ended = self._supervisor.ended_soon(self.session)
         self._confirming = ended.addCallback(self._close_for_lost_upstream)
         self._confirming.addErrback(lambda failure: failure.trap(CancelledError) and None)
         self._finish_use()
 
     def end(self, code: int, reason: str) -> None:
         """Close both legs with `code` and `reason`, at a boundary between frames."""
+        if self._parting:
+            return
+        if self._confirming is not None:
+            self._confirming.cancel()
         payload = close_payload(code, reason)
         browser, upstream = self._browser, self._upstream
         if browser is not None and not self._upstream_closes and self._to_browser.at_boundary:
@@ -170,33 +179,47 @@ class Relay:
 
     def _close_for_lost_upstream(self, ended: bool) -> None:
         self._confirming = None
-        if ended:
-            self.end(1001, close_reason(self._session))
+        if ended or self.session.status in ENDING:
+            self.end(1001, close_reason(self.session))
         else:
             self.end(BAD_GATEWAY, "upstream lost")
 
     def _listen(self, ping_seconds: float) -> None:
-        if self._heard:
+        # Nothing is proved while we do not read, nor where no ping of ours can stand.
+        if self._heard or self._deaf:
             self._heard, self._unanswered = False, 0
-        if self._unanswered >= UNANSWERED_PINGS:
+        elif self._unanswered >= UNANSWERED_PINGS:
             self._abort()
             self._finish_use()
             return
-        # In the middle of a frame no ping can be sent, so its absence proves nothing.
-        if self._browser is not None and self._to_browser.at_boundary:
+        elif self._browser is not None and self._to_browser.at_boundary:
             self._browser.write(control_frame(PING, PING_PAYLOAD))
             self._unanswered += 1
         self._timer = self._reactor.callLater(ping_seconds, self._listen, ping_seconds)
 
     def _part(self) -> None:
         self._finish_use()
-        self._clear_timer()
-        for transport in (self._browser, self._upstream):
-            if transport is not None:
-                transport.unregisterProducer()
-                transport.loseConnection()
-        if self._browser is not None or self._upstream is not None:
+        if not self._parting:
+            self._parting = True
+            self._clear_timer()
             self._timer = self._reactor.callLater(CLOSE_SECONDS, self._abort)
+            self._hang_up()
+        if self._browser is None and self._upstream is None:
+            self._clear_timer()
+
+    def _hang_up(self) -> None:
+        browser, upstream = self._browser, self._upstream
+        if upstream is not None:
+            upstream.unregisterProducer()
+            upstream.loseConnection()
+        if browser is not None:
+            browser.unregisterProducer()
+            if ISSLTransport.providedBy(browser):
+                browser.loseConnection()
+                return
+            # Closing with unread bytes would reset the connection, and our Close would be lost.
+            browser.resumeProducing()
+            browser.loseWriteConnection()
 
     def _abort(self) -> None:
         self._timer = None
@@ -213,3 +236,36 @@ class Relay:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
+
+
+class Relays:
+    """Every WebSocket, by session; one is here for as long as it keeps its session in use."""
+
+    def __init__(self, reactor: INetworkReactor, supervisor: Supervisor) -> None:
+        self._reactor = reactor
+        self._supervisor = supervisor
+        self._open: dict[str, set[Relay]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(relays) for relays in self._open.values())
+
+    def join(self, session: Session, use: Use, ends: RelayEnds) -> Relay:
+        """A relay between the two ends of a WebSocket; `use` was that of its request."""
+        supervisor = self._supervisor
+        own_use = supervisor.begin_use(session, UseKind.WEBSOCKET, use.peer)
+        supervisor.end_use(session, use)
+        relay = Relay(self._reactor, supervisor, session, own_use, ends, self._over)
+        self._open.setdefault(session.id, set()).add(relay)
+        return relay
+
+    def session_ended(self, session: Session) -> None:
+        """Close every WebSocket of this session, and say why."""
+        for relay in tuple(self._open.get(session.id, ())):
+            relay.end(1001, close_reason(session))
+
+    def _over(self, relay: Relay) -> None:
+        self._supervisor.end_use(relay.session, relay.use)
+        relays = self._open[relay.session.id]
+        relays.discard(relay)
+        if not relays:
+            del self._open[relay.session.id]

@@ -7,6 +7,7 @@ from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -96,6 +97,8 @@ class UpstreamConnection(Protocol):
     def leave(self) -> None:
         """Read for nobody any more; whatever still comes makes the connection useless."""
         self._reader = None
+        # The last client may have been slow: without this the next reply would never be read.
+        self.transport.resumeProducing()
 
     def hang_up(self) -> None:
         """Drop the connection at once, so that the session learns of it at once."""
@@ -124,7 +127,7 @@ class UpstreamConnection(Protocol):
             return
         reader, self._reader = self._reader, None
         if reader is not None:
-            for event in self.parser.close():
+            for event in self.parser.close(clean=bool(reason.check(ConnectionDone))):
                 reader.reply(event)
 
     def pauseProducing(self) -> None:
@@ -198,6 +201,9 @@ class UpstreamPool:
         if not connections:
             del self._open[connection.session_id]
             self._idle.pop(connection.session_id, None)
+            drain = self._drains.pop(connection.session_id, None)
+            if drain is not None:
+                drain.cancel()
 
     def session_ended(self, session_id: str) -> None:
         """Drop the idle connections now, those in use when what they hold had time to drain."""
@@ -218,7 +224,7 @@ class UpstreamPool:
 
     def _drained(self, session_id: str) -> None:
         del self._drains[session_id]
-        for connection in tuple(self._open.get(session_id, ())):
+        for connection in tuple(self._open[session_id]):
             connection.transport.abortConnection()
 
     def _forget_idle(self, connection: UpstreamConnection) -> None:

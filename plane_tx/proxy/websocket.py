@@ -24,7 +24,6 @@ from plane_tx.core.messages import (
     Headers,
     RequestHead,
     ResponseHead,
-    tokens_of,
     values_of,
     write_head,
 )
@@ -131,7 +130,9 @@ def _acceptance(headers: list[tuple[bytes, bytes]]) -> dict[str, list[str]]:
 def agreed_wrongly(ends: RelayEnds) -> str:
     """What is wrong with the subprotocol that the session chose; "" when nothing is."""
     chosen = _subprotocol(ends.response)
-    offered = tokens_of(ends.request.headers, b"sec-websocket-protocol")
-    if chosen is None or chosen.lower().encode("latin-1") in offered:
+    # Case matters here, unlike in most lists (RFC 6455 section 4.1).
+    offers = b",".join(values_of(ends.request.headers, b"sec-websocket-protocol"))
+    offered = {offer.strip() for offer in offers.split(b",")}
+    if chosen is None or chosen.encode("latin-1") in offered:
         return ""
     return f"the session chose the subprotocol {chosen!r}, which was not offered"

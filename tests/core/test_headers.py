@@ -1,0 +1,226 @@
+"""Which headers cross the proxy, and what it says itself."""
+
+import json
+
+import attrs
+import pytest
+
+from plane_tx.core.headers import Peer, cors, request_headers, request_trailers, response_headers
+from plane_tx.core.messages import Framing, RequestHead, ResponseHead
+from plane_tx.core.model import Executable, Key, Session, Spec, Token
+from plane_tx.core.routes import Route
+
+PEER = Peer("203.0.113.9", secure=False)
+SESSION = Session("abc123", Key("k"), "", Spec(Executable()), 0.0, 1)
+TOKEN = Token("t" * 43, "abc123", "s3cret", user="ann", claims={"role": "x"})
+ROUTE = Route(SESSION, TOKEN, "/a?b", f"/{'t' * 43}/a", f"/{'t' * 43}")
+
+
+def asked(*headers, **changes):
+    head = RequestHead(
+        method=b"GET",
+        target=b"/",
+        version=b"1.1",
+        headers=((b"Host", b"localhost:9090"), *headers),
+        framing=Framing.NONE,
+        host=b"localhost:9090",
+        keep_alive=True,
+    )
+    return attrs.evolve(head, **changes)
+
+
+def sent(*headers, route=ROUTE, peer=PEER, **changes):
+    """The headers that the upstream is sent, names in lower case."""
+    made = request_headers(asked(*headers, **changes), route, peer)
+    return [(name.lower(), value) for name, value in made]
+
+
+def granted(**changes):
+    return attrs.evolve(ROUTE, token=attrs.evolve(TOKEN, **changes))
+
+
+def replied(*headers, status=200):
+    head = ResponseHead(status, b"OK", headers, Framing.LENGTH, keep_alive=True)
+    return response_headers(head, "abc123")
+
+
+def test_a_clients_own_headers_pass_in_order_and_as_often_as_sent():
+    own = ((b"Cookie", b"a"), (b"X-One", b"1"), (b"cookie", b"b"), (b"Authorization", b"Basic x"))
+
+    made = request_headers(asked(*own), ROUTE, PEER)
+
+    assert tuple(made[:5]) == ((b"Host", b"localhost:9090"), *own)
+
+
+def test_the_upstream_is_told_who_is_there():
+    told = dict(sent())
+
+    assert told[b"x-verified-username"] == b"ann"
+    assert told[b"x-verified-user-data"] == b'{"role":"x"}'
+    assert told[b"x-verified-path"] == ROUTE.path.encode()
+    assert told[b"x-verified-backend"] == b"abc123"
+    assert told[b"x-verified-secret"] == b"s3cret"
+    assert told[b"via"] == b"1.1 plane-tx"
+
+
+def test_no_user_is_no_header_and_no_claims_are_an_empty_object():
+    told = dict(sent(route=granted(user=None, claims={})))
+
+    assert b"x-verified-username" not in told
+    assert told[b"x-verified-user-data"] == b"{}"
+
+
+def test_a_static_token_tells_no_claims_and_an_empty_secret():
+    told = dict(sent(route=granted(static=True, secret="", user=None, claims={})))
+
+    assert b"x-verified-user-data" not in told
+    assert told[b"x-verified-secret"] == b""
+
+
+def test_a_user_that_is_not_ascii_is_percent_encoded():
+    assert dict(sent(route=granted(user="Zoë 雪")))[b"x-verified-username"] == b"Zo%C3%AB %E9%9B%AA"
+
+
+def test_claims_that_are_not_ascii_are_escaped_and_come_back_whole():
+    claims = {"näme": "雪\r\nX: y", "deep": [{"a": None}]}
+
+    told = dict(sent(route=granted(claims=claims)))[b"x-verified-user-data"]
+
+    assert told.isascii()
+    assert b"\r" not in told
+    assert b"\n" not in told
+    assert json.loads(told) == claims
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"x-verified-username",
+        b"X-Verified-Blah",
+        b"X_Verified_Username",
+        b"x-verified_user-data",
+        b"X-Forwarded-For",
+        b"x_forwarded_proto",
+        b"X-Forwarded-Anything",
+        b"Forwarded",
+        b"X-Real-IP",
+        b"x_real_ip",
+    ],
+)
+def test_a_forged_header_is_dropped(name):
+    assert b"forged" not in [value for _, value in sent((name, b"forged"))]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Connection",
+        b"Keep-Alive",
+        b"Proxy-Authenticate",
+        b"Proxy-Authorization",
+        b"Proxy-Connection",
+        b"TE",
+        b"Trailer",
+        b"Transfer-Encoding",
+        b"Upgrade",
+    ],
+)
+def test_what_concerns_one_connection_does_not_pass(name):
+    assert name.lower() not in dict(sent((name, b"x")))
+    assert name not in dict(replied((name, b"x")))
+
+
+def test_what_connection_lists_does_not_pass():
+    own = ((b"Connection", b"close, X-Hop"), (b"x-hop", b"1"), (b"X-End", b"1"))
+
+    assert b"x-hop" not in dict(sent(*own))
+    assert b"x-hop" not in dict(replied(*own))
+    assert (b"x-end", b"1") in sent(*own)
+
+
+def test_connection_takes_nothing_away_that_goes_end_to_end():
+    listed = b"Host, Content-Length, Cookie, Authorization, X-Verified-Username"
+
+    told = dict(sent((b"Connection", listed), (b"Content-Length", b"1"), (b"Cookie", b"c")))
+
+    assert told[b"host"] == b"localhost:9090"
+    assert told[b"content-length"] == b"1"
+    assert told[b"cookie"] == b"c"
+    assert told[b"x-verified-username"] == b"ann"
+
+
+def test_a_chunked_body_is_framed_again():
+    assert (b"transfer-encoding", b"chunked") in sent(framing=Framing.CHUNKED)
+
+
+def test_an_upgrade_is_offered_again():
+    told = dict(sent((b"Connection", b"keep-alive, Upgrade"), upgrade=b"websocket"))
+
+    assert (told[b"connection"], told[b"upgrade"]) == (b"Upgrade", b"websocket")
+
+
+@pytest.mark.parametrize(
+    ("host", "secure", "proto", "port"),
+    [
+        (b"localhost:9090", False, b"http", b"9090"),
+        (b"example.org", False, b"http", b"80"),
+        (b"example.org", True, b"https", b"443"),
+        (b"[::1]", False, b"http", b"80"),
+        (b"[::1]:81", False, b"http", b"81"),
+    ],
+)
+def test_the_upstream_is_told_where_the_client_went(host, secure, proto, port):
+    told = dict(sent(peer=Peer("::1", secure), host=host))
+
+    assert told[b"x-forwarded-for"] == b"::1"
+    assert told[b"x-forwarded-proto"] == proto
+    assert told[b"x-forwarded-host"] == host
+    assert told[b"x-forwarded-port"] == port
+    assert told[b"x-forwarded-prefix"] == ROUTE.prefix.encode()
+
+
+def test_a_path_that_is_passed_whole_has_no_prefix():
+    assert b"x-forwarded-prefix" not in dict(sent(route=attrs.evolve(ROUTE, prefix="")))
+
+
+def test_the_host_of_an_absolute_target_replaces_the_header():
+    assert [value for name, value in sent(host=b"other") if name == b"host"] == [b"other"]
+
+
+def test_trailers_pass_but_those_that_would_change_the_message():
+    mine = ((b"X-Sum", b"1"),)
+    others = ((b"X_Verified_Username", b"root"), (b"Host", b"a"), (b"Cookie", b"c"), (b"TE", b"x"))
+
+    assert request_trailers(others + mine) == mine
+
+
+def test_a_reply_passes_with_our_own_words_added():
+    own = ((b"Server", b"theirs"), (b"Set-Cookie", b"a"), (b"Set-Cookie", b"b"))
+
+    made = replied(*own, (b"Content-Length", b"1"))
+
+    assert tuple(made[:4]) == (*own, (b"Content-Length", b"1"))
+    assert (b"Via", b"1.1 plane-tx") in made
+    assert (b"x-plane-backend-id", b"abc123") in made
+
+
+def test_a_204_has_no_length():
+    assert b"Content-Length" not in dict(replied((b"Content-Length", b"0"), status=204))
+
+
+def test_every_origin_has_leave_when_the_upstream_says_nothing_of_it():
+    assert replied()[-3:] == [
+        (b"access-control-allow-origin", b"*"),
+        (b"access-control-allow-methods", b"*"),
+        (b"access-control-allow-headers", b"*, Authorization"),
+    ]
+
+
+@pytest.mark.parametrize("name", [b"Origin", b"METHODS", b"headers"])
+def test_the_upstreams_own_word_on_origins_stands(name):
+    said = ((b"Access-Control-Allow-" + name, b"theirs"),)
+
+    assert cors(said) == ()
+    assert [value for key, value in replied(*said) if key.lower().startswith(b"access")] == [
+        b"theirs"
+    ]

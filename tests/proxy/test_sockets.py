@@ -1,0 +1,477 @@
+"""The proxy on real sockets: pace, size, number, and what is left in the end."""
+
+import datetime as dt
+import hashlib
+
+import pytest
+import pytest_twisted
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from twisted.internet.defer import DeferredList, ensureDeferred
+from twisted.internet.endpoints import SSL4ClientEndpoint, TCP4ClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.ssl import CertificateOptions, PrivateCertificate
+from twisted.internet.task import deferLater
+
+from plane_tx.core.model import Address
+from plane_tx.core.wire import ConnectRequest, ExecutableRequest, SpawnConfig
+from plane_tx.proxy.factory import ProxyFactory
+from plane_tx.supervisor import Policy, Supervisor
+from tests.proxy.frames import BINARY, CLOSE, TEXT, accept_of, close, frame, read, upgrade
+from tests.proxy.raw_upstream import PIECE, End, Flood, RawUpstream
+from tests.recording_engine import RecordingEngine
+
+MIB = 1024 * 1024
+
+#: What the kernel may hold of one direction: two connections, each with a buffer at both ends.
+KERNEL = 32 * MIB
+
+#: Twisted hands pyOpenSSL its own old kinds of object.
+tls = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+
+SWITCHED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: " + accept_of() + b"\r\n\r\n"
+)
+
+
+def certificate():
+    """What a TLS listener needs; signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    day = dt.timedelta(days=1)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day)
+    pem, raw = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    key_pem = key.private_bytes(pem, raw, serialization.NoEncryption())
+    both = key_pem + made.sign(key, hashes.SHA256()).public_bytes(pem)
+    return PrivateCertificate.loadPEM(both).options()
+
+
+class Live:
+    """A proxy on a loopback port, and a session whose server is a raw upstream."""
+
+    def __init__(self, reactor) -> None:
+        self.reactor = reactor
+        self.engine = RecordingEngine()
+        self.upstream = RawUpstream()
+        self.clients: list[End] = []
+        upstream_port = reactor.listenTCP(0, self.upstream, 511, "127.0.0.1")
+        self.address = Address("127.0.0.1", upstream_port.getHost().port)
+        policy = Policy(cluster="localhost:9090", control_url="", host_name="box")
+        self.supervisor = Supervisor(reactor, self.engine, policy)
+        self.supervisor.start()
+        self.factory = ProxyFactory(reactor, self.supervisor)
+        self.port = reactor.listenTCP(0, self.factory, 511, "127.0.0.1")
+        self._ports = [upstream_port, self.port]
+
+    async def session(self):
+        """The one session, ready, and the path to it."""
+        config = SpawnConfig(executable=ExecutableRequest(image="x"))
+        made = await self.supervisor.connect(ConnectRequest(spawn_config=config))
+        self.session_id = made.backend_id
+        self.engine.run(made.backend_id, self.address)
+        session = self.supervisor.get(made.backend_id)
+        await self.supervisor.hold(session)
+        return session, f"/{made.token}"
+
+    async def client(self) -> End:
+        endpoint = TCP4ClientEndpoint(self.reactor, "127.0.0.1", self.port.getHost().port)
+        end = await endpoint.connect(Factory.forProtocol(End))
+        self.clients.append(end)
+        return end
+
+    async def tls_client(self) -> End:
+        port = self.reactor.listenSSL(0, self.factory, certificate(), 5, "127.0.0.1")
+        self._ports.append(port)
+        trusting = CertificateOptions(verify=False)
+        endpoint = SSL4ClientEndpoint(self.reactor, "127.0.0.1", port.getHost().port, trusting)
+        end = await endpoint.connect(Factory.forProtocol(End))
+        self.clients.append(end)
+        return end
+
+    async def asked(self, path, more="", method="GET"):
+        """A client that sent a request, and the upstream end that got it."""
+        client = await self.client()
+        client.transport.write(asking(path, more, method))
+        return client, await self.upstream.take()
+
+    async def settle(self, true) -> None:
+        """Turn the reactor until something is true that no event tells of."""
+        for _ in range(1000):
+            if true():
+                return
+            await deferLater(self.reactor, 0.01)
+        raise AssertionError(f"never true: {self.factory!r}")
+
+    async def stalled(self, flood: Flood) -> None:
+        """Return when nothing has been sent for a while."""
+        before = -1
+        while before != flood.sent:
+            before = flood.sent
+            await deferLater(self.reactor, 0.3)
+
+    def waiting_here(self) -> int:
+        """How many bytes wait in the proxy's own transports."""
+        pooled = [each for open_now in self.factory.pool._open.values() for each in open_now]
+        transports = [each.transport for each in (*self.factory.connections, *pooled)]
+        return sum(len(each.dataBuffer) + each._tempDataLen for each in transports)
+
+    def is_empty(self) -> bool:
+        return repr(self.factory) == (
+            "<ProxyFactory [Clients: 0 | Relays: 0] <UpstreamPool [Connections: 0 open, 0 idle]>>"
+        )
+
+    async def finish(self) -> None:
+        """End the session; then nothing may be left, by itself."""
+        for client in self.clients:
+            client.transport.abortConnection()
+        if self.session_id in self.engine.held:
+            self.engine.exit(self.session_id)
+        await self.settle(self.is_empty)
+        assert not any(session.uses for session in self.supervisor.registry)
+        assert "Holds: 0 | Deadlines: 0" in repr(self.supervisor)
+        await self.factory.close()
+        await self.supervisor.close()
+        for port in self._ports:
+            await port.stopListening()
+        for end in self.upstream.ends:
+            end.transport.abortConnection()
+
+
+@pytest.fixture
+def live():
+    from twisted.internet import reactor
+
+    live = Live(reactor)
+    yield live
+    pytest_twisted.blockon(ensureDeferred(live.finish()).addTimeout(30, reactor))
+
+
+def asking(path, more="", method="GET"):
+    return f"{method} {path} HTTP/1.1\r\nHost: localhost:9090\r\n{more}\r\n".encode()
+
+
+def of(size):
+    """The hash of what a Flood of this size sends."""
+    whole, rest = divmod(size, len(PIECE))
+    digest = hashlib.sha256()
+    for _ in range(whole):
+        digest.update(PIECE)
+    digest.update(PIECE[:rest])
+    return digest.hexdigest()
+
+
+@pytest.mark.reactor
+@pytest_twisted.ensureDeferred
+async def test_a_request_and_its_reply_pass(live):
+    session, path = await live.session()
+
+    client, upstream = await live.asked(path + "/x")
+    asked = await upstream.head()
+    upstream.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+    answer = await client.head()
+
+    assert asked.startswith(b"GET /x HTTP/1.1\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert await client.take(5) == b"hello"
+    assert session.uses == set()
+
+
+@pytest.mark.reactor
+@pytest_twisted.ensureDeferred
+async def test_a_reader_that_stops_stops_the_session_and_gets_all_in_the_end(live):
+    size = 128 * MIB
+    _, path = await live.session()
+    client, upstream = await live.asked(path)
+    client.transport.pauseProducing()
+    await upstream.head()
+
+    upstream.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+    flood = Flood(upstream.transport, size)
+    await live.stalled(flood)
+    sent, here = flood.sent, live.waiting_here()
+    client.transport.resumeProducing()
+    await client.head()
+    client.count()
+    await client.until(lambda end: end.total == size)
+
+    assert sent < KERNEL
+    assert here < MIB
+    assert client.digest() == of(size)
+
+
+@pytest.mark.reactor
+@pytest_twisted.ensureDeferred
+async def test_a_session_that_stops_reading_stops_the_client_and_gets_all_in_the_end(live):
+    size = 128 * MIB
+    _, path = await live.session()
+    client, upstream = await live.asked(path, f"Content-Length: {size}\r\n", "POST")
+    await upstream.head()
+    upstream.transport.pauseProducing()
+
+    flood = Flood(client.transport, size)
+    await live.stalled(flood)
+    sent, here = flood.sent, live.waiting_here()
+    upstream.transport.resumeProducing()
+    upstream.count()
+    await upstream.until(lambda end: end.total == size)
+    upstream.transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+    await client.head()
+
+    assert sent < KERNEL
+    assert here < MIB
+    assert upstream.digest() == of(size)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_websocket_stops_for_the_slower_side_and_loses_nothing(live):
+    size = 64 * MIB
+    _, path = await live.session()
+    client, upstream = await live.client(), live.upstream.take()
+    client.transport.write(upgrade(path + "/"))
+    upstream = await upstream
+    await upstream.head()
+    upstream.transport.write(SWITCHED)
+    await client.head()
+    client.transport.pauseProducing()
+
+    upstream.transport.write(b"\x82\x7f" + size.to_bytes(8, "big"))
+    flood = Flood(upstream.transport, size)
+    await live.stalled(flood)
+    sent, here = flood.sent, live.waiting_here()
+    client.transport.resumeProducing()
+    await client.take(10)
+    client.count()
+    await client.until(lambda end: end.total == size)
+
+    assert sent < KERNEL
+    assert here < MIB
+    assert client.digest() == of(size)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_hundred_megabytes_pass_up_and_down_unchanged(live):
+    size = 100_000_000
+    _, path = await live.session()
+    client, upstream = await live.asked(path, "Transfer-Encoding: chunked\r\n", "POST")
+    await upstream.head()
+
+    upstream.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+    down = Flood(upstream.transport, size)
+    await client.head()
+    client.count()
+    await client.until(lambda end: end.total == size)
+
+    other, upstream = await live.asked(path, f"Content-Length: {size}\r\n", "PUT")
+    await upstream.head()
+    upstream.count()
+    up = Flood(other.transport, size)
+    await upstream.until(lambda end: end.total == size)
+    upstream.transport.write(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+
+    assert (await other.head()).startswith(b"HTTP/1.1 201 ")
+    assert client.digest() == down.hash.hexdigest()
+    assert upstream.digest() == up.hash.hexdigest()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reply_that_is_cut_short_arrives_as_far_as_it_came_and_then_ends(live):
+    _, path = await live.session()
+    client, upstream = await live.asked(path)
+
+    upstream.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n0123456789")
+    upstream.transport.loseConnection()
+    await client.closed()
+
+    assert (await client.head()).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert client.data == b"0123456789"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_whose_last_client_was_slow_carries_the_next_request(live):
+    size = 16 * MIB
+    _, path = await live.session()
+    client, upstream = await live.asked(path)
+    client.transport.pauseProducing()
+    await upstream.head()
+    upstream.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+    flood = Flood(upstream.transport, size)
+    await live.stalled(flood)
+    client.transport.resumeProducing()
+    await client.until(lambda end: end.total > size)
+
+    other = await live.client()
+    other.transport.write(asking(path))
+    await upstream.head()
+    upstream.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    await other.head()
+
+    assert await other.take(2) == b"ok"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_slow_reader_of_a_last_reply_gets_it_whole(live):
+    size = 4 * MIB
+    _, path = await live.session()
+    client, upstream = await live.asked(path, "Connection: close\r\n")
+    client.transport.pauseProducing()
+    await upstream.head()
+    upstream.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+    Flood(upstream.transport, size)
+
+    await deferLater(live.reactor, 2.5)  # longer than the proxy lingers
+    client.transport.resumeProducing()
+    await client.closed()
+    await client.head()
+
+    assert len(client.data) == size
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refused_upgrade_arrives_with_its_body(live):
+    _, path = await live.session()
+    client = await live.client()
+    client.transport.write(upgrade(path + "/"))
+    upstream = await live.upstream.take()
+    await upstream.head()
+
+    upstream.transport.write(b"HTTP/1.1 401 Who\r\nContent-Length: 6\r\n\r\nsecret")
+    answer = await client.head()
+    await client.closed()
+
+    assert answer.startswith(b"HTTP/1.1 401 Who\r\n")
+    assert client.data == b"secret"
+
+
+@pytest.mark.reactor
+@pytest_twisted.ensureDeferred
+async def test_the_first_frame_may_come_in_one_packet_with_the_101(live):
+    session, path = await live.session()
+    client = await live.client()
+    client.transport.write(upgrade(path + "/") + frame(TEXT, b"early", masked=True))
+    upstream = await live.upstream.take()
+    await upstream.head()
+
+    upstream.transport.write(SWITCHED + frame(TEXT, b"hello"))
+    await client.head()
+    heard = await client.take(len(frame(TEXT, b"hello")))
+    said = await upstream.take(len(frame(TEXT, b"early", masked=True)))
+    live.engine.exit(session.id)
+    await client.closed()
+
+    assert read(heard) == [(TEXT, b"hello")]
+    assert read(said) == [(TEXT, b"early")]
+    assert read(client.data) == [(CLOSE, b"\x03\xe9exited")]
+
+
+@tls
+@pytest_twisted.ensureDeferred
+async def test_over_tls_a_websocket_opens_talks_and_hears_its_end(live):
+    session, path = await live.session()
+    client = await live.tls_client()
+    client.transport.write(upgrade(path + "/"))
+    upstream = await live.upstream.take()
+    asked = await upstream.head()
+
+    upstream.transport.write(SWITCHED + frame(TEXT, b"hello"))
+    await client.head()
+    heard = await client.take(len(frame(TEXT, b"hello")))
+    live.engine.exit(session.id)
+    await client.closed()
+
+    assert b"X-Forwarded-Proto: https\r\n" in asked
+    assert read(heard) == [(TEXT, b"hello")]
+    assert read(client.data) == [(CLOSE, b"\x03\xe9exited")]
+
+
+@tls
+@pytest_twisted.ensureDeferred
+async def test_over_tls_a_reader_that_stops_stops_the_session(live):
+    size = 64 * MIB
+    _, path = await live.session()
+    client = await live.tls_client()
+    client.transport.write(asking(path, "Connection: close\r\n"))
+    upstream = await live.upstream.take()
+    client.transport.pauseProducing()
+    await upstream.head()
+
+    upstream.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+    flood = Flood(upstream.transport, size)
+    await live.stalled(flood)
+    sent = flood.sent
+    client.transport.resumeProducing()
+    await client.head()
+    client.count()
+    await client.until(lambda end: end.total == size)
+
+    assert sent < KERNEL
+    assert client.digest() == of(size)
+
+
+@pytest.mark.reactor
+@pytest_twisted.ensureDeferred
+async def test_many_requests_at_once_are_all_answered(live):
+    session, path = await live.session()
+
+    async def serve():
+        while True:
+            ensureDeferred(serve_one(await live.upstream.take()))
+
+    async def serve_one(upstream):
+        while not upstream.lost:
+            await upstream.head()
+            upstream.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            await upstream.until(lambda end: end.lost or b"\r\n\r\n" in end.data)
+
+    async def ask(number):
+        client = await live.client()
+        for turn in range(3):
+            client.transport.write(asking(f"{path}/{number}/{turn}"))
+            assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+            assert await client.take(2) == b"ok"
+
+    serving = ensureDeferred(serve())
+    results = await DeferredList([ensureDeferred(ask(number)) for number in range(200)])
+    serving.addErrback(lambda _: None)
+    serving.cancel()
+
+    assert [ok for ok, _ in results] == [True] * 200
+    assert session.uses == set()
+
+
+@pytest.mark.reactor
+@pytest_twisted.ensureDeferred
+async def test_many_websockets_that_end_leave_nothing(live):
+    session, path = await live.session()
+    ways = [
+        lambda client, upstream: client.transport.abortConnection(),
+        lambda client, upstream: upstream.transport.write(close(1000)),
+        lambda client, upstream: client.transport.loseConnection(),
+        lambda client, upstream: upstream.transport.loseConnection(),
+    ]
+
+    async def talk(number):
+        client = await live.client()
+        client.transport.write(upgrade(f"{path}/{number}"))
+        upstream = await live.upstream.take()
+        await upstream.head()
+        upstream.transport.write(SWITCHED)
+        return client, upstream
+
+    results = await DeferredList([ensureDeferred(talk(number)) for number in range(200)])
+    pairs = [pair for ok, pair in results if ok]
+    await DeferredList([ensureDeferred(client.head()) for client, _ in pairs])
+    open_now = (len(live.factory.relays), {use.kind for use in session.uses})
+    for number, (client, upstream) in enumerate(pairs):
+        upstream.transport.write(frame(BINARY, bytes(1000)))
+        ways[number % len(ways)](client, upstream)
+    for number, (_, upstream) in enumerate(pairs):
+        if number % len(ways) == 1:
+            upstream.transport.loseConnection()
+    await live.settle(lambda: not session.uses)
+
+    assert open_now == (200, {"websocket"})
+    assert len(live.factory.relays) == 0
