@@ -75,6 +75,19 @@ _UNMADE = frozenset({Status.SCHEDULED, Status.LOADING, Status.STARTING})
 Watcher = Callable[[Session, StatusEntry], None]
 
 
+class _Turn:
+    """A session's place among those that start at the same time; it can be given up once."""
+
+    def __init__(self, places: DeferredSemaphore) -> None:
+        self._places: DeferredSemaphore | None = places
+
+    def give_up(self) -> None:
+        """Let the next one start."""
+        places, self._places = self._places, None
+        if places is not None:
+            places.release()
+
+
 class Conductor:
     """Moves sessions: the only caller of `advance`, and the doer of what a new state asks for.
 
@@ -146,20 +159,28 @@ class Conductor:
             session = self._registry.get(session_id)
             if session is None:
                 continue
-            if session.status in ENDING:
-                self._begin_ending(session)  # again, where the last try failed
-            deadline = next(iter(next_deadlines(session)), None)
-            if deadline is None:
-                continue
-            if deadline.at > now:
-                self._deadlines.put(session_id, deadline.at)
-                continue
-            self._log.info(
-                "session {session}: {cause} deadline", session=session_id, cause=deadline.cause
-            )
-            self.apply(session, event_at(deadline, session))
-            ended += 1
+            # One that fails must not take the others' deadlines along, nor lose its own.
+            failing = "session {session}: reaping failed"
+            with self._log.failuresHandled(failing, session=session_id) as reaping:
+                ended += self._reap_one(session, now)
+            if reaping.failed:
+                self._deadlines.put(session_id, now + ENDING_RETRY_SECONDS)
         return ended
+
+    def _reap_one(self, session: Session, now: float) -> bool:
+        if session.status in ENDING:
+            self._begin_ending(session)  # again, where the last try failed
+        deadline = next(iter(next_deadlines(session)), None)
+        if deadline is None:
+            return False
+        if deadline.at > now:
+            self._deadlines.put(session.id, deadline.at)
+            return False
+        self._log.info(
+            "session {session}: {cause} deadline", session=session.id, cause=deadline.cause
+        )
+        self.apply(session, event_at(deadline, session))
+        return True
 
     def launch(self, session: Session, order: SpawnOrder) -> None:
         """Have the engine make this session, when its turn to start comes."""
@@ -204,7 +225,8 @@ class Conductor:
     async def call_off_flights(self) -> None:
         """Cancel everything that boots, and turn away whoever waits for it."""
         # The youngest first: those that wait for their turn to start must not get it.
-        await DeferredList([self._abandon_flight(each) for each in reversed(tuple(self._flights))])
+        landings = [self._abandon_flight(each) for each in reversed(tuple(self._flights))]
+        await DeferredList(landings, consumeErrors=True)
         for session in self._registry:
             self.holds.refuse(session.id, lambda: SessionNotReady("the server is stopping"))
 
@@ -214,20 +236,22 @@ class Conductor:
 
     async def _spawn(self, session: Session, order: SpawnOrder) -> None:
         await self._starting.acquire()
+        turn = _Turn(self._starting)
         try:
-            event = await self._spawned(session, order)
+            event = await self._spawned(session, order, turn)
         finally:
-            self._starting.release()
+            turn.give_up()
         # Out of the way first: what the event leads to must not cancel the flight it runs in.
         self._flights.pop(session.id, None)
         self.apply(session, event)
 
     async def _spawned(
-        self, session: Session, order: SpawnOrder
+        self, session: Session, order: SpawnOrder, turn: _Turn
     ) -> Launched | Exited | SpawnFailed:
         self.apply(session, LoadingBegan())
         try:
-            return Launched(await self._engine.spawn(order, partial(self._progressed, session)))
+            report = partial(self._progressed, session, turn)
+            return Launched(await self._engine.spawn(order, report))
         except CancelledError:
             raise
         except EndedAtOnce as ended:
@@ -238,9 +262,12 @@ class Conductor:
             self._log.failure("session {session}: the spawn failed", session=session.id)
             return SpawnFailed(Failure("internal", "the server failed to make this session"))
 
-    def _progressed(self, session: Session, progress: Progress) -> None:
+    def _progressed(self, session: Session, turn: _Turn, progress: Progress) -> None:
         if isinstance(progress, Creating):
             self.apply(session, StartBegan())
+        else:
+            # A pull waits for a registry, not for this box: others may start meanwhile.
+            turn.give_up()
 
     def _begin_probe(self, session: Session) -> None:
         assert isinstance(session.state, Waiting)

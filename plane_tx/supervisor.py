@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -40,7 +41,12 @@ from plane_tx.core.record import from_labels, to_labels
 from plane_tx.core.registry import Registry
 from plane_tx.core.routes import session_url
 from plane_tx.core.spec import App, Defaults, complete
-from plane_tx.core.wire import ConnectRequest, ConnectResponse, SpawnConfig
+from plane_tx.core.wire import (
+    STATIC_TOKEN_CARRIES_NOTHING,
+    ConnectRequest,
+    ConnectResponse,
+    SpawnConfig,
+)
 from plane_tx.engines.interface import (
     EngineEvent,
     EngineHealth,
@@ -55,6 +61,9 @@ from plane_tx.waiters import Waiters
 
 #: How long a connect waits for a key beyond the grace of the session that holds it.
 RELEASE_MARGIN_SECONDS = 5.0
+
+#: How long a stopping server waits for what it was making.
+CLOSE_SECONDS = 5.0
 
 #: How long a refused connection waits for the news that its session has ended.
 CONFIRM_SECONDS = 1.0
@@ -110,7 +119,11 @@ class Supervisor:
     async def close(self) -> None:
         """Call off what boots, let go of the engine, and wait until both have settled."""
         self._stop_recovering()
-        await self._conductor.call_off_flights()
+        # An engine that does not answer must not keep us: closing it ends its calls. What it made
+        # all the same, the next run finds by its labels.
+        calling_off = ensureDeferred(self._conductor.call_off_flights())
+        calling_off.addTimeout(CLOSE_SECONDS, self._reactor)
+        await calling_off.addErrback(lambda failure: failure.trap(DeferredTimeout) and None)
         await self._engine.close()
         await self._conductor.settle_endings()
         self._unlisten()
@@ -253,7 +266,9 @@ class Supervisor:
 
     def _grant(self, session: Session, request: ConnectRequest) -> Token:
         if session.static_token is not None:
-            token = Token(session.static_token, session.id, secret="", static=True)
+            if request.user is not None or request.auth:
+                raise errors.InvalidRequest(STATIC_TOKEN_CARRIES_NOTHING)
+            token = _static(session.static_token, session.id)
         else:
             value = mint_token(session.spec.routing, static=False)
             token = Token(value, session.id, mint_secret(), request.user, dict(request.auth))
@@ -330,8 +345,11 @@ class Supervisor:
         found = await self._engine.list_running()
         self._conductor.reconcile(made, {running.session_id for running in found})
         for running in found:
-            if self.registry.get(running.session_id) is None:
+            session = self.registry.get(running.session_id)
+            if session is None:
                 await self._adopt(running)
+            elif session.status is Status.TERMINATED:
+                await self._engine.remove(session.id)
         self.recovered = True
         self._recovery.settle("recovery", None)
 
@@ -348,7 +366,13 @@ class Supervisor:
             await self._engine.remove(running.session_id)
             return
         self._fencing.rise_above(session.fencing_token)
+        if session.static_token is not None:
+            self.registry.grant(_static(session.static_token, session.id))
         self._conductor.apply(session, Launched(address))
+
+
+def _static(value: str, session_id: str) -> Token:
+    return Token(value, session_id, secret="", static=True)
 
 
 def _not_in_time(failure: Failure) -> bool:

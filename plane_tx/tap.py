@@ -125,8 +125,8 @@ def _cannot_listen(failure: Failure, description: str) -> str:
     reason = getattr(failure.value, "socketError", None) or failure.value
     what = getattr(reason, "strerror", None) or reason
     return (
-        f"plane: cannot listen on {description!r}: {what}. Stop what has it, or name another"
-        " endpoint in the configuration."
+        f"plane: cannot listen on {description!r}: {what}; name another endpoint in the"
+        " configuration, or stop what has this one"
     )
 
 
@@ -153,7 +153,7 @@ def engine_kind(config: Config) -> str:
         asking.settimeout(DETECT_SECONDS)
         try:
             asking.connect(config.engine.docker_socket)
-        except OSError:
+        except (OSError, ValueError):
             return "process"
     return "docker"
 
@@ -205,7 +205,6 @@ def makeService(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     try:
-        config = read_config(options["config"])
+        return assemble(reactor, read_config(options["config"]))
     except ConfigError as error:
         raise SystemExit(f"plane: {error}") from None
-    return assemble(reactor, config)

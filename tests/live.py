@@ -24,8 +24,13 @@ PATIENCE_SECONDS = 30.0
 APPS = """
 [apps.echo]
 command = ["{python}", "examples/echo/server.py"]
+request_env = ["ECHO_START_DELAY", "ECHO_NEVER_LISTEN", "ECHO_EXIT_AT_ONCE"]
 [apps.whiteboard]
 command = ["{python}", "examples/whiteboard/server.py"]
+[apps.docker-busybox]
+image = "plane-tx-test/busybox"
+command = ["sh", "-c", "mkdir -p /www; echo here > /www/index.html; httpd -f -p 8080 -h /www"]
+pull_policy = "Never"
 [apps.docker-whiteboard]
 image = "plane-tx-test/whiteboard"
 pull_policy = "Never"

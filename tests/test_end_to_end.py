@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import socket
+import subprocess
 import threading
 import time
 import uuid
@@ -202,6 +204,44 @@ def test_fifty_sessions_leave_nothing_behind(server: LiveServer) -> None:
     assert all(session["connections"] == [] for session in listed)
 
 
+def listening_addresses(server: LiveServer) -> set[str]:
+    """The addresses that the sessions of the process engine listen on, as the kernel tells."""
+    environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in server.children()]
+    ports = {int(port) for each in environments for port in re.findall(rb"\0PORT=(\d+)", each)}
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    local = [line.split()[1].split(":") for line in lines if line.split()[3] == "0A"]
+    return {address for address, port in local if int(port, 16) in ports}
+
+
+def test_sessions_of_the_process_engine_are_reached_through_the_proxy_only(
+    server: LiveServer,
+) -> None:
+    for app in ("whiteboard", "echo"):
+        assert ask("GET", server.connect(app)["url"]).status in (200, 404)
+    assert listening_addresses(server) == {"0100007F"}
+
+
+@pytest.mark.docker
+def test_fifty_containers_leave_nothing_behind(docker_server: LiveServer) -> None:
+    instance = re.search(r'instance = "(.*)"', docker_server.config.read_text())[1]
+    files = docker_server.open_files()
+    with ThreadPoolExecutor(50) as pool:
+        keys = [f"k{number}" for number in range(50)]
+        made = list(pool.map(lambda key: docker_server.connect("docker-busybox", key=key), keys))
+        answers = list(pool.map(lambda each: ask("GET", each["url"]), made))
+    assert {answer.status for answer in answers} == {200}
+    assert len({each["backend_id"] for each in made}) == 50
+    end_all(docker_server)
+    until(lambda: not containers(instance))
+    until(lambda: docker_server.open_files() <= files)
+
+
+def containers(instance: str) -> str:
+    label = f"label=plane-tx.instance={instance}"
+    command = ["docker", "ps", "--all", "--quiet", "--filter", label]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 # --- what goes wrong is said --------------------------------------------------------------------
 
 
@@ -211,7 +251,7 @@ def test_a_session_that_never_listens_ends_with_the_reason(server: LiveServer) -
     held = ask("GET", made["url"])
     session = server.wait_for(made["backend_id"], "terminated")
     assert session["status_history"][-1]["termination_reason"] == "startuptimeout"
-    assert "did not answer HTTP on port" in session["failure"]["message"]
+    assert "did not answer HTTP within 1 s" in session["failure"]["message"]
     assert held.status == 410
     assert "did not answer HTTP" in held.json["message"]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from plane_tx.conduct import ENDING_RETRY_SECONDS
 from plane_tx.core.model import Reason, Session, Status, UseKind
 from plane_tx.core.wire import ExecutableRequest, ReadinessRequest
 from plane_tx.reaper import TICK_SECONDS, Reaper
@@ -137,7 +138,7 @@ def test_a_server_that_never_answers_is_given_up(box: Box) -> None:
 
     assert_ends_after(box, session, 20, Reason.STARTUP_TIMEOUT)
 
-    assert "did not answer HTTP on port 8080 within 30 s" in session.state.failure.message
+    assert "did not answer HTTP within 30 s" in session.state.failure.message
     assert box.engine.called("kill") == [session.id]
 
 
@@ -204,3 +205,18 @@ def test_a_reaper_that_was_stopped_ends_nothing(box: Box, reaper: Reaper) -> Non
     box.clock.advance(60)
 
     assert session.status is Status.READY
+
+
+def test_a_session_that_fails_the_reaper_takes_no_other_along(
+    box: Box, logged_failures: LoggedFailures
+) -> None:
+    broken, sound = box.ready("a", max_idle_seconds=1), box.ready("b", max_idle_seconds=1)
+    whole, broken.spec = broken.spec, None
+
+    let_pass(box, 2)
+
+    assert sound.status is Status.TERMINATED
+    assert logged_failures.claim(AttributeError)
+    broken.spec = whole
+    let_pass(box, ENDING_RETRY_SECONDS)
+    assert broken.status is Status.TERMINATED

@@ -14,6 +14,7 @@ from plane_tx.core.record import RECORD_LABEL, to_labels
 from plane_tx.core.wire import ExecutableRequest
 from plane_tx.engines.interface import IEngine
 from plane_tx.supervisor import (
+    CLOSE_SECONDS,
     CONFIRM_SECONDS,
     RECOVERY_RETRY_SECONDS,
     RECOVERY_SECONDS,
@@ -107,7 +108,27 @@ def test_a_static_token_is_the_same_for_every_connect(box: Box) -> None:
     assert {response.secret_token for response in responses} == {None}
     order = box.engine.orders[responses[0].backend_id]
     assert order.environment["SESSION_BACKEND_STATIC_TOKEN"] == token
-    assert len(box.supervisor.registry.tokens_of(responses[0].backend_id)) == 1
+
+
+def test_a_user_or_claims_do_not_go_with_the_static_token_of_a_session_that_lives(box: Box) -> None:
+    now(box.connect("key", use_static_token=True))
+
+    for said in ({"user": "ada"}, {"auth": {"role": "admin"}}):
+        with pytest.raises(errors.InvalidRequest, match="a static token is shared by everyone"):
+            now(box.connect("key", spawn=False, **said))
+
+
+def test_a_static_link_leads_to_its_session_after_a_restart_too(box: Box) -> None:
+    token = now(box.connect("key", use_static_token=True)).token
+    session = next(iter(box.supervisor.registry))
+    later = Box()
+    labels = box.engine.orders[session.id].labels
+    later.engine.held[session.id] = Held(labels)
+
+    later.start()
+
+    assert later.supervisor.registry.token(token).session_id == session.id
+    assert now(later.connect("key", spawn=False)).token == token
 
 
 def test_a_token_may_stand_in_the_host(box: Box) -> None:
@@ -404,7 +425,7 @@ def test_ending_a_session_that_has_ended_changes_nothing(box: Box) -> None:
     before = list(session.history)
 
     box.supervisor.soft_terminate(session.id)
-    box.supervisor.hard_terminate(session.id, Reason.INTERNAL_ERROR)
+    box.supervisor.hard_terminate(session.id, Reason.LOST)
 
     assert session.history == before
 
@@ -697,6 +718,27 @@ def test_closing_waits_for_what_is_cleaned_up_and_for_what_ends(box: Box) -> Non
     assert not early
     assert now(closing) is None
     assert "Endings: 0" in repr(box.supervisor)
+
+
+def test_closing_does_not_wait_for_an_engine_that_does_not_answer(box: Box) -> None:
+    box.engine.slow_to_clean = True
+    loading = box.spawn("a")
+
+    closing = ensureDeferred(box.supervisor.close())
+    box.clock.advance(CLOSE_SECONDS)
+
+    assert now(closing) is None
+    box.engine.clean(loading.id)
+
+
+def test_what_the_engine_holds_of_a_session_that_has_ended_is_removed(box: Box) -> None:
+    session = box.ready()
+    box.engine.exit(session.id)
+    box.engine.held[session.id] = Held({})
+
+    box.engine.regain()
+
+    assert box.engine.called("remove") == [session.id]
 
 
 @pytest.mark.parametrize("failed", [True, False])

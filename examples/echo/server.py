@@ -85,15 +85,15 @@ class Flow:
     def __init__(self) -> None:
         self._resumed: Deferred[None] | None = None
 
-    def pauseProducing(self) -> None:  # noqa: N802
+    def pauseProducing(self) -> None:
         self._resumed = Deferred()
 
-    def resumeProducing(self) -> None:  # noqa: N802
+    def resumeProducing(self) -> None:
         resumed, self._resumed = self._resumed, None
         if resumed is not None:
             resumed.callback(None)
 
-    def stopProducing(self) -> None:  # noqa: N802
+    def stopProducing(self) -> None:
         pass  # the connection is lost, which cancels whoever waits
 
     async def ready(self) -> None:
@@ -117,7 +117,7 @@ class Request(http.Request):
         super().__init__(channel, queued, parsePOSTFormSubmission=False)
         self.raw_headers: list[tuple[bytes, bytes]] = []
 
-    def gotLength(self, length: int | None) -> None:  # noqa: N802
+    def gotLength(self, length: int | None) -> None:
         keeps = self.channel.next_path().startswith(b"/echo")
         self.body = self.content = Body(KEPT_BODY if keeps else 0)
 
@@ -192,14 +192,14 @@ class Request(http.Request):
 class Channel(http.HTTPChannel):
     """An HTTP/1.1 connection that keeps header lines as they came, and can become a WebSocket."""
 
-    requestFactory = Request  # noqa: N815
-    totalHeadersSize = MAX_LENGTH = HEAD_LIMIT  # noqa: N815
+    requestFactory = Request
+    totalHeadersSize = MAX_LENGTH = HEAD_LIMIT
 
     def next_path(self) -> bytes:
         """The target of the request whose head was just read; its `uri` is not set yet."""
         return cast(bytes, self._path)
 
-    def headerReceived(self, line: bytes) -> bool:  # noqa: N802
+    def headerReceived(self, line: bytes) -> bool:
         accepted = cast(bool, super().headerReceived(line))
         if accepted:
             name, _, value = line.partition(b":")
@@ -410,22 +410,22 @@ class Echo(WebSocketServerProtocol):
     greeting: bytes | None = None
     farewell: tuple[int, bytes] | None = None
 
-    def onConnect(self, request: Any) -> str | None:  # noqa: N802
+    def onConnect(self, request: Any) -> str | None:
         # As its own producer it stops reading when its answers are not read.
         self.transport.registerProducer(self.transport, True)
         return "echo.v1" if "echo.v1" in request.protocols else None
 
-    def onOpen(self) -> None:  # noqa: N802
+    def onOpen(self) -> None:
         if self.greeting is not None:
             self.sendMessage(self.greeting)
 
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: N802, N803
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
         self.sendMessage(payload, isBinary)
         if self.farewell is not None:
             # Unlike sendClose it lets a test choose any code.
             self.sendCloseFrame(*self.farewell)
 
-    def dropConnection(self, abort: bool = False) -> None:  # noqa: N802
+    def dropConnection(self, abort: bool = False) -> None:
         # A transport with a paused producer would wait for it before closing.
         self.transport.unregisterProducer()
         super().dropConnection(abort)
@@ -454,7 +454,9 @@ def main() -> int:
     factory = Factory()
 
     def listen() -> None:
-        reactor.listenTCP(int(port), factory, backlog=1024, interface="0.0.0.0")
+        # The process engine says loopback; in a container it must be every interface.
+        host = os.environ.get("HOST", "0.0.0.0")
+        reactor.listenTCP(int(port), factory, backlog=1024, interface=host)
         print(f"echo: listening on port {port}", flush=True)
 
     if os.environ.get("ECHO_NEVER_LISTEN") != "1":

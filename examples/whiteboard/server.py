@@ -350,7 +350,8 @@ class Board:
 
 async def linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """End the sending side, and read on a little: unread bytes would reset the connection
-    and could take our last words with them."""
+    and could take our last words with them.
+    """
     with suppress(OSError, asyncio.TimeoutError):
         if writer.can_write_eof():
             writer.write_eof()
@@ -465,7 +466,7 @@ async def main(port: int) -> None:
         loop.add_signal_handler(number, stopped.set)
     server = Server(PAGE.read_bytes())
     listener = await asyncio.start_server(
-        server.accept, "0.0.0.0", port, limit=HEAD_LIMIT, backlog=128
+        server.accept, os.environ.get("HOST", "0.0.0.0"), port, limit=HEAD_LIMIT, backlog=128
     )
     print(f"whiteboard: listening on port {port}", flush=True)
     await stopped.wait()

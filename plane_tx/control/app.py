@@ -61,7 +61,7 @@ class ControlApp:
     @app.route("/", methods=["GET"])
     def contents(self, request: Request) -> bytes:
         """This list."""
-        lines = [f"plane-tx {__version__}", "", *_contents()]
+        lines = [f"plane-tx {__version__}", "", *_contents(demo=bool(self._demo.app))]
         return answer(request, "text/plain; charset=utf-8", ("\n".join(lines) + "\n").encode())
 
     @app.route("/demo", methods=["GET"])
@@ -185,9 +185,11 @@ def _ours(request: IRequest) -> Request:
     return request
 
 
-def _contents() -> list[str]:
+def _contents(*, demo: bool) -> list[str]:
     routes = []
     for rule in ControlApp.app.url_map.iter_rules():
+        if rule.rule == "/demo" and not demo:
+            continue
         method = "POST" if "POST" in (rule.methods or ()) else "GET"
         path = rule.rule.replace("<session_id>", "{id}")
         routes.append(f"{method:4} {path:{_WIDTH}} {getattr(ControlApp, rule.endpoint).__doc__}")

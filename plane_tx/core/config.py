@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ import attrs
 
 from plane_tx.core import strict
 from plane_tx.core.connect import CapacityLimits
+from plane_tx.core.endpoints import http_url, is_loopback
 from plane_tx.core.errors import ConfigError, InvalidRequest
 from plane_tx.core.model import PullPolicy
 from plane_tx.core.routes import scheme_of
@@ -25,11 +25,8 @@ from plane_tx.core.wire import (
     request_converter,
 )
 
-#: A part of an endpoint description and what ends it; a backslash takes its meaning from `:`, `=`.
-_PART = re.compile(r"((?:[^:\\]|\\.)*)(:|\Z)", re.DOTALL)
-_NAMED = re.compile(r"((?:[^=\\]|\\.)*)=(.*)", re.DOTALL)
-
-_TCP = re.compile(r"tcp:(?:port=)?(\d+)")
+#: A public host, with or without a port: what can stand in a URL between `//` and `/`.
+_CLUSTER = re.compile(r"([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:\d{1,5})?", re.IGNORECASE)
 
 
 @attrs.frozen
@@ -117,14 +114,15 @@ class AppConfig:
     resource_limits: ResourceLimitsRequest = ResourceLimitsRequest()
     readiness: ReadinessRequest | None = None
     network_name: str | None = None
+    request_env: tuple[str, ...] = ()
     max_idle_seconds: Seconds | None = None
     lifetime_limit_seconds: Seconds | None = None
 
     def to_app(self) -> App:
-        """The same as an executable and its limits."""
-        limits = ("max_idle_seconds", "lifetime_limit_seconds")
+        """The same as an executable, its limits, and what of it a request may set."""
+        beside = ("max_idle_seconds", "lifetime_limit_seconds", "request_env")
         values = attrs.asdict(self, recurse=False)
-        brought = {name: values.pop(name) for name in limits}
+        brought = {name: values.pop(name) for name in beside}
         return App(ExecutableRequest(**values), **brought)
 
 
@@ -177,6 +175,12 @@ def _check(config: Config) -> None:
         raise strict.Misfit("engine.kind", f"expected {allowed}, got {got}")
     if config.engine.process_first_port > config.engine.process_last_port:
         raise strict.Misfit("engine.process_last_port", "expected at least process_first_port")
+    if not _CLUSTER.fullmatch(config.proxy.cluster):
+        got = strict.show(config.proxy.cluster)
+        raise strict.Misfit("proxy.cluster", f"expected a host name, or host:port, got {got}")
+    for section, endpoints in (("control", config.control), ("proxy", config.proxy)):
+        if not endpoints.endpoint:
+            raise strict.Misfit(f"{section}.endpoint", "expected at least one endpoint")
     for endpoint in config.control.endpoint:
         if not is_loopback(endpoint):
             raise strict.Misfit(
@@ -194,46 +198,9 @@ def control_url(config: Config) -> str:
     """Where the control listener is found: as configured, or as its first endpoint tells."""
     if config.control.url:
         return config.control.url.removesuffix("/")
-    endpoint = _TCP.match(config.control.endpoint[0]) if config.control.endpoint else None
-    return f"http://127.0.0.1:{endpoint[1]}" if endpoint else "http://localhost"
+    return http_url(config.control.endpoint[0])
 
 
 def proxy_url(config: Config) -> str:
     """Where the proxy is found by those who come in from outside."""
     return f"{scheme_of(config.proxy.cluster)}://{config.proxy.cluster}"
-
-
-def is_loopback(endpoint: str) -> bool:
-    """Whether only this box can reach what a Twisted endpoint description listens at.
-
-    Read as Twisted reads it. What it is not sure about (other kinds, an interface that is not
-    named or that is named twice, positional arguments) is said to be open.
-    """
-    (kind, *positional), named = _parts(endpoint)
-    if kind == "unix":
-        return True
-    interfaces = [value for name, value in named if name == "interface"]
-    if kind not in ("tcp", "tcp6", "ssl") or len(positional) > 1 or len(interfaces) != 1:
-        return False
-    try:
-        return interfaces[0] == "localhost" or ipaddress.ip_address(interfaces[0]).is_loopback
-    except ValueError:
-        return False
-
-
-def _parts(endpoint: str) -> tuple[list[str], list[tuple[str, str]]]:
-    positional, named, at = [], [], 0
-    while found := _PART.match(endpoint, at):
-        pair = _NAMED.fullmatch(found[1])
-        if pair:
-            named.append((_unescaped(pair[1]), _unescaped(pair[2])))
-        else:
-            positional.append(_unescaped(found[1]))
-        if not found[2]:
-            return positional or [""], named
-        at = found.end()
-    return [""], []  # a backslash that ends it, which Twisted does not take either
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)

@@ -190,10 +190,3 @@ class UpstreamUnreachable(ProxyRefusal):
 
     kind = "UpstreamUnreachable"
     status = 502
-
-
-class UpstreamTimeout(UpstreamUnreachable):
-    """A ready session to which no connection could be made in time."""
-
-    kind = "UpstreamTimeout"
-    status = 504

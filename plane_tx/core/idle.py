@@ -81,9 +81,9 @@ def _never_answered(session: Session) -> Failure:
     limit = session.spec.limits.startup_timeout_seconds
     state = session.state
     if isinstance(state, Waiting):
-        where = f"its server did not answer HTTP on port {session.spec.executable.port}"
-        cure = "does it listen on 0.0.0.0:$PORT?"
-        return Failure("startup-timeout", f"{where} within {limit:g} s of its start; {cure}")
+        what = f"its server did not answer HTTP within {limit:g} s of its start"
+        cure = "it must listen on the port that is named in its environment as PORT"
+        return Failure("startup-timeout", f"{what}: {cure}")
     return Failure("startup-timeout", f"the engine did not start it within {limit:g} s")
 
 

@@ -40,7 +40,6 @@ class Reason(enum.StrEnum):
     LIFETIME = "lifetime"
     UNCLAIMED = "unclaimed"
     STARTUP_TIMEOUT = "startuptimeout"
-    INTERNAL_ERROR = "internalerror"
     LOST = "lost"
     EXITED = "exited"
     FAILED = "failed"
@@ -206,11 +205,14 @@ class Credentials:
 class Executable:
     """What to run, complete: an image for a container engine, or a command for `process`."""
 
+    #: Where a container's server listens unless told otherwise (plane.md 3.1).
+    DEFAULT_PORT: ClassVar[int] = 8080
+
     image: str | None = None
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
     env: Mapping[str, str] = attrs.field(factory=dict)
-    port: int = 8080
+    port: int = DEFAULT_PORT
     user: str | None = None
     workdir: str | None = None
     pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT

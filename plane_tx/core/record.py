@@ -1,6 +1,7 @@
 """What of a session is kept with its container, and a session made of it again.
 
-No token, secret or login is kept, and no environment: the container has its own.
+No secret or login is kept, and no environment: the container has its own. A static token is kept:
+it stands in the container's environment too, where the same people can read it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ import attrs
 from cattrs import Converter
 
 from plane_tx.core import strict
-from plane_tx.core.model import Executable, Key, Limits, Readiness, Routing, Session, Spec
+from plane_tx.core.model import (
+    Executable,
+    Key,
+    Limits,
+    Readiness,
+    ResourceLimits,
+    Routing,
+    Session,
+    Spec,
+)
 
 #: The label that holds the record; its value is JSON.
 RECORD_LABEL = "plane-tx.session"
@@ -40,6 +50,8 @@ class Record:
     subdomain: str | None
     routing: Routing
     labels: Mapping[str, str]
+    resource_limits: ResourceLimits = ResourceLimits()
+    static_token: str | None = None
 
 
 def _converter() -> Converter:
@@ -69,6 +81,8 @@ def to_labels(session: Session) -> dict[str, str]:
         subdomain=spec.subdomain,
         routing=spec.routing,
         labels=spec.labels,
+        resource_limits=spec.executable.limits,
+        static_token=session.static_token,
     )
     return {
         RECORD_LABEL: json.dumps(_CONVERTER.unstructure(record)),
@@ -84,7 +98,11 @@ def from_labels(session_id: str, labels: Mapping[str, str]) -> Session | None:
     except (ValueError, RecursionError, strict.Misfit):
         return None
     executable = Executable(
-        image=record.image, app=record.app, port=record.port, readiness=record.readiness
+        image=record.image,
+        app=record.app,
+        port=record.port,
+        readiness=record.readiness,
+        limits=record.resource_limits,
     )
     return Session(
         id=session_id,
@@ -96,8 +114,10 @@ def from_labels(session_id: str, labels: Mapping[str, str]) -> Session | None:
             subdomain=record.subdomain,
             routing=record.routing,
             labels=record.labels,
+            use_static_token=record.static_token is not None,
         ),
         created_at=record.created_at,
         fencing_token=record.fencing_token,
         user=record.user,
+        static_token=record.static_token,
     )

@@ -65,17 +65,9 @@ class Registry:
         """The session that holds `key`, which may be on its way out."""
         return self._by_key.get(key)
 
-    def at_subdomain(self, subdomain: str) -> Session | None:
-        """The session that holds `subdomain`, which may be on its way out."""
-        return self._by_subdomain.get(subdomain)
-
     def token(self, value: str) -> Token | None:
         """The token of this value; its session may have ended."""
         return self._tokens.get(value)
-
-    def tokens_of(self, session_id: str) -> tuple[Token, ...]:
-        """Every token that leads to this session."""
-        return tuple(self._tokens[value] for value in self._tokens_of.get(session_id, ()))
 
     def add(self, session: Session, state: State, now: float) -> None:
         """Take a new session in, with its id, key and subdomain.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -26,17 +25,19 @@ T = TypeVar("T")
 #: What a request may not say beside `app`: it is what the app is.
 _FIXED_BY_APP = ("image", "command", "entrypoint", "workdir", "user")
 
-#: Variables by which a program becomes another one; an app's are the configuration's to set.
-_LOADER_VARIABLE = re.compile(r"PATH|BASH_ENV|ENV|NODE_OPTIONS|(LD|DYLD|PYTHON|PERL5?|RUBY).*")
-
 
 @attrs.frozen
 class App:
-    """A named executable of the configuration, with the limits it brings along."""
+    """A named executable of the configuration, with the limits it brings along.
+
+    An app that is a command runs on this box, where a variable can make any program another one
+    (PATH, LD_PRELOAD, and one for every interpreter): a request sets only those in `request_env`.
+    """
 
     executable: ExecutableRequest = ExecutableRequest()
     max_idle_seconds: Seconds | None = None
     lifetime_limit_seconds: Seconds | None = None
+    request_env: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -97,9 +98,14 @@ def _app(executable: ExecutableRequest, apps: Mapping[str, App]) -> App:
     for field in _FIXED_BY_APP:
         if getattr(executable, field) is not None:
             raise InvalidRequest(f"{where}.{field}: the app {name!r} says this; leave one out")
-    for variable in filter(_LOADER_VARIABLE.fullmatch, executable.env):
-        raise InvalidRequest(f"{where}.env: {variable!r} is for the app {name!r} to set")
-    return apps[name]
+    app = apps[name]
+    if app.executable.image is None:
+        for variable in executable.env.keys() - set(app.request_env):
+            raise InvalidRequest(
+                f"{where}.env: the app {name!r} lets no request set {variable!r}; its request_env"
+                f" in the configuration names those that may be set"
+            )
+    return app
 
 
 def _over(wanted: ExecutableRequest, base: ExecutableRequest) -> ExecutableRequest:
@@ -124,7 +130,7 @@ def _executable(wanted: ExecutableRequest, readiness: ReadinessRequest) -> Execu
         command=wanted.command,
         entrypoint=wanted.entrypoint,
         env=wanted.env,
-        port=_given(wanted.port, 8080),
+        port=_given(wanted.port, Executable.DEFAULT_PORT),
         user=wanted.user,
         workdir=wanted.workdir,
         pull_policy=wanted.pull_policy or PullPolicy.IF_NOT_PRESENT,

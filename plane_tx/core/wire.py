@@ -35,12 +35,20 @@ _PLANE_REASONS: Mapping[Reason, str | None] = {
     Reason.LIFETIME: "swept",
     Reason.UNCLAIMED: "swept",
     Reason.STARTUP_TIMEOUT: "startuptimeout",
-    Reason.INTERNAL_ERROR: "internalerror",
     Reason.LOST: "lost",
     Reason.EXITED: None,
     Reason.FAILED: None,
     Reason.OOM: None,
 }
+
+#: What to say to a caller who gives a user or claims to a static token.
+STATIC_TOKEN_CARRIES_NOTHING = (
+    "user, auth: a static token is shared by everyone and can carry neither; leave both out, or"
+    " make the session without use_static_token"
+)
+
+#: The claims must fit, as a header, into the head that any server takes.
+MAX_CLAIMS_BYTES = 8192
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _ENV_NAME = re.compile(r"[^=\x00]+")
@@ -215,6 +223,8 @@ def _check(request: ConnectRequest) -> None:
     if request.key is not None:
         for field in ("name", "namespace", "tag"):
             _check_text(f"key.{field}", getattr(request.key, field), 255)
+    if len(json.dumps(dict(request.auth))) > MAX_CLAIMS_BYTES:
+        raise InvalidRequest(f"auth: expected at most {MAX_CLAIMS_BYTES} bytes of JSON")
     if request.spawn_config is not None:
         _check_spawn_config(request.spawn_config, request)
 
@@ -227,10 +237,7 @@ def _check_spawn_config(config: SpawnConfig, request: ConnectRequest) -> None:
         if re.fullmatch(HOST_TOKEN, config.subdomain):
             raise InvalidRequest("spawn_config.subdomain: this could be a token; choose another")
     if config.use_static_token and (request.user is not None or request.auth):
-        raise InvalidRequest(
-            "user, auth: a static token is shared by everyone and can carry neither;"
-            " leave them out, or leave out use_static_token"
-        )
+        raise InvalidRequest(STATIC_TOKEN_CARRIES_NOTHING)
     if config.use_static_token and config.routing is Routing.HOST:
         raise InvalidRequest('spawn_config.routing: "host" does not go with use_static_token')
     if config.subdomain is not None and config.routing is Routing.HOST:

@@ -113,7 +113,8 @@ class IEngine(Interface):
         Fails with `SpawnFailed` (or `ImageUnavailable`) when it cannot be made, with
         `EndedAtOnce` when it was gone before its address was known, and
         `EngineUnavailable` when the engine does not answer; in either case, and when the
-        Deferred is cancelled, nothing of the session is left once it has fired.
+        Deferred is cancelled, nothing of the session is left once it has fired, or will be as
+        soon as an engine that does not answer can be asked.
         """
 
     def stop(session_id: str, grace_seconds: float) -> Deferred[None]:

@@ -39,7 +39,6 @@ def in_state(state: State) -> Session:
         (Reason.LIFETIME, "its lifetime of 3600 s is over"),
         (Reason.EXTERNAL, "it was stopped by request"),
         (Reason.EXITED, "its process ended by itself"),
-        (Reason.INTERNAL_ERROR, "reason internalerror"),
     ],
 )
 def test_each_reason_is_a_sentence(reason: Reason, cause: str) -> None:

@@ -104,8 +104,8 @@ def test_a_clock_that_runs_out_ends_the_session(cause: Cause, event: object) -> 
         (
             a_session(*TO_STARTING, Waiting(HERE)),
             (
-                "its server did not answer HTTP on port 9000 within 60 s of its start;"
-                " does it listen on 0.0.0.0:$PORT?"
+                "its server did not answer HTTP within 60 s of its start: it must listen on the"
+                " port that is named in its environment as PORT"
             ),
         ),
         (a_session(*TO_STARTING), "the engine did not start it within 60 s"),

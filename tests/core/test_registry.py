@@ -139,7 +139,7 @@ class RegistryAgainstAList(RuleBasedStateMachine):
         assert all(registry.holder(session.key) is session for session in live)
         homes = {each.spec.subdomain: each for each in live if each.spec.subdomain}
         assert registry._by_subdomain == homes
-        assert all(registry.at_subdomain(home) is homes[home] for home in homes)
+        assert all(registry._by_subdomain[home] is homes[home] for home in homes)
 
     @invariant()
     def its_counts_are_what_a_count_gives(self) -> None:
@@ -157,7 +157,8 @@ class RegistryAgainstAList(RuleBasedStateMachine):
         assert set(self.registry._tokens) == tokens
         assert set(self.registry._tokens_of) == {k.session.id for k in self.known if k.tokens}
         for known in self.known:
-            found = self.registry.tokens_of(known.session.id)
+            values = self.registry._tokens_of.get(known.session.id, set())
+            found = [self.registry.token(value) for value in values]
             assert {token.value for token in found} == set(known.tokens)
 
     @invariant()
@@ -212,10 +213,10 @@ def test_an_ended_session_is_remembered_with_its_links_and_then_forgotten() -> N
     registry.record(other, GONE, 4.0)
 
     assert remembered == (session, Token("token", "id", ""))
-    assert (registry.get("id"), registry.token("token"), registry.tokens_of("id")) == (
+    assert (registry.get("id"), registry.token("token"), registry._tokens_of) == (
         None,
         None,
-        (),
+        {},
     )
 
 

@@ -98,12 +98,23 @@ def test_an_unknown_app_is_refused_with_those_that_are_known(
         complete(config, apps, Defaults())
 
 
-@pytest.mark.parametrize("name", ["PATH", "LD_PRELOAD", "PYTHONPATH", "NODE_OPTIONS"])
-def test_a_request_cannot_make_another_program_of_its_app(name: str) -> None:
-    with pytest.raises(InvalidRequest, match=rf"executable\.env: '{name}' is for the app 'app'"):
-        completed(ExecutableRequest(app="app", env={name: "x"}))
+@pytest.mark.parametrize("name", ["PATH", "LD_PRELOAD", "BASH_FUNC_echo%%", "HOME", "ANYTHING"])
+def test_a_request_sets_only_what_a_command_of_this_box_lets_it_set(name: str) -> None:
+    command = App(ExecutableRequest(command=("serve",)), request_env=("DOCUMENT",))
+    wanted = SpawnConfig(ExecutableRequest(app="x", env={name: "x"}))
 
-    assert completed(ExecutableRequest(image="i", env={name: "x"})).executable.env == {name: "x"}
+    with pytest.raises(InvalidRequest, match=rf"the app 'x' lets no request set '{name}'"):
+        complete(wanted, {"x": command}, Defaults())
+
+    named = SpawnConfig(ExecutableRequest(app="x", env={"DOCUMENT": "7"}))
+    assert complete(named, {"x": command}, Defaults()).executable.env == {"DOCUMENT": "7"}
+
+
+def test_a_request_sets_what_it_likes_inside_a_container() -> None:
+    image = App(ExecutableRequest(image="i"))
+    wanted = SpawnConfig(ExecutableRequest(app="x", env={"PATH": "/opt"}))
+
+    assert complete(wanted, {"x": image}, Defaults()).executable.env == {"PATH": "/opt"}
 
 
 @pytest.mark.parametrize(

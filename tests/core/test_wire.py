@@ -201,8 +201,9 @@ def test_our_own_fields_are_taken() -> None:
         (
             {"user": "me", **spawning(use_static_token=True)},
             ("user, auth: a static token is shared by everyone and can carry neither;"
-            " leave them out, or leave out use_static_token"),
+            " leave both out, or make the session without use_static_token"),
         ),
+        ({"auth": {"a": "x" * 8192}}, "auth: expected at most 8192 bytes of JSON"),
         ({"user": "a\nb"}, "user: expected at most 1024 printable characters"),
         ({"key": {"name": "x" * 256}}, "key.name: expected at most 255 printable characters"),
         ({"key": {"name": "", "tag": "\0"}}, "key.tag: expected at most 255 printable characters"),

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from plane_tx.core.errors import EngineUnavailable, ImageUnavailable, InvalidRequest, SpawnFailed
+from plane_tx.core.errors import (
+    EndedAtOnce,
+    EngineUnavailable,
+    ImageUnavailable,
+    InvalidRequest,
+    SpawnFailed,
+)
 from plane_tx.core.model import Address, Credentials, Executable, PullPolicy, ResourceLimits
 from plane_tx.engines.docker.container import Image, check, create_body
 from plane_tx.engines.interface import (
@@ -244,14 +250,65 @@ async def test_a_network_that_publishes_no_port_is_a_failed_spawn(
     assert fake.containers == {}
 
 
+@claim
+async def test_what_docker_says_and_nobody_understands_does_not_end_the_watch(
+    world: World, fake: FakeDocker, logged_failures: Any
+) -> None:
+    session_id = await world.spawned(OBEYS)
+    fake.say("GET", "/containers/json", 200, b'[{"State": "running", "Names": 7}]')
+    fake.break_events()
+    await world.sleep(1)
+    fake.relent()
+    fake.exit(f"plane-{session_id}", 5)
+    await world.sleep(10)
+
+    lost, back, *exits = world.witness.seen
+    assert (type(lost), type(back)) == (EngineLost, EngineRegained)
+    assert exits == [SessionExited(session_id, 5, False, ("up",))]
+    assert logged_failures.claim(TypeError)
+
+
 @scenario
-async def test_the_hosts_own_network_needs_no_publishing(world: World, fake: FakeDocker) -> None:
-    order = world.order(OBEYS, network_name="host", port=9000)
+async def test_a_pull_without_a_word_for_a_minute_is_given_up(
+    world: World, fake: FakeDocker
+) -> None:
+    gate = fake.gate("POST", "/images/create")
+    fake.registry["app:latest"] = LAYERS
+    began = world.clock.seconds()
 
-    assert await world.engine.spawn(order, unheard) == Address("127.0.0.1", 9000)
+    spawned = await outcome(world.engine.spawn(wants(world), unheard))
 
-    (container,) = fake.containers.values()
-    assert container.config["HostConfig"] == {"NetworkMode": "host"}
+    assert str(spawned) == "image app:latest is not to be had: nothing came of it for 60 s"
+    assert world.clock.seconds() - began == 60
+    gate.open()
+
+
+@claim
+async def test_a_docker_that_hangs_is_lost_by_the_call_that_timed_out(
+    world: World, fake: FakeDocker
+) -> None:
+    await world.spawned(OBEYS)
+    gate = fake.gate(*CREATE)
+
+    spawned = await outcome(world.engine.spawn(world.order(OBEYS), unheard))
+
+    await world.sleep(0.1)
+
+    assert type(spawned) is EngineUnavailable
+    assert EngineLost in map(type, world.witness.seen)
+    gate.open()
+
+
+@scenario
+async def test_an_image_that_ends_at_once_without_readable_logs_keeps_its_exit_code(
+    world: World, fake: FakeDocker
+) -> None:
+    fake.refuse("GET", "/containers/.+/logs", 501, "configured logging driver does not support it")
+
+    spawned = await outcome(world.engine.spawn(world.order(ENDS_AT_ONCE), unheard))
+
+    assert isinstance(spawned, EndedAtOnce)
+    assert (spawned.exit_code, spawned.log_tail) == (3, ())
 
 
 # --- images
@@ -456,6 +513,8 @@ def refusal(**fields: object) -> str:
         ({"image": "app@sha256:12"}, "image: "),
         ({"image": "app\n"}, "image: "),
         ({"network_name": "none"}, "network_name: "),
+        ({"network_name": "host"}, "network_name: "),
+        ({"network_name": "container:other"}, "network_name: "),
         ({"limits": ResourceLimits(cpus=1, cpu_period_percent=50)}, "resource_limits.cpus: "),
         ({"limits": ResourceLimits(cpus=1, cpu_period=5000)}, "resource_limits.cpus: "),
         ({"limits": ResourceLimits(cpus=0)}, "resource_limits.cpus: "),

@@ -17,9 +17,17 @@ from twisted.protocols.basic import LineOnlyReceiver
 from zope.interface.verify import verifyObject
 
 from plane_tx.core.errors import InvalidRequest, SpawnFailed
-from plane_tx.core.model import Address, Credentials, Executable, ResourceLimits
+from plane_tx.core.model import (
+    Address,
+    Credentials,
+    Executable,
+    PullPolicy,
+    ResourceLimits,
+)
+from plane_tx.engines.child import DRAIN_SECONDS
 from plane_tx.engines.interface import Creating, IEngine, Running, SessionExited, SpawnOrder
-from plane_tx.engines.process import CLOSE_GRACE_SECONDS, DRAIN_SECONDS, Ports, ProcessEngine
+from plane_tx.engines.ports import Ports
+from plane_tx.engines.process import CLOSE_GRACE_SECONDS, ProcessEngine
 
 # That a child's end is noticed is the reactor's doing, so these run under the other one as well.
 pytestmark = pytest.mark.reactor
@@ -495,7 +503,7 @@ async def test_the_environment_is_exactly_what_is_said(engine, monkeypatch):
     seen = dict(line.split("=", 1) for line in ended.log_tail)
     port = seen.pop("PORT")
     assert PORTS[0] <= int(port) <= PORTS[1]
-    assert seen == {**base, **said, "TWO": "ordered", "UMLAUT": "ü"}
+    assert seen == {**base, **said, "TWO": "ordered", "UMLAUT": "ü", "HOST": "127.0.0.1"}
 
 
 @ensureDeferred
@@ -649,6 +657,8 @@ async def test_a_server_that_is_killed_takes_its_sessions_along_with_all_they_st
         ({"user": "root"}, "user: "),
         ({"network_name": "host"}, "network_name: "),
         ({"entrypoint": ("sh",)}, "entrypoint: "),
+        ({"port": 1234}, "port: "),
+        ({"pull_policy": PullPolicy.ALWAYS}, "pull_policy: "),
         ({"credentials": Credentials("me", "secret")}, "credentials: "),
         ({"limits": ResourceLimits(cpus=1.0)}, "resource_limits.cpus: "),
         ({"limits": ResourceLimits(cpu_period=1)}, "resource_limits.cpu_period: "),

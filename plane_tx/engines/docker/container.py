@@ -91,8 +91,6 @@ class Container:
 
     def address(self, executable: Executable, host: str) -> Address | None:
         """Where its server is reached from this box; None when its port is not published."""
-        if executable.network_name == "host":
-            return Address(host, executable.port)
         for binding in self.ports.get(f"{executable.port}/tcp") or ():
             return Address(host, int(binding["HostPort"]))
         return None
@@ -126,7 +124,9 @@ def running(listed: Mapping[str, Any]) -> Running:
         if name not in (BACKEND_LABEL, INSTANCE_LABEL)
     }
     runs = listed["State"] in ("running", "paused", "restarting")
-    return Running(session_named(listed["Names"][0]), labels, runs)
+    # One that is just being removed may have lost its name.
+    name = next(iter(listed.get("Names") or ()), "")
+    return Running(session_named(name), labels, runs)
 
 
 def check(executable: Executable) -> None:
@@ -140,6 +140,11 @@ def check(executable: Executable) -> None:
         raise InvalidRequest(f"{where}.image: {error}") from None
     if executable.network_name == "none":
         raise InvalidRequest(f"{where}.network_name: a session without a network cannot be reached")
+    if executable.network_name == "host" or (executable.network_name or "").startswith(
+        "container:"
+    ):
+        # Its URL would lead to whatever listens there, this server's control API for one.
+        raise InvalidRequest(f"{where}.network_name: a session needs a network of its own")
     _check_limits(f"{where}.resource_limits", executable.limits)
 
 
@@ -166,8 +171,7 @@ def create_body(order: SpawnOrder, instance: str, host: str) -> dict[str, Any]:
     host_config: dict[str, Any] = _limits(executable.limits)
     if executable.network_name is not None:
         host_config["NetworkMode"] = executable.network_name
-    if executable.network_name != "host":
-        host_config["PortBindings"] = {port: [{"HostIp": host, "HostPort": ""}]}
+    host_config["PortBindings"] = {port: [{"HostIp": host, "HostPort": ""}]}
     return {
         "Image": str(Image.parse(executable.image or "")),
         "Env": [f"{name}={value}" for name, value in environment.items()],

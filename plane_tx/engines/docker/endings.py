@@ -141,7 +141,7 @@ class Endings:
             container = await self._removal.find(held.container_id)
             if container is not None and container.running:
                 return
-            tail = await self._last_lines(container)
+            tail = await self.last_lines(container)
         except (EngineUnavailable, DockerError) as error:
             # Nobody may be waiting for this: the watch is to come back to it.
             self._doubt(str(error))
@@ -152,7 +152,7 @@ class Endings:
         self._tell(_exited(held, container, tail))
         await self._removal.remove_in_time(held.container_id)
 
-    async def _last_lines(self, container: Container | None) -> tuple[str, ...]:
+    async def last_lines(self, container: Container | None) -> tuple[str, ...]:
         """Its last output, as far as there is any to be had: some log drivers cannot be read."""
         if container is None:
             return ()

@@ -17,7 +17,7 @@ from plane_tx.core.model import Address, Executable
 from plane_tx.engines.docker import container as said
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.container import Container, container_name
-from plane_tx.engines.docker.endings import LOG_TAIL_LINES, Endings, Held
+from plane_tx.engines.docker.endings import Endings, Held
 from plane_tx.engines.docker.errors import Conflict, DockerError, NoSuchObject, NotModified
 from plane_tx.engines.docker.flights import Flight, to_the_end
 from plane_tx.engines.docker.images import Images, unavailable
@@ -53,7 +53,7 @@ class DockerEngine:
         self._instance = instance
         self._host = host
         self._listeners = Listeners()
-        self._images = Images(client)
+        self._images = Images(clock, client)
         self._removal = Removal(clock, client, instance)
         self._endings = Endings(client, self._removal, self._listeners.tell, self._doubt)
         self._watch = Watch(clock, client, instance, self._endings, self._listeners.tell)
@@ -143,6 +143,9 @@ class DockerEngine:
 
         def forget(failure: Failure) -> Failure:
             self._endings.forget(session_id)
+            if failure.check(EngineUnavailable):
+                # A Docker that hangs breaks no stream: this is how the watch learns of it.
+                self._doubt(str(failure.value))
             return failure
 
         return doing.addCallbacks(announce, forget)
@@ -199,7 +202,7 @@ class DockerEngine:
             if container is None:
                 raise _failed("start", held, "somebody removed its container")
             if not container.running:
-                tail = await self._client.logs(container.id, LOG_TAIL_LINES, tty=container.tty)
+                tail = await self._endings.last_lines(container)
                 raise EndedAtOnce(_at_once(held, container), container.exit_code, tail)
             return self._address(held, container, executable)
 
@@ -255,7 +258,7 @@ class DockerEngine:
     async def _list_running(self) -> list[Running]:
         with _telling("list its containers"):
             listed = await self._client.containers(said.label_filter(self._instance))
-        return [said.running(found) for found in listed]
+        return [said.running(found) for found in listed if found.get("Names")]
 
     async def _remove(self, session_id: str) -> None:
         with _telling(f"remove session {session_id}"):

@@ -7,6 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from plane_tx.core.errors import ImageUnavailable
 from plane_tx.core.model import Credentials, Executable, PullPolicy
@@ -16,13 +18,17 @@ from plane_tx.engines.docker.errors import DockerError
 from plane_tx.engines.docker.flights import Flight
 from plane_tx.engines.interface import Progress, Pulling
 
+#: How long a pull may stay without a word of progress.
+SILENCE_SECONDS = 60.0
+
 Report = Callable[[Progress], None]
 
 
 class Images:
     """Sees to it that an image is there; pulls of the same image with the same login are one."""
 
-    def __init__(self, client: DockerClient) -> None:
+    def __init__(self, clock: IReactorTime, client: DockerClient) -> None:
+        self._clock = clock
         self._client = client
         self._pulls: dict[tuple[Image, Credentials | None], _Pull] = {}
 
@@ -47,7 +53,7 @@ class Images:
         key = (image, credentials)
         pull = self._pulls.get(key)
         if pull is None:
-            pull = self._pulls[key] = _Pull(self._client, image, credentials)
+            pull = self._pulls[key] = _Pull(self._clock, self._client, image, credentials)
         try:
             await pull.join(report)
         finally:
@@ -61,9 +67,15 @@ def unavailable(image: str, message: str) -> ImageUnavailable:
 
 
 class _Pull:
-    """One pull, and those who hear of its progress."""
+    """One pull, and those who hear of its progress; it is given up when its registry is silent."""
 
-    def __init__(self, client: DockerClient, image: Image, credentials: Credentials | None) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        client: DockerClient,
+        image: Image,
+        credentials: Credentials | None,
+    ) -> None:
         self._image = str(image)
         self._layers: dict[str, tuple[int, int]] = {}
         self._told = Pulling(self._image)
@@ -71,6 +83,9 @@ class _Pull:
         work = Deferred.fromCoroutine(
             client.pull(image.name, image.digest or image.tag, credentials, self._line)
         )
+        self._silent = False
+        self._silence = clock.callLater(SILENCE_SECONDS, self._give_up, work)
+        work.addBoth(self._listened)
         self._flight = Flight(work, deserted=work.cancel)
 
     @property
@@ -85,8 +100,21 @@ class _Pull:
         try:
             self._report(report, waiter)
             await waiter
+        except CancelledError:
+            if self._silent:
+                raise DockerError(f"nothing came of it for {SILENCE_SECONDS:g} s") from None
+            raise
         finally:
             self._reports.remove(report)
+
+    def _give_up(self, work: Deferred[None]) -> None:
+        self._silent = True
+        work.cancel()
+
+    def _listened(self, result: Failure | None) -> Failure | None:
+        if self._silence.active():
+            self._silence.cancel()
+        return result
 
     def _report(self, report: Report, waiter: Deferred[None]) -> None:
         try:
@@ -96,6 +124,7 @@ class _Pull:
 
     def _line(self, line: dict[str, Any]) -> None:
         """Add up what Docker tells of each layer; only downloads count, not unpacking."""
+        self._silence.reset(SILENCE_SECONDS)
         layer, status = line.get("id", ""), line.get("status", "")
         detail = line.get("progressDetail") or {}
         if status == "Downloading" and "current" in detail:

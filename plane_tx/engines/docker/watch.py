@@ -76,6 +76,13 @@ class Watch:
                 self._told_lost(f"Docker at {self._client.where} ended its stream of events")
             except (EngineUnavailable, DockerError) as error:
                 self._told_lost(self._doubted or str(error))
+            except CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001  # whatever it was, the watch must go on
+                self._log.failure("the watch of Docker stumbled")
+                self._told_lost(
+                    f"what Docker at {self._client.where} says is not understood: {error}"
+                )
             self._doubted = ""
             # A stream that breaks as soon as it is open does not count as recovery.
             if self._clock.seconds() - opened > LONGEST_DELAY_SECONDS:
@@ -90,8 +97,8 @@ class Watch:
         )
         try:
             listed = await self._client.containers(self._labels)
-            self._told_regained()
             self._endings.reconcile(listed)
+            self._told_regained()
             await self._client.follow_json(stream, self._saw)
         finally:
             self._stream = None
