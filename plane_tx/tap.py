@@ -23,7 +23,8 @@ from plane_tx.engines.docker.daemon import unix_daemon
 from plane_tx.engines.docker.engine import DockerEngine
 from plane_tx.engines.interface import IEngine
 from plane_tx.engines.process import ProcessEngine
-from plane_tx.proxy.factory import ProxyFactory, ProxySettings
+from plane_tx.proxy.client import ProxySettings
+from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.reaper import Reaper
 from plane_tx.supervisor import Policy, Supervisor
 

@@ -12,15 +12,12 @@ from plane_tx.core import strict
 from plane_tx.core.connect import CapacityLimits
 from plane_tx.core.endpoints import http_url, is_loopback
 from plane_tx.core.errors import ConfigError, InvalidRequest
-from plane_tx.core.model import PullPolicy
 from plane_tx.core.routes import scheme_of
 from plane_tx.core.spec import App, Defaults
 from plane_tx.core.strict import Count, Port, Seconds
 from plane_tx.core.wire import (
-    CredentialsRequest,
+    ExecutableFields,
     ExecutableRequest,
-    ReadinessRequest,
-    ResourceLimitsRequest,
     check_executable,
     request_converter,
 )
@@ -98,22 +95,10 @@ class DemoConfig:
     key: str = "demo"
 
 
-@attrs.frozen
-class AppConfig:
+@attrs.frozen(kw_only=True)
+class AppConfig(ExecutableFields):
     """A named executable, as it stands in the file."""
 
-    image: str | None = None
-    command: tuple[str, ...] | None = None
-    entrypoint: tuple[str, ...] | None = None
-    env: Mapping[str, str] = attrs.field(factory=dict)
-    port: Port | None = None
-    user: str | None = None
-    workdir: str | None = None
-    pull_policy: PullPolicy | None = None
-    credentials: CredentialsRequest | None = None
-    resource_limits: ResourceLimitsRequest = ResourceLimitsRequest()
-    readiness: ReadinessRequest | None = None
-    network_name: str | None = None
     request_env: tuple[str, ...] = ()
     max_idle_seconds: Seconds | None = None
     lifetime_limit_seconds: Seconds | None = None

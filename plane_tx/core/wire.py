@@ -98,12 +98,11 @@ class ReadinessRequest:
     timeout_seconds: Seconds | None = None
 
 
-@attrs.frozen
-class ExecutableRequest:
-    """What to run: an image, or a named app of the configuration."""
+@attrs.frozen(kw_only=True)
+class ExecutableFields:
+    """What requests and configured apps can both say of what to run."""
 
     image: str | None = None
-    app: str | None = None
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
     env: Mapping[str, str] = attrs.field(factory=dict)
@@ -115,6 +114,13 @@ class ExecutableRequest:
     resource_limits: ResourceLimitsRequest = ResourceLimitsRequest()
     readiness: ReadinessRequest | None = None
     network_name: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ExecutableRequest(ExecutableFields):
+    """What to run: an image, a command, or a named app of the configuration."""
+
+    app: str | None = None
     mount: bool | str | None = None
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol as Shape
 
+import attrs
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -19,14 +20,12 @@ from plane_tx.core.messages import Broken, EndOfMessage, RequestEvent, RequestHe
 from plane_tx.core.model import HOST_TOKEN
 from plane_tx.core.routes import find
 from plane_tx.proxy.answers import answer, redirect, refusal, wants_page
-from plane_tx.proxy.exchange import Exchange
-from plane_tx.proxy.relay import Relay
+from plane_tx.proxy.exchange import Carrier, Exchange
+from plane_tx.proxy.relay import Relay, Relays
 from plane_tx.proxy.upstream import UpstreamConnection
-from plane_tx.proxy.websocket import RelayEnds
-from plane_tx.reactor import IFlowTransport
-
-if TYPE_CHECKING:
-    from plane_tx.proxy.factory import ProxyFactory
+from plane_tx.proxy.websocket import Legs, RelayEnds
+from plane_tx.reactor import IFlowTransport, INetworkReactor
+from plane_tx.supervisor import Supervisor
 
 #: How long a head may take from its first byte, or a new connection until its first head.
 HEAD_SECONDS = 30.0
@@ -44,6 +43,30 @@ FLUSH_SECONDS = 30.0
 WAITING_BYTES = 65536
 
 
+@attrs.frozen
+class ProxySettings:
+    """What the configuration says about the proxy."""
+
+    root_redirect_url: str = ""
+    ws_ping_seconds: float = 30.0
+
+
+class Proxy(Shape):
+    """What a connection needs of the proxy that it belongs to."""
+
+    reactor: INetworkReactor
+    supervisor: Supervisor
+    settings: ProxySettings
+    cluster: str
+    carrier: Carrier
+    legs: Legs
+    relays: Relays
+    connections: set[ClientConnection]
+
+    def lost(self, connection: ClientConnection) -> None:
+        """A connection is no more."""
+
+
 @implementer(IPushProducer)
 class ClientConnection(Protocol):
     """Serves one client: reads heads, hands each request to an exchange, in order.
@@ -53,8 +76,8 @@ class ClientConnection(Protocol):
 
     transport: IFlowTransport
 
-    def __init__(self, factory: ProxyFactory) -> None:
-        self._factory = factory
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
         self._parser = RequestParser()
         self._events: deque[RequestEvent] = deque()
         self._waiting_bytes = 0
@@ -71,7 +94,7 @@ class ClientConnection(Protocol):
 
     def connectionMade(self) -> None:
         """The connection is open."""
-        self._factory.connections.add(self)
+        self._proxy.connections.add(self)
         secure = ISSLTransport.providedBy(self.transport)
         self.peer = Peer(getattr(self.transport.getPeer(), "host", "unix"), secure)
         if not secure:
@@ -98,7 +121,7 @@ class ClientConnection(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is no more; whoever has it learns of it."""
-        self._factory.lost(self)
+        self._proxy.lost(self)
         self._over = True
         self._clear_timer()
         self._events.clear()
@@ -190,9 +213,9 @@ class ClientConnection(Protocol):
         self._clear_timer()
         self.transport.resumeProducing()  # much may have come early
         ends = RelayEnds(self.transport, exchange.head, self._parser.surplus, upstream, head)
-        factory = self._factory
-        self._relay = factory.relays.join(exchange.session, exchange.take_use(), ends)
-        self._relay.begin(factory.legs, factory.settings.ws_ping_seconds)
+        proxy = self._proxy
+        self._relay = proxy.relays.join(exchange.session, exchange.take_use(), ends)
+        self._relay.begin(proxy.legs, proxy.settings.ws_ping_seconds)
 
     def go_away(self) -> None:
         """The server stops: say so to whoever waits for a word, drop the others."""
@@ -247,15 +270,15 @@ class ClientConnection(Protocol):
         if path in (b"/", b"/ready", b"*") and not _names_session(head.host):
             self._answer_itself(head, path)
             return
-        factory = self._factory
+        proxy = self._proxy
         try:
             host, target = head.host.decode("latin-1"), head.target.decode("latin-1")
-            route = find(factory.supervisor.registry, factory.cluster, host, target)
+            route = find(proxy.supervisor.registry, proxy.cluster, host, target)
             if route.slash_missing and wants_page(head):
                 _, question, query = target.partition("?")
                 self._redirect(head, 308, f"{route.prefix}/{question}{query}")
                 return
-            exchange = Exchange(factory.carrier, self, head, route, self.peer)
+            exchange = Exchange(proxy.carrier, self, head, route, self.peer)
         except PlaneError as error:
             self._refuse_head(head, error)
             return
@@ -266,9 +289,9 @@ class ClientConnection(Protocol):
             self.refuse(error, exchange.session.id)
 
     def _answer_itself(self, head: RequestHead, path: bytes) -> None:
-        root = self._factory.settings.root_redirect_url
+        root = self._proxy.settings.root_redirect_url
         if path == b"/ready":
-            status = 200 if self._factory.supervisor.recovered else 503
+            status = 200 if self._proxy.supervisor.recovered else 503
             keep = self._keeps(head)
             self.send(answer(status, b"", close=not keep, head=head))
             self.finished(keep_alive=keep)
@@ -322,12 +345,12 @@ class ClientConnection(Protocol):
     def _hang_up(self) -> None:
         # What waits here is still sent, unless the client does not read at all.
         self.transport.loseConnection()
-        if self in self._factory.connections:
+        if self in self._proxy.connections:
             self._set_timer(FLUSH_SECONDS, self.transport.abortConnection)
 
     def _set_timer(self, seconds: float, then: Callable[[], None]) -> None:
         self._clear_timer()
-        self._timer = self._factory.reactor.callLater(seconds, then)
+        self._timer = self._proxy.reactor.callLater(seconds, then)
 
     def _clear_timer(self) -> None:
         if self._timer is not None and self._timer.active():

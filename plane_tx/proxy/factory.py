@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 
 from plane_tx.core.model import Session, Status, StatusEntry
-from plane_tx.proxy.client import ClientConnection
+from plane_tx.proxy.client import ClientConnection, ProxySettings
 from plane_tx.proxy.exchange import Carrier
 from plane_tx.proxy.relay import Relays
 from plane_tx.proxy.upstream import UpstreamPool
@@ -16,12 +15,7 @@ from plane_tx.reactor import INetworkReactor
 from plane_tx.supervisor import Supervisor
 
 
-@attrs.frozen
-class ProxySettings:
-    """What the configuration says about the proxy."""
-
-    root_redirect_url: str = ""
-    ws_ping_seconds: float = 30.0
+DEFAULTS = ProxySettings()
 
 
 class ProxyFactory(Factory):
@@ -33,7 +27,7 @@ class ProxyFactory(Factory):
         self,
         reactor: INetworkReactor,
         supervisor: Supervisor,
-        settings: ProxySettings = ProxySettings(),
+        settings: ProxySettings = DEFAULTS,
     ) -> None:
         self.reactor = reactor
         self.supervisor = supervisor
