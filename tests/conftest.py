@@ -66,12 +66,14 @@ def _told(event: LogEvent) -> str:
 
 
 @pytest.fixture(autouse=True)
-def logged_failures() -> Iterator[LoggedFailures]:
+def logged_failures(request: pytest.FixtureRequest) -> Iterator[LoggedFailures]:
     """Fails a test that leaves an unhandled Failure, or logs one that it does not claim."""
     logged = LoggedFailures()
     globalLogPublisher.addObserver(logged)
     yield logged
-    gc.collect()
+    # Core knows no Deferred, so no garbage of its tests can hold a Failure; the rest may.
+    if request.path.parent.name != "core":
+        gc.collect()
     globalLogPublisher.removeObserver(logged)
     if logged.events:
         pytest.fail("failures were logged:\n" + "\n".join(map(_told, logged.events)), pytrace=False)

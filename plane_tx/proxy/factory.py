@@ -14,7 +14,6 @@ from plane_tx.proxy.websocket import Legs
 from plane_tx.reactor import INetworkReactor
 from plane_tx.supervisor import Supervisor
 
-
 DEFAULTS = ProxySettings()
 
 
