@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
@@ -33,12 +34,15 @@ HOP_BY_HOP = frozenset(
     }
 )
 
-#: What the proxy says itself; a client's own would be a forgery, also with underscores, which
-#: many frameworks cannot tell from hyphens.
+#: What the proxy says itself; a client's own would be a forgery, also with underscores or dots,
+#: which many frameworks cannot tell from hyphens.
+_SEPARATOR = re.compile(rb"[^a-z0-9]")
 _OURS = (b"x-verified-", b"x-forwarded-")
 
+_PERCENT_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
+
 #: Other names under which a client could tell an address that is not its own.
-_ALSO_FORGED = frozenset({b"forwarded", b"x-real-ip"})
+_ALSO_FORGED = frozenset({b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip"})
 
 #: What would change the message it trails (RFC 9110 section 6.5.1); servers that merge trailers
 #: into the headers would believe it.
@@ -74,7 +78,7 @@ def passing(headers: Headers) -> Iterable[tuple[bytes, bytes]]:
 
 
 def _forged(name: bytes) -> bool:
-    hyphened = name.lower().replace(b"_", b"-")
+    hyphened = _SEPARATOR.sub(b"-", name.lower())
     return hyphened.startswith(_OURS) or hyphened in _ALSO_FORGED
 
 
@@ -112,12 +116,17 @@ def _verified(route: Route) -> Headers:
         (b"x-verified-secret", token.secret.encode("ascii")),
     ]
     if token.user is not None:
-        name = token.user if token.user.isascii() else quote(token.user, safe=" ")
-        headers.append((b"x-verified-username", name.encode("ascii")))
+        headers.append((b"x-verified-username", _username(token.user).encode("ascii")))
     if not token.static:
         claims = json.dumps(dict(token.claims), separators=(",", ":"))
         headers.append((b"x-verified-user-data", claims.encode("ascii")))
     return tuple(headers)
+
+
+def _username(user: str) -> str:
+    # One that looks percent-encoded is encoded too, or two users would have one name.
+    plain = user.isascii() and not _PERCENT_ENCODED.search(user)
+    return user if plain else quote(user, safe=" ")
 
 
 def _forwarded(head: RequestHead, route: Route, peer: Peer) -> Headers:

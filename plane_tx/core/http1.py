@@ -7,6 +7,8 @@ refused upgrade has a body like any other request, and what a proxy must not let
 
 from __future__ import annotations
 
+import re
+
 import httptools
 
 from plane_tx.core.errors import BadRequest, HeadTooLarge, PlaneError, UpstreamUnreachable
@@ -247,11 +249,14 @@ def _target_and_host(target: bytes, headers: Headers, version: bytes) -> tuple[b
     hosts = values_of(headers, b"host")
     if len(hosts) > 1 or (not hosts and version == b"1.1"):
         raise BadRequest("expected exactly one Host header (RFC 9112 section 3.2)")
+    if b"#" in target:
+        raise BadRequest("a fragment has no place in a request (RFC 9112 section 3.2)")
     host = hosts[0].strip() if hosts else b""
     scheme, separator, rest = target.partition(b"://")
     if separator and scheme.lower() in (b"http", b"https"):
-        authority, slash, path = rest.partition(b"/")
-        return slash + path or b"/", authority
+        authority = re.split(rb"[/?]", rest, maxsplit=1)[0]
+        path = rest[len(authority) :]
+        return path if path.startswith(b"/") else b"/" + path, authority
     if not target.startswith(b"/") and target != b"*":
         raise BadRequest("expected a target that begins with '/'")
     return target, host

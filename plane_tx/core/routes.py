@@ -58,6 +58,8 @@ def find(registry: Registry, cluster: str, host: str, target: str) -> Route:
     Raises `BadRequest` for a path without a token, `UnknownToken`, and `WrongHost` for a host
     that is not where the session lives.
     """
+    if not host:
+        raise BadRequest("expected a Host header")
     below = host_below(host, cluster)
     path, question, query = target.partition("?")
     if not path.startswith("/"):

@@ -226,6 +226,8 @@ def check_name(field: str, value: str, most: int) -> None:
 def _check(request: ConnectRequest) -> None:
     if request.user is not None:
         _check_text("user", request.user, 1024)
+        if request.user != request.user.strip():
+            raise InvalidRequest("user: expected no space at either end, where a header loses it")
     if request.key is not None:
         for field in ("name", "namespace", "tag"):
             _check_text(f"key.{field}", getattr(request.key, field), 255)

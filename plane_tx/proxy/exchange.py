@@ -156,12 +156,12 @@ class Exchange:
     def pause_reply(self) -> None:
         """The client does not keep up."""
         if self._upstream is not None:
-            self._upstream.transport.pauseProducing()
+            self._upstream.hold_back()
 
     def resume_reply(self) -> None:
         """The client has caught up."""
         if self._upstream is not None:
-            self._upstream.transport.resumeProducing()
+            self._upstream.let_go()
 
     def take_use(self) -> Use:
         """Hand over what keeps the session in use, to whoever goes on after an upgrade."""
@@ -195,6 +195,7 @@ class Exchange:
             waiting.cancel()
 
     def _await(self, waiting: Deferred[None]) -> None:
+        # A hold and a dial never fire at once, so nothing newer waits by now.
         self._waiting = waiting
         waiting.addErrback(self._gave_up)
 

@@ -38,6 +38,9 @@ BAD_GATEWAY = 1014
 #: How long both sides have to hang up once the end was said.
 CLOSE_SECONDS = 5.0
 
+#: How long a client that reads slowly has after that to take what still waits here.
+FLUSH_SECONDS = 30.0
+
 
 class Relay:
     """Carries one WebSocket; `over` is called once, when it keeps its session in use no more."""
@@ -202,7 +205,7 @@ class Relay:
         if not self._parting:
             self._parting = True
             self._clear_timer()
-            self._timer = self._reactor.callLater(CLOSE_SECONDS, self._abort)
+            self._timer = self._reactor.callLater(CLOSE_SECONDS, self._give_up)
             self._hang_up()
         if self._browser is None and self._upstream is None:
             self._clear_timer()
@@ -220,6 +223,14 @@ class Relay:
             # Closing with unread bytes would reset the connection, and our Close would be lost.
             browser.resumeProducing()
             browser.loseWriteConnection()
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if self._upstream is not None:
+            self._upstream.abortConnection()
+        if self._browser is not None:
+            self._timer = self._reactor.callLater(FLUSH_SECONDS, self._abort)
+            self._browser.loseConnection()
 
     def _abort(self) -> None:
         self._timer = None

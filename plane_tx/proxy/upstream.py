@@ -27,8 +27,12 @@ IDLE_SECONDS = 4.0
 #: How many unused connections are kept for one session.
 IDLE_MOST = 32
 
-#: How long connections still in use may drain once their session has ended.
+#: How long a connection of a session that has ended may say nothing before it is dropped.
 DRAIN_SECONDS = 1.0
+
+#: How long a session may take nothing of what it is sent. Meanwhile nothing is read from its
+#: client either, so that nobody would see the client go.
+STALL_SECONDS = 300.0
 
 
 class Steered(Shape):
@@ -71,8 +75,11 @@ class UpstreamConnection(Protocol):
         self.session_id = session_id
         self.reused = False
         self.silent = True
+        self.heard = True
+        self.held_back = False
         self.parser = ResponseParser(b"GET")
         self._pool = pool
+        self._stall: IDelayedCall | None = None
         self._reader: ReplyReader | None = None
         self._tunnel: Tunnel | None = None
 
@@ -98,6 +105,16 @@ class UpstreamConnection(Protocol):
         """Read for nobody any more; whatever still comes makes the connection useless."""
         self._reader = None
         # The last client may have been slow: without this the next reply would never be read.
+        self.let_go()
+
+    def hold_back(self) -> None:
+        """Read no more for now: the client does not keep up."""
+        self.held_back = True
+        self.transport.pauseProducing()
+
+    def let_go(self) -> None:
+        """Read on."""
+        self.held_back = False
         self.transport.resumeProducing()
 
     def hang_up(self) -> None:
@@ -110,10 +127,10 @@ class UpstreamConnection(Protocol):
         if self._tunnel is not None:
             self._tunnel.from_upstream(data)
             return
-        self.silent = False
+        self.silent, self.heard = False, True
         reader = self._reader
         if reader is None:
-            self.transport.abortConnection()
+            self._pool.expire(self)
             return
         for event in self.parser.feed(data):
             if self._reader is reader:
@@ -122,6 +139,7 @@ class UpstreamConnection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is no more; whoever has it learns of it."""
         self._pool.closed(self)
+        self._unstall()
         if self._tunnel is not None:
             self._tunnel.upstream_lost(reason)
             return
@@ -132,18 +150,26 @@ class UpstreamConnection(Protocol):
 
     def pauseProducing(self) -> None:
         """The way to the session is full."""
+        self._unstall()
+        self._stall = self._pool.stall(self)
         steered = self._tunnel or self._reader
         if steered is not None:
             steered.upstream_full()
 
     def resumeProducing(self) -> None:
         """The way to the session is free again."""
+        self._unstall()
         steered = self._tunnel or self._reader
         if steered is not None:
             steered.upstream_drained()
 
     def stopProducing(self) -> None:
         """The connection is lost; `connectionLost` tells whom it concerns."""
+
+    def _unstall(self) -> None:
+        if self._stall is not None and self._stall.active():
+            self._stall.cancel()
+        self._stall = None
 
 
 class UpstreamPool:
@@ -185,7 +211,21 @@ class UpstreamPool:
             connection.hang_up()
             return
         idle.append(connection)
-        self._timers[connection] = self._reactor.callLater(IDLE_SECONDS, connection.hang_up)
+        self._timers[connection] = self._reactor.callLater(IDLE_SECONDS, self.expire, connection)
+
+    def expire(self, connection: UpstreamConnection) -> None:
+        """Drop a connection that nobody uses, and give it to nobody from now on.
+
+        An aborted connection is closed one turn of the reactor later only.
+        """
+        if connection in self._timers:
+            self._idle[connection.session_id].remove(connection)
+            self._forget_idle(connection)
+        connection.hang_up()
+
+    def stall(self, connection: UpstreamConnection) -> IDelayedCall:
+        """Drop a connection by and by, unless its session takes what it is sent."""
+        return self._reactor.callLater(STALL_SECONDS, connection.transport.abortConnection)
 
     def opened(self, connection: UpstreamConnection) -> None:
         """A connection came into being."""
@@ -206,9 +246,9 @@ class UpstreamPool:
                 drain.cancel()
 
     def session_ended(self, session_id: str) -> None:
-        """Drop the idle connections now, those in use when what they hold had time to drain."""
+        """Drop the idle connections now, those in use once they hold nothing more to be read."""
         for connection in tuple(self._idle.get(session_id, ())):
-            connection.hang_up()
+            self.expire(connection)
         if session_id in self._open and session_id not in self._drains:
             drain = self._reactor.callLater(DRAIN_SECONDS, self._drained, session_id)
             self._drains[session_id] = drain
@@ -223,9 +263,13 @@ class UpstreamPool:
                 connection.transport.abortConnection()
 
     def _drained(self, session_id: str) -> None:
-        del self._drains[session_id]
+        # A client that reads slowly, or bytes that still come, are no reason to cut a reply short.
+        self._drains[session_id] = self._reactor.callLater(DRAIN_SECONDS, self._drained, session_id)
         for connection in tuple(self._open[session_id]):
-            connection.transport.abortConnection()
+            if connection.heard or connection.held_back:
+                connection.heard = False
+            else:
+                connection.transport.abortConnection()
 
     def _forget_idle(self, connection: UpstreamConnection) -> None:
         timer = self._timers.pop(connection)

@@ -81,6 +81,15 @@ def test_a_user_that_is_not_ascii_is_percent_encoded():
     assert dict(sent(route=granted(user="Zoë 雪")))[b"x-verified-username"] == b"Zo%C3%AB %E9%9B%AA"
 
 
+def test_no_two_users_have_one_name():
+    users = ["Zoë", "Zo%C3%AB", "100%", "100%25"]
+
+    told = {dict(sent(route=granted(user=user)))[b"x-verified-username"] for user in users}
+
+    assert len(told) == len(users)
+    assert b"100%" in told
+
+
 def test_claims_that_are_not_ascii_are_escaped_and_come_back_whole():
     claims = {"näme": "雪\r\nX: y", "deep": [{"a": None}]}
 
@@ -101,6 +110,8 @@ def test_claims_that_are_not_ascii_are_escaped_and_come_back_whole():
         b"x-verified_user-data",
         b"X-Forwarded-For",
         b"x_forwarded_proto",
+        b"X.Verified.Username",
+        b"True-Client-IP",
         b"X-Forwarded-Anything",
         b"Forwarded",
         b"X-Real-IP",

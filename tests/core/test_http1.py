@@ -185,6 +185,7 @@ def test_an_unfinished_head_is_known():
     ("target", "expected"),
     [
         (b"http://b.example/x?y", (b"/x?y", b"b.example")),
+        (b"http://b.example?y", (b"/?y", b"b.example")),
         (b"HTTPS://b.example:81", (b"/", b"b.example:81")),
     ],
 )

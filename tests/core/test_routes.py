@@ -128,6 +128,11 @@ def test_a_target_that_is_no_path_is_a_bad_request(registry: Registry, target: s
         find(registry, CLUSTER, CLUSTER, target)
 
 
+def test_a_request_without_a_host_is_no_request(registry: Registry) -> None:
+    with pytest.raises(errors.BadRequest, match="expected a Host header"):
+        find(registry, CLUSTER, "", "/x/")
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -205,6 +205,7 @@ def test_our_own_fields_are_taken() -> None:
         ),
         ({"auth": {"a": "x" * 8192}}, "auth: expected at most 8192 bytes of JSON"),
         ({"user": "a\nb"}, "user: expected at most 1024 printable characters"),
+        ({"user": " ada"}, "user: expected no space at either end, where a header loses it"),
         ({"key": {"name": "x" * 256}}, "key.name: expected at most 255 printable characters"),
         ({"key": {"name": "", "tag": "\0"}}, "key.tag: expected at most 255 printable characters"),
         ([], "expected an object, got []"),

@@ -8,7 +8,13 @@ from twisted.internet.error import DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 
 from plane_tx.core.model import Address
-from plane_tx.proxy.upstream import CONNECT_SECONDS, DRAIN_SECONDS, IDLE_MOST, IDLE_SECONDS
+from plane_tx.proxy.upstream import (
+    CONNECT_SECONDS,
+    DRAIN_SECONDS,
+    IDLE_MOST,
+    IDLE_SECONDS,
+    STALL_SECONDS,
+)
 from plane_tx.supervisor import CONFIRM_SECONDS
 from tests.proxy.world import OK, body_of, head_of, status
 
@@ -662,11 +668,58 @@ def test_the_end_of_a_session_drops_its_connections(world):
     world.end(session)
     world.advance(0)
     at_once = (idle.aborted, busy.aborted)
-    world.wait(DRAIN_SECONDS)
+    world.wait(2 * DRAIN_SECONDS)
 
     assert at_once == (True, False)
     assert busy.aborted
     assert busy_client.lost
+
+
+def test_a_slow_client_gets_all_that_an_ended_session_had_said(world):
+    session, client, upstream = asked(world)
+    upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nfour")
+    client.get()
+    client.fill()
+
+    world.end(session)
+    world.wait(20 * DRAIN_SECONDS)
+    still_there = not upstream.aborted
+    client.drain()
+    upstream.send(b"more")
+
+    assert still_there
+    assert client.get() == b"more"
+
+
+def test_a_connection_that_has_been_idle_too_long_is_given_to_nobody(world):
+    _session, client, upstream = asked(world)
+    upstream.send(OK)
+    client.get()
+    upstream.slow_to_close = True
+
+    world.wait(IDLE_SECONDS)
+    client.send(world.get(world.token, method="POST"))
+    fresh = world.accept()
+    fresh.send(OK)
+    upstream.hang_up()
+
+    assert upstream.aborted
+    assert fresh is not upstream
+    assert status(client.get()) == 200
+
+
+def test_a_session_that_takes_nothing_for_minutes_is_given_up(world):
+    _session, client, upstream = asked(world, post(world, "Content-Length: 9", b"four"))
+    upstream.fill()
+
+    world.wait(STALL_SECONDS - 1)
+    patient = not upstream.aborted
+    world.wait(1 + CONFIRM_SECONDS)
+
+    assert patient
+    assert upstream.aborted
+    assert status(client.get()) == 502
+    assert world.uses() == []
 
 
 def test_what_an_ended_session_had_to_say_still_arrives(world):

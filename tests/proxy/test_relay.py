@@ -3,7 +3,8 @@
 import pytest
 from twisted.internet.defer import ensureDeferred
 
-from plane_tx.proxy.relay import CLOSE_SECONDS
+from plane_tx.proxy.relay import CLOSE_SECONDS, FLUSH_SECONDS
+from plane_tx.proxy.upstream import STALL_SECONDS
 from plane_tx.supervisor import CONFIRM_SECONDS
 from tests.proxy.frames import (
     BINARY,
@@ -247,10 +248,21 @@ def test_a_browser_that_we_do_not_read_from_is_not_held_to_be_dead(world):
     _, browser, upstream = opened(world)
 
     upstream.fill()
-    world.wait(10 * PING_SECONDS)
+    world.wait(STALL_SECONDS - 1)
 
     assert browser.get() == b""
     assert world.uses() == ["websocket"]
+
+
+def test_a_session_that_takes_nothing_for_minutes_loses_its_websocket(world):
+    _, browser, upstream = opened(world)
+
+    upstream.fill()
+    world.wait(STALL_SECONDS + LOST)
+
+    assert upstream.aborted
+    assert close(1014, b"upstream lost") in browser.get()
+    assert world.uses() == []
 
 
 def test_a_browser_that_takes_what_waits_for_it_lives(world):
@@ -452,16 +464,19 @@ def test_a_browser_that_leaves_before_we_know_why_leaves_nothing(world):
 
 def test_neither_side_can_keep_a_closed_websocket(world):
     session, browser, upstream = opened(world)
-    upstream.stuck = True
+    upstream.stuck = browser.stuck = True
 
     world.end(session)
     world.wait(CLOSE_SECONDS - 0.5)
     waiting = not browser.aborted
     world.wait(0.5)
+    flushing = not browser.aborted
+    world.wait(FLUSH_SECONDS)
 
     assert waiting
-    assert browser.aborted
     assert upstream.aborted
+    assert flushing
+    assert browser.aborted
 
 
 def test_a_stopping_server_says_1001_once(world):

@@ -39,7 +39,7 @@ class Wire(StringTransport):
         self.reactor = reactor
         self.protocol: Any = None
         self.paused = self.stuck = self.half_closed = self.closing = self.lost = False
-        self.aborted = False
+        self.aborted = self.slow_to_close = False
 
     def setTcpNoDelay(self, enabled):
         pass
@@ -75,7 +75,8 @@ class Wire(StringTransport):
     def abortConnection(self):
         if not self.aborted and not self.lost:
             self.aborted = True
-            self.reactor.callLater(0, self.lose, ConnectionAborted())
+            if not self.slow_to_close:
+                self.reactor.callLater(0, self.lose, ConnectionAborted())
 
     # What the other end does.
 
