@@ -2,6 +2,7 @@
 
 import datetime as dt
 import hashlib
+import socket
 
 import pytest
 import pytest_twisted
@@ -17,6 +18,7 @@ from twisted.internet.task import deferLater
 
 from plane_tx.core.model import Address
 from plane_tx.core.wire import ConnectRequest, ExecutableRequest, SpawnConfig
+from plane_tx.proxy.client import KEEP_ALIVE_OPTIONS
 from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.supervisor import Policy, Supervisor
 from tests.proxy.frames import BINARY, CLOSE, TEXT, accept_of, close, frame, read, upgrade
@@ -178,6 +180,18 @@ async def test_a_request_and_its_reply_pass(live):
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert await client.take(5) == b"hello"
     assert session.uses == set()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_kernel_is_asked_to_notice_a_client_that_vanished(live):
+    _, path = await live.session()
+
+    await live.asked(path + "/x")
+
+    (connection,) = live.factory.connections
+    handle = connection.transport.getHandle()
+    said = [handle.getsockopt(socket.IPPROTO_TCP, option) for option, _ in KEEP_ALIVE_OPTIONS]
+    assert said == [value for _, value in KEEP_ALIVE_OPTIONS] == [60, 15, 4]
 
 
 @pytest.mark.reactor
