@@ -90,7 +90,11 @@ class Carrier:
 
 
 class Exchange:
-    """Carries one request to its session and the reply back, and keeps the session in use."""
+    """Carries one request to its session and the reply back, and keeps the session in use.
+
+    In use until the last byte of the reply is written; what the client's kernel and ours still
+    hold of it then (64 KiB here at most) is on its way without the session.
+    """
 
     _log = Logger()
 

@@ -136,4 +136,6 @@ def test_one_more_than_the_cap_is_refused(
 def test_an_ended_session_is_in_nobodys_way() -> None:
     registry, _ = holding(GONE)
 
-    check_capacity(registry, CapacityLimits(max_sessions=1, max_sessions_per_user=1), "me")
+    refused = check_capacity(registry, CapacityLimits(1, 1), "me")
+
+    assert refused is None

@@ -291,7 +291,7 @@ async def test_names_are_quoted(world: World, fake: FakeDocker) -> None:
 async def test_wait_returns_at_once_for_what_does_not_run(world: World) -> None:
     created = await world.docker.create("plane-x", world.config(OBEYS))
 
-    await world.docker.wait(created, "not-running")
+    assert await world.docker.wait(created, "not-running") is None
 
 
 def in_pieces(data: bytes, size: int) -> Iterator[bytes]:

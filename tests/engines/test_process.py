@@ -233,7 +233,7 @@ async def test_kill_reaches_the_whole_group(engine, ear):
 
     await engine.kill("s1")
 
-    await gatherResults([voice.gone for voice in voices])
+    assert len(await gatherResults([voice.gone for voice in voices])) == 2
 
 
 @ensureDeferred
@@ -641,7 +641,7 @@ async def test_a_server_that_is_killed_takes_its_sessions_along_with_all_they_st
     server.transport.signalProcess("KILL")
 
     await server.gone
-    await gatherResults([voice.gone for voice in voices])
+    assert len(await gatherResults([voice.gone for voice in voices])) == 2
 
 
 # What needs no process.
@@ -680,7 +680,7 @@ def test_what_it_can_have_is_not(reactor, allowed, app) -> None:
     limits = ResourceLimits(cpu_time_limit=1, memory_limit_bytes=1)
     executable = Executable(command=("true",), app=app, workdir="/", limits=limits)
 
-    ProcessEngine(reactor, PORTS, allowed, reactor).check(executable)
+    assert ProcessEngine(reactor, PORTS, allowed, reactor).check(executable) is None
 
 
 @ensureDeferred
