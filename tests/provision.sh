@@ -38,18 +38,29 @@ install_packages() {
 
 # --- the Engine ---------------------------------------------------------------------------------
 
+# Whether process $1 is a $2 that runs: one that was killed keeps its name until it is reaped.
+runs() {
+    [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "$2" ] && ! grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null
+}
+
 # A daemon that was killed leaves its pid behind, and the next one takes it for a rival.
 drop_stale_pid() {
-    local file=$1 name=$2 pid
-    [ -e "$file" ] || return 0
-    pid=$(cat "$file")
-    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$name" ] || rm -f "$file"
+    local file=$1 name=$2
+    [ ! -e "$file" ] || runs "$(cat "$file")" "$name" || rm -f "$file"
+}
+
+engine_runs() {
+    local pid
+    for pid in $(pgrep -x dockerd); do
+        ! runs "$pid" dockerd || return 0
+    done
+    return 1
 }
 
 start_engine() {
     if [ -d /run/systemd/system ]; then
         systemctl start docker
-    elif ! pgrep -x dockerd >/dev/null; then
+    elif ! engine_runs; then
         drop_stale_pid /var/run/docker.pid dockerd
         drop_stale_pid /var/run/docker/containerd/containerd.pid containerd
         # Descriptor 9 is the lock of this script: a daemon that inherits it would keep it.
