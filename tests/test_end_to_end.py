@@ -72,7 +72,8 @@ def browser() -> Iterator[object]:
         chromium.close()
 
 
-def draw_together(server: LiveServer, app: str) -> None:
+def draw_together(server: LiveServer, app: str) -> tuple[dict[str, object], float]:
+    """Draw in two tabs, each seeing the other; the ended session, and when both had left."""
     first = server.connect(app, key="board", max_idle_seconds=2)
     second = server.connect(app, key="board")
     assert (first["spawned"], second["spawned"]) == (True, False)
@@ -95,21 +96,26 @@ def draw_together(server: LiveServer, app: str) -> None:
         tabs[0].close()
         tabs[1].close()
     left_at = time.time()
-    session = server.wait_for(first["backend_id"], "terminated")
-    assert entered(session, "terminated") <= left_at + 2 + 1
-    assert session["status_history"][-1]["termination_reason"] == "idle"
-    assert server.connect(app, key="board")["spawned"] is True
+    return server.wait_for(first["backend_id"], "terminated"), left_at
 
 
 @pytest.mark.chromium
 def test_two_tabs_draw_on_one_board_that_ends_when_both_have_gone(server: LiveServer) -> None:
-    draw_together(server, "whiteboard")
+    session, left_at = draw_together(server, "whiteboard")
+
+    assert entered(session, "terminated") <= left_at + 2 + 1
+    assert session["status_history"][-1]["termination_reason"] == "idle"
+    assert server.connect("whiteboard", key="board")["spawned"] is True
 
 
 @pytest.mark.chromium
 @pytest.mark.docker
 def test_two_tabs_draw_on_one_board_in_a_container(docker_server: LiveServer) -> None:
-    draw_together(docker_server, "docker-whiteboard")
+    session, left_at = draw_together(docker_server, "docker-whiteboard")
+
+    assert entered(session, "terminated") <= left_at + 2 + 1
+    assert session["status_history"][-1]["termination_reason"] == "idle"
+    assert docker_server.connect("docker-whiteboard", key="board")["spawned"] is True
 
 
 @pytest.mark.chromium

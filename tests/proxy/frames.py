@@ -45,7 +45,9 @@ def frame(opcode, payload=b"", *, masked=False, fin=True):
 
 
 def unmask(payload, key):
-    return bytes(byte ^ key[place % 4] for place, byte in enumerate(payload))
+    size = len(payload)
+    mask = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(mask, "big")).to_bytes(size, "big")
 
 
 def close(code, reason=b"", *, masked=False):
