@@ -153,8 +153,12 @@ class Conductor:
             self._deadlines.put(session.id, deadlines[0].at)
 
     def reap(self) -> int:
-        """End what is due, and return how many sessions that were. Costs what is due."""
+        """End what is due, and return how many sessions that were. Costs what is due.
+
+        Tokens that nobody used for their time to live are forgotten too.
+        """
         ended, now = 0, self._reactor.seconds()
+        self._registry.grants.expire(now)
         for session_id in self._deadlines.take_due(now):
             session = self._registry.get(session_id)
             if session is None:
@@ -181,6 +185,15 @@ class Conductor:
         )
         self.apply(session, event_at(deadline, session))
         return True
+
+    def soonest_deadline(self) -> float | None:
+        """When a clock will end the next session (seconds since epoch); None if none will."""
+        return self._deadlines.soonest(self._true_deadline)
+
+    def _true_deadline(self, session_id: str) -> float | None:
+        session = self._registry.get(session_id)
+        deadline = next(iter(next_deadlines(session)), None) if session is not None else None
+        return None if deadline is None else deadline.at
 
     def launch(self, session: Session, order: SpawnOrder) -> None:
         """Have the engine make this session, when its turn to start comes."""

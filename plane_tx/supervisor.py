@@ -2,62 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-import attrs
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from plane_tx.admission import Admission, Policy
 from plane_tx.conduct import Conductor, Watcher
 from plane_tx.core import errors
 from plane_tx.core.connect import (
     AwaitRelease,
-    CapacityLimits,
     Join,
     Spawn,
     check_capacity,
+    check_user_capacity,
     decide,
 )
 from plane_tx.core.explain import why_ended
 from plane_tx.core.idle import next_deadlines
-from plane_tx.core.lifecycle import HardTerminate, Launched, SoftTerminate
+from plane_tx.core.lifecycle import HardTerminate, SoftTerminate
+from plane_tx.core.measures import Measures
 from plane_tx.core.model import (
     ENDING,
     Address,
-    Key,
     Ready,
     Reason,
     Scheduled,
     Session,
     Status,
-    Token,
-    Use,
-    UseKind,
+    StatusEntry,
 )
-from plane_tx.core.record import from_labels, to_labels
 from plane_tx.core.registry import Registry
-from plane_tx.core.routes import session_url
-from plane_tx.core.spec import App, Defaults, complete
-from plane_tx.core.wire import (
-    STATIC_TOKEN_CARRIES_NOTHING,
-    ConnectRequest,
-    ConnectResponse,
-    SpawnConfig,
-)
-from plane_tx.engines.interface import (
-    EngineEvent,
-    EngineHealth,
-    EngineRegained,
-    IEngine,
-    Running,
-    SpawnOrder,
-)
+from plane_tx.core.use import Use, UseKind, Visit
+from plane_tx.core.wire import ConnectRequest, ConnectResponse
+from plane_tx.engines.interface import EngineEvent, EngineHealth, EngineRegained, IEngine
+from plane_tx.leases import Leases
 from plane_tx.reactor import INetworkReactor
-from plane_tx.tokens import FencingTokens, mint_id, mint_secret, mint_token
-from plane_tx.waiters import Waiters
+from plane_tx.recovery import Recovery
+from plane_tx.tokens import FencingTokens
 
 #: How long a connect waits for a key beyond the grace of the session that holds it.
 RELEASE_MARGIN_SECONDS = 5.0
@@ -68,24 +52,10 @@ CLOSE_SECONDS = 5.0
 #: How long a refused connection waits for the news that its session has ended.
 CONFIRM_SECONDS = 1.0
 
-#: How long a connect waits for the sessions of an earlier run to be taken up.
-RECOVERY_SECONDS = 10.0
+#: Stands for whoever uses a session without a request of theirs.
+NOBODY = Visit()
 
-#: When taking up what runs at the engine is tried again after it failed.
-RECOVERY_RETRY_SECONDS = 5.0
-
-
-@attrs.frozen
-class Policy:
-    """What the configuration decides about sessions."""
-
-    cluster: str
-    control_url: str
-    host_name: str = "localhost"
-    apps: Mapping[str, App] = attrs.field(factory=dict)
-    defaults: Defaults = Defaults()
-    limits: CapacityLimits = CapacityLimits()
-    hold_seconds: float = 30.0
+RevocationWatcher = Callable[[frozenset[str]], None]
 
 
 class Supervisor:
@@ -96,29 +66,38 @@ class Supervisor:
     def __init__(self, reactor: INetworkReactor, engine: IEngine, policy: Policy) -> None:
         self.registry = Registry()
         self.policy = policy
-        self.recovered = False
+        self.measures = Measures()
+        self.draining = False
+        #: The one clock: seconds since epoch.
+        self.now: Callable[[], float] = reactor.seconds
         self._reactor = reactor
         self._engine = engine
         self._conductor = Conductor(reactor, engine, self.registry, policy.limits.max_starting)
-        self._fencing = FencingTokens(reactor.seconds)
-        self._recovery: Waiters[None] = Waiters(reactor)
-        self._recovering: Deferred[None] | None = None
-        self._recover_again = False
-        self._recovery_retry: IDelayedCall | None = None
+        fencing = FencingTokens(reactor.seconds)
+        self._admission = Admission(policy, self.registry, fencing)
+        self._recovery = Recovery(reactor, engine, self.registry, self._conductor, fencing)
+        self._leases = Leases(reactor, self.registry.begin_use, self.end_use)
+        self._revocations: list[RevocationWatcher] = []
         self._unlisten: Callable[[], None] = lambda: None
+        self.watch(self._moved)
 
     def __repr__(self) -> str:
-        return f"<Supervisor {self.registry!r} {self._conductor!r}>"
+        return f"<Supervisor {self.registry!r} {self._conductor!r} [Leases: {len(self._leases)}]>"
+
+    @property
+    def recovered(self) -> bool:
+        """Whether the sessions of an earlier run have been taken up."""
+        return self._recovery.done
 
     def start(self) -> None:
         """Begin to listen to the engine, and take up the sessions of an earlier run."""
         self._unlisten = self._engine.events(self._heard)
         self._engine.start()
-        self._recover()
+        self._recovery.begin()
 
     async def close(self) -> None:
         """Call off what boots, let go of the engine, and wait until both have settled."""
-        self._stop_recovering()
+        self._recovery.close()
         # An engine that does not answer must not keep us: closing it ends its calls. What it made
         # all the same, the next run finds by its labels.
         calling_off = ensureDeferred(self._conductor.call_off_flights())
@@ -126,6 +105,7 @@ class Supervisor:
         await calling_off.addErrback(lambda failure: failure.trap(DeferredTimeout) and None)
         await self._engine.close()
         await self._conductor.settle_endings()
+        self._leases.close()
         self._unlisten()
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
@@ -155,27 +135,69 @@ class Supervisor:
         """Join the session that holds the key, or have one made (plane.md 2.5).
 
         Waits while the key's last session is on its way out. Raises what `decide`,
-        `check_capacity` and `complete` raise, and `EngineUnavailable`.
+        `check_capacity` and `complete` raise, `EngineUnavailable` and `Draining`.
         """
+        try:
+            return await self._connect(request)
+        except errors.PlaneError as error:
+            self.measures.refusals[error.kind] += 1
+            raise
+
+    async def _connect(self, request: ConnectRequest) -> ConnectResponse:
         if not self.recovered:
-            await self._wait_for_recovery()
+            self._check_engine()
+            await self._recovery.wait()
         while True:
             decision = decide(request, self.registry)
             match decision:
                 case Join(session):
-                    return self._answer(session, request, spawned=False)
+                    now = self._reactor.seconds()
+                    response = self._admission.answer(session, request, now, spawned=False)
+                    self.measures.joins += 1
+                    return response
                 case Spawn():
                     return self._reserve(request)
                 case AwaitRelease(session):
                     await self._wait_for_release(session)
 
-    def soft_terminate(self, session_id: str, reason: Reason = Reason.EXTERNAL) -> None:
+    def soft_terminate(self, session_id: str, by: str = "") -> None:
         """Ask a session to end; one that is ending or gone stays as it is."""
-        self._conductor.apply(self.get(session_id), SoftTerminate(reason))
+        self._conductor.apply(self.get(session_id), SoftTerminate(Reason.EXTERNAL, by=by))
 
-    def hard_terminate(self, session_id: str, reason: Reason = Reason.EXTERNAL) -> None:
+    def hard_terminate(self, session_id: str, by: str = "") -> None:
         """End a session by force; one that is gone stays as it is."""
-        self._conductor.apply(self.get(session_id), HardTerminate(reason))
+        self._conductor.apply(self.get(session_id), HardTerminate(Reason.EXTERNAL, by=by))
+
+    def keep_alive(self, session_id: str, seconds: float, reason: str) -> float | None:
+        """Keep a session in use without a connection; `Leases.take` says what comes of it.
+
+        Raises `NotFound`, `SessionEnded` for one that is ending or gone, and `InvalidRequest`.
+        """
+        session = self.get(session_id)
+        if session.status in ENDING:
+            raise errors.SessionEnded(why_ended(session))
+        return self._leases.take(session, seconds, reason)
+
+    def revoke(self, session_id: str, user: str) -> int:
+        """Take back every token of a session that `user` was given; how many there were.
+
+        What is open with one of them is cut at once.
+        """
+        values = self.registry.grants.revoke(session_id, user)
+        for watcher in tuple(self._revocations) if values else ():
+            with self._log.failuresHandled("a watcher of revocations failed"):
+                watcher(values)
+        return len(values)
+
+    def watch_revocations(self, watcher: RevocationWatcher) -> Callable[[], None]:
+        """Tell `watcher` of the tokens that were revoked; call the result to end that."""
+        self._revocations.append(watcher)
+        return lambda: self._revocations.remove(watcher)
+
+    def drain(self, wanted: bool) -> bool:
+        """Refuse new sessions from now on, or no longer; whether that is a change."""
+        changed, self.draining = self.draining is not wanted, wanted
+        return changed
 
     def address_of(self, session: Session) -> Address | None:
         """Where a ready session listens; None while it boots. Raises `SessionEnded`."""
@@ -202,9 +224,9 @@ class Supervisor:
         waiting = self._conductor.releases.wait(session.id, seconds, TimeoutError)
         return waiting.addCallbacks(lambda _: True, _not_in_time)
 
-    def begin_use(self, session: Session, kind: UseKind, peer: str = "") -> Use:
+    def begin_use(self, session: Session, kind: UseKind, visit: Visit = NOBODY) -> Use:
         """Keep the session in use until `end_use` of what this returns."""
-        use = Use(kind, self._reactor.seconds(), peer)
+        use = Use(kind, self._reactor.seconds(), visit)
         self.registry.begin_use(session, use)
         return use
 
@@ -215,76 +237,29 @@ class Supervisor:
 
     def _reserve(self, request: ConnectRequest) -> ConnectResponse:
         # Nothing here may wait: the key, the id and the place under the caps are taken in one go.
-        config = request.spawn_config
-        assert config is not None
-        if self._conductor.engine_lost is not None:
-            raise errors.EngineUnavailable(self._conductor.engine_lost)
-        session = self._new_session(request, config)
+        if self.draining:
+            raise errors.Draining("this server takes no new sessions: it is being drained")
+        self._check_engine()
+        now = self._reactor.seconds()
+        session = self._admission.new_session(request, now)
         self._engine.check(session.spec.executable)
-        check_capacity(self.registry, self.policy.limits, request.user)
-        self.registry.add(session, Scheduled(), self._reactor.seconds())
+        self._check_capacity(request.user, now)
+        self.registry.add(session, Scheduled(), now)
+        self.registry.grants.grant(session.own_token, now)
         self._conductor.reschedule(session)
-        response = self._answer(session, request, spawned=True)
-        self._conductor.launch(session, self._order(session))
+        response = self._admission.answer(session, request, now, spawned=True)
+        self._conductor.launch(session, self._admission.order(session))
         return response
 
-    def _new_session(self, request: ConnectRequest, config: SpawnConfig) -> Session:
-        cluster = self.policy.cluster
-        if config.cluster not in (None, cluster):
-            raise errors.InvalidRequest(f"spawn_config.cluster: this server is {cluster!r}")
-        spec = complete(config, self.policy.apps, self.policy.defaults)
-        key = request.key.to_key() if request.key is not None else Key(f"lk-{mint_id()}")
-        return Session(
-            id=config.id or mint_id(),
-            key=key,
-            tag=request.key.tag if request.key is not None else "",
-            spec=spec,
-            created_at=self._reactor.seconds(),
-            fencing_token=self._fencing.next(),
-            user=request.user,
-            static_token=mint_token(spec.routing, static=True) if spec.use_static_token else None,
-        )
+    def _check_engine(self) -> None:
+        if self._conductor.engine_lost is not None:
+            raise errors.EngineUnavailable(self._conductor.engine_lost)
 
-    def _answer(
-        self, session: Session, request: ConnectRequest, *, spawned: bool
-    ) -> ConnectResponse:
-        token = self._grant(session, request)
-        lifetime = session.spec.limits.lifetime_limit_seconds
-        expires = None if lifetime is None else int((session.created_at + lifetime) * 1000)
-        return ConnectResponse(
-            backend_id=session.id,
-            spawned=spawned,
-            status=session.status.value,
-            token=token.value,
-            url=session_url(self.policy.cluster, session, token.value),
-            subdomain=session.spec.subdomain,
-            secret_token=None if token.static else token.secret,
-            status_url=f"{self.policy.control_url}/pub/b/{session.id}/status",
-            drone=self.policy.host_name if spawned else None,
-            expires_at=expires,
-        )
-
-    def _grant(self, session: Session, request: ConnectRequest) -> Token:
-        if session.static_token is not None:
-            if request.user is not None or request.auth:
-                raise errors.InvalidRequest(STATIC_TOKEN_CARRIES_NOTHING)
-            token = _static(session.static_token, session.id)
-        else:
-            value = mint_token(session.spec.routing, static=False)
-            token = Token(value, session.id, mint_secret(), request.user, dict(request.auth))
-        self.registry.grant(token)
-        return token
-
-    def _order(self, session: Session) -> SpawnOrder:
-        environment = {
-            "PORT": str(session.spec.executable.port),
-            "SESSION_BACKEND_ID": session.id,
-            "SESSION_BACKEND_KEY": session.key.name,
-            "SESSION_BACKEND_FENCING_TOKEN": str(session.fencing_token),
-        }
-        if session.static_token is not None:
-            environment["SESSION_BACKEND_STATIC_TOKEN"] = session.static_token
-        return SpawnOrder(session.id, session.spec.executable, environment, to_labels(session))
+    def _check_capacity(self, user: str | None, now: float) -> None:
+        limits = self.policy.limits
+        check_capacity(self.registry, limits, now, self._conductor.soonest_deadline)
+        if user is not None:
+            check_user_capacity(self.registry, limits, now, user)
 
     def _wait_for_release(self, session: Session) -> Deferred[None]:
         def too_late() -> Exception:
@@ -295,84 +270,15 @@ class Supervisor:
         seconds = session.spec.limits.stop_grace_seconds + RELEASE_MARGIN_SECONDS
         return self._conductor.releases.wait(session.id, seconds, too_late)
 
-    async def _wait_for_recovery(self) -> None:
-        if self._conductor.engine_lost is not None:
-            raise errors.EngineUnavailable(self._conductor.engine_lost)
-        await self._recovery.wait(
-            "recovery",
-            RECOVERY_SECONDS,
-            lambda: errors.EngineUnavailable("the engine has not told yet what it runs"),
-        )
-
     def _heard(self, event: EngineEvent) -> None:
         self._conductor.heard(event)
         if isinstance(event, EngineRegained):
-            self._recover()
+            self._recovery.begin()
 
-    def _recover(self) -> None:
-        # One round at a time: two would adopt the same sessions. Whoever asks meanwhile gets
-        # another, because the list of this one may be too old.
-        self._recover_again = self._recovering is not None
-        if self._recover_again:
-            return
-        if self._recovery_retry is not None and self._recovery_retry.active():
-            self._recovery_retry.cancel()
-        self._recovering = ensureDeferred(self._take_up())
-        self._recovering.addErrback(self._recover_later).addBoth(self._recovery_ended)
-
-    def _recover_later(self, failure: Failure) -> None:
-        if failure.check(CancelledError):
-            return
-        self._log.warn("recovery failed: {error}", error=failure.value)
-        if not failure.check(errors.EngineUnavailable):
-            self._log.failure("recovery failed", failure)
-        self._recovery_retry = self._reactor.callLater(RECOVERY_RETRY_SECONDS, self._recover)
-
-    def _recovery_ended(self, _: object) -> None:
-        self._recovering = None
-        if self._recover_again:
-            self._recover()
-
-    def _stop_recovering(self) -> None:
-        self._recover_again = False
-        if self._recovery_retry is not None and self._recovery_retry.active():
-            self._recovery_retry.cancel()
-        if self._recovering is not None:
-            self._recovering.cancel()
-
-    async def _take_up(self) -> None:
-        made = self._conductor.made()
-        found = await self._engine.list_running()
-        self._conductor.reconcile(made, {running.session_id for running in found})
-        for running in found:
-            session = self.registry.get(running.session_id)
-            if session is None:
-                await self._adopt(running)
-            elif session.status is Status.TERMINATED:
-                await self._engine.remove(session.id)
-        self.recovered = True
-        self._recovery.settle("recovery", None)
-
-    async def _adopt(self, running: Running) -> None:
-        session = from_labels(running.session_id, running.labels)
-        if session is None or not running.running or self.registry.holder(session.key):
-            await self._engine.remove(running.session_id)
-            return
-        try:
-            address = await self._engine.adopt(running.session_id, session.spec.executable)
-            self.registry.add(session, Scheduled(), self._reactor.seconds())
-        except (errors.SpawnFailed, errors.FailedToAcquireKey) as error:
-            self._log.warn("cannot take up {session}: {error}", session=session.id, error=error)
-            await self._engine.remove(running.session_id)
-            return
-        self._fencing.rise_above(session.fencing_token)
-        if session.static_token is not None:
-            self.registry.grant(_static(session.static_token, session.id))
-        self._conductor.apply(session, Launched(address))
-
-
-def _static(value: str, session_id: str) -> Token:
-    return Token(value, session_id, secret="", static=True)
+    def _moved(self, session: Session, entry: StatusEntry) -> None:
+        self.measures.session_moved(session, entry)
+        if entry.state.status in ENDING:
+            self._leases.session_ended(session)
 
 
 def _not_in_time(failure: Failure) -> bool:

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
+from plane_tx.admission import Policy
 from plane_tx.control.site import make_site
 from plane_tx.core.config import Config, control_url, parse_config, proxy_url
 from plane_tx.core.errors import ConfigError
@@ -26,7 +27,7 @@ from plane_tx.engines.process import ProcessEngine
 from plane_tx.proxy.client import ProxySettings
 from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.reaper import Reaper
-from plane_tx.supervisor import Policy, Supervisor
+from plane_tx.supervisor import Supervisor
 
 #: How long an engine socket may take to accept, when `kind = "auto"` asks whether one is there.
 DETECT_SECONDS = 1.0

@@ -12,6 +12,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from plane_tx.admission import Policy
 from plane_tx.core.errors import EngineUnavailable, InvalidRequest, SpawnFailed
 from plane_tx.core.model import Address, Executable, Session
 from plane_tx.core.wire import (
@@ -35,7 +36,7 @@ from plane_tx.engines.interface import (
     SpawnOrder,
 )
 from plane_tx.engines.listeners import Listeners
-from plane_tx.supervisor import Policy, Supervisor
+from plane_tx.supervisor import Supervisor
 
 T = TypeVar("T")
 
@@ -339,7 +340,8 @@ class Box:
         idle = "<Conductor [Flights: 0 | Endings: 0 | Holds: 0 | Deadlines: 0]>"
         assert "Sessions: 0 live" in repr(self.supervisor)
         assert idle in repr(self.supervisor)
-        assert len(conductor.releases) == len(self.supervisor._recovery) == 0
+        assert len(conductor.releases) == len(self.supervisor._recovery._waiting) == 0
+        assert len(self.supervisor._leases) == 0
         assert not conductor._abandoned
         assert conductor._starting.tokens == conductor._starting.limit
         assert not self.clock.getDelayedCalls()

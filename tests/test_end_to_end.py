@@ -74,11 +74,11 @@ def browser() -> Iterator[object]:
 
 def draw_together(server: LiveServer, app: str) -> tuple[dict[str, object], float]:
     """Draw in two tabs, each seeing the other; the ended session, and when both had left."""
-    first = server.connect(app, key="board", max_idle_seconds=2)
-    second = server.connect(app, key="board")
-    assert (first["spawned"], second["spawned"]) == (True, False)
     with browser() as chromium:
         tabs = [chromium.new_page() for _ in range(2)]
+        first = server.connect(app, key="board", max_idle_seconds=2)
+        second = server.connect(app, key="board")
+        assert (first["spawned"], second["spawned"]) == (True, False)
         for tab, url in zip(tabs, (first["url"], second["url"]), strict=True):
             visit = tab.goto(url)
             assert visit.status == 200, visit.text()

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from plane_tx.conduct import ENDING_RETRY_SECONDS
-from plane_tx.core.model import Reason, Session, Status, UseKind
+from plane_tx.core.model import Reason, Session, Status
+from plane_tx.core.use import UseKind
 from plane_tx.core.wire import ExecutableRequest, ReadinessRequest
 from plane_tx.reaper import TICK_SECONDS, Reaper
 from tests.conftest import LoggedFailures

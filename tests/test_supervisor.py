@@ -9,20 +9,21 @@ from zope.interface.verify import verifyObject
 
 from plane_tx.core import errors
 from plane_tx.core.connect import CapacityLimits
-from plane_tx.core.model import Executable, Key, Reason, Routing, Session, Spec, Status, UseKind
+from plane_tx.core.model import Executable, Key, Reason, Routing, Session, Spec, Status
 from plane_tx.core.record import RECORD_LABEL, to_labels
+from plane_tx.core.use import UseKind, Visit
 from plane_tx.core.wire import ExecutableRequest
 from plane_tx.engines.interface import IEngine
+from plane_tx.recovery import RECOVERY_RETRY_SECONDS, RECOVERY_SECONDS
 from plane_tx.supervisor import (
     CLOSE_SECONDS,
     CONFIRM_SECONDS,
-    RECOVERY_RETRY_SECONDS,
-    RECOVERY_SECONDS,
     RELEASE_MARGIN_SECONDS,
     Supervisor,
 )
 from tests.conftest import LoggedFailures
 from tests.recording_engine import EPOCH, Box, Held, RecordingEngine, address_of, now
+from tests.sessions import make_session
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_fifty_keys_make_fifty_sessions_and_afterwards_all_is_at_rest(box: Box) 
     assert all(response.spawned for response in responses)
     assert ready == [Status.READY] * 50
     box.assert_at_rest()
-    assert "50 ended | Tokens: 50" in repr(box.supervisor)
+    assert "50 ended | Tokens: 100" in repr(box.supervisor)
 
 
 def test_the_answer_is_planes(box: Box) -> None:
@@ -88,7 +89,7 @@ def test_the_answer_is_planes(box: Box) -> None:
         "expires_at": (int(EPOCH) + 60) * 1000,
     }
     assert (joined.status, joined.drone, joined.spawned) == ("loading", None, False)
-    token = box.supervisor.registry.token(joined.token)
+    token = box.supervisor.registry.grants.get(joined.token)
     assert (token.user, token.claims, token.secret) == (None, {"a": 1}, joined.secret_token)
 
 
@@ -127,7 +128,7 @@ def test_a_static_link_leads_to_its_session_after_a_restart_too(box: Box) -> Non
 
     later.start()
 
-    assert later.supervisor.registry.token(token).session_id == session.id
+    assert later.supervisor.registry.grants.get(token).session_id == session.id
     assert now(later.connect("key", spawn=False)).token == token
 
 
@@ -147,6 +148,9 @@ def test_the_engine_gets_planes_environment_and_the_labels_to_know_it_by(box: Bo
         "SESSION_BACKEND_ID": session.id,
         "SESSION_BACKEND_KEY": "key",
         "SESSION_BACKEND_FENCING_TOKEN": str(session.fencing_token),
+        "SESSION_BACKEND_URL": f"http://localhost:9090/{session.own_token.value}/",
+        "SESSION_BACKEND_CONTROL_URL": "http://localhost:8080",
+        "SESSION_BACKEND_SECRET": session.secret,
     }
     assert order.labels == to_labels(session)
 
@@ -399,7 +403,7 @@ def test_the_news_that_a_session_ended_is_waited_for_a_moment(box: Box) -> None:
 
 def test_a_session_in_use_is_idle_from_the_end_of_its_last_use(box: Box) -> None:
     session = box.ready()
-    first = box.supervisor.begin_use(session, UseKind.REQUEST, "1.2.3.4")
+    first = box.supervisor.begin_use(session, UseKind.REQUEST, Visit("1.2.3.4"))
     second = box.supervisor.begin_use(session, UseKind.WEBSOCKET)
     during = box.supervisor.deadlines(session)
     box.clock.advance(100)
@@ -523,7 +527,7 @@ def left_behind(session_id: str, key: str, **values: object) -> dict[str, Held]:
     """A container of an earlier run, as the engine holds it."""
     spec = Spec(Executable(image="image"), subdomain=values.pop("subdomain", None))
     running = values.pop("running", True)
-    session = Session(session_id, Key(key), "tag", spec, EPOCH - 60, 1, **values)
+    session = make_session(session_id, Key(key), "tag", spec, EPOCH - 60, 1, **values)
     return {session_id: Held(to_labels(session), running)}
 
 
@@ -544,7 +548,7 @@ def test_a_session_of_an_earlier_run_is_taken_up() -> None:
 def test_fencing_tokens_rise_above_those_taken_up() -> None:
     box = Box()
     spec = Spec(Executable(image="image"))
-    session = Session("old", Key("old"), "", spec, EPOCH, int(EPOCH) * 2000)
+    session = make_session("old", Key("old"), "", spec, EPOCH, int(EPOCH) * 2000)
     box.engine.held["old"] = Held(to_labels(session))
 
     box.start()
@@ -750,7 +754,7 @@ def test_closing_stops_taking_up(failed: bool) -> None:
     box.engine.regain()
     if failed:
         box.engine.refusal = errors.EngineUnavailable("hiccup")
-        box.supervisor._recover_again = False
+        box.supervisor._recovery._again = False
         box.engine.answer("list_running")
 
     now(ensureDeferred(box.supervisor.close()))

@@ -23,7 +23,7 @@ from plane_tx.control.envelope import answer, answer_error, answer_failure, answ
 from plane_tx.control.feed import StatusFeed
 from plane_tx.control.query import Query
 from plane_tx.control.request import body_of
-from plane_tx.core import wire
+from plane_tx.core import views, wire
 from plane_tx.core.config import DemoConfig
 from plane_tx.core.errors import MethodNotAllowed, NotFound, PlaneError
 from plane_tx.core.model import Session
@@ -110,7 +110,7 @@ class ControlApp:
     def session_status(self, request: Request, session_id: str) -> bytes:
         """Where a session is in its life."""
         session = self._supervisor.get(session_id)
-        return answer_json(request, wire.status_entry(session.history[-1]))
+        return answer_json(request, views.status_entry(session.history[-1]))
 
     @app.route("/pub/b/<session_id>/status-stream", methods=["GET"])
     def status_stream(self, request: Request, session_id: str) -> bytes | Deferred[None]:
@@ -160,7 +160,7 @@ class ControlApp:
         return answer_failure(_ours(request), failure)
 
     def _told(self, session: Session) -> dict[str, object]:
-        return wire.session(session, self._supervisor.deadlines(session))
+        return views.session(session, self._supervisor.deadlines(session))
 
     async def _terminate(
         self, request: Request, session_id: str, end: Callable[[str], None]

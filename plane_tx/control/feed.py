@@ -12,7 +12,8 @@ from twisted.web.server import Request
 
 from plane_tx.control import sse
 from plane_tx.core.model import ORDINAL, Session, Status, StatusEntry
-from plane_tx.core.wire import dumps, status_entry
+from plane_tx.core.views import status_entry
+from plane_tx.core.wire import dumps
 from plane_tx.supervisor import Supervisor
 
 T = TypeVar("T")

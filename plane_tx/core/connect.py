@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import attrs
 
 from plane_tx.core.errors import (
@@ -10,10 +13,17 @@ from plane_tx.core.errors import (
     KeyUnheldNoSpawnConfig,
     UserAtCapacity,
 )
+from plane_tx.core.idle import next_deadlines
 from plane_tx.core.lifecycle import is_live
 from plane_tx.core.model import Session
 from plane_tx.core.registry import Registry
 from plane_tx.core.wire import ConnectRequest
+
+#: What a caller is told to wait for a place when no session has an end in sight.
+UNKNOWN_WAIT_SECONDS = 30
+
+#: The longest that a caller is told to wait: places come free by request too.
+MOST_WAIT_SECONDS = 300
 
 
 @attrs.frozen
@@ -70,15 +80,37 @@ def decide(request: ConnectRequest, registry: Registry) -> Decision:
     return AwaitRelease(holder) if holder is not None else Spawn()
 
 
-def check_capacity(registry: Registry, limits: CapacityLimits, user: str | None) -> None:
-    """Raise `AtCapacity` or `UserAtCapacity` when one more session would be one too many."""
+def check_capacity(
+    registry: Registry, limits: CapacityLimits, now: float, soonest: Callable[[], float | None]
+) -> None:
+    """Raise `AtCapacity` when one more session would be one too many for this server.
+
+    `soonest` says when a clock will end one, for the caller who is to try again.
+    """
     if limits.max_sessions and registry.live_count >= limits.max_sessions:
         raise AtCapacity(
-            f"all {limits.max_sessions} sessions of this server are taken: try again later"
+            f"all {limits.max_sessions} sessions of this server are taken: try again later, or end"
+            " one",
+            retry_after(soonest(), now),
         )
-    if user is None or not limits.max_sessions_per_user:
+
+
+def check_user_capacity(registry: Registry, limits: CapacityLimits, now: float, user: str) -> None:
+    """Raise `UserAtCapacity` when one more session would be one too many for `user`."""
+    if not limits.max_sessions_per_user:
         return
-    if registry.count_of_user(user) >= limits.max_sessions_per_user:
+    mine = registry.of_user(user)
+    if len(mine) >= limits.max_sessions_per_user:
+        ends = [deadline.at for session in mine for deadline in next_deadlines(session)]
         raise UserAtCapacity(
-            f"the user {user!r} has all {limits.max_sessions_per_user} sessions they may have"
+            f"the user {user!r} has all {limits.max_sessions_per_user} sessions they may have: end"
+            " one, or wait until one ends",
+            retry_after(min(ends, default=None), now),
         )
+
+
+def retry_after(at: float | None, now: float) -> int:
+    """The seconds after which trying again may help, if a place may come free at `at`."""
+    if at is None:
+        return UNKNOWN_WAIT_SECONDS
+    return min(max(math.ceil(at - now), 1), MOST_WAIT_SECONDS)

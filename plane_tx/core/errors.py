@@ -91,7 +91,10 @@ class AtCapacity(PlaneError):
 
     kind = "AtCapacity"
     status = 503
-    retry_after_seconds = 5
+
+    def __init__(self, message: str, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class UserAtCapacity(PlaneError):
@@ -99,7 +102,10 @@ class UserAtCapacity(PlaneError):
 
     kind = "UserAtCapacity"
     status = 429
-    retry_after_seconds = 5
+
+    def __init__(self, message: str, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class EngineUnavailable(PlaneError):
@@ -108,6 +114,14 @@ class EngineUnavailable(PlaneError):
     kind = "NoDroneAvailable"
     status = 503
     retry_after_seconds = 5
+
+
+class Draining(PlaneError):
+    """The server takes no new sessions; Plane's name for having nowhere to run one."""
+
+    kind = "NoDroneAvailable"
+    status = 503
+    retry_after_seconds = 30
 
 
 class SpawnFailed(PlaneError):

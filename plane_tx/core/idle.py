@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 
@@ -114,6 +114,24 @@ class DeadlineHeap:
         """Forget about this session; what lies in the heap is passed over when its time comes."""
         self._queued.pop(session_id, None)
         self._shed()
+
+    def soonest(self, true_moment: Callable[[str], float | None]) -> float | None:
+        """The first moment that is not early, by what `true_moment` says of its session.
+
+        Early ones on the way are put where they belong, so asking often costs little.
+        """
+        while self._heap:
+            at, session_id = self._heap[0]
+            if self._queued.get(session_id) == at:
+                true = true_moment(session_id)
+                if true is not None and true <= at:
+                    return at
+                del self._queued[session_id]
+                if true is not None:
+                    self._queued[session_id] = true
+                    heapq.heappush(self._heap, (true, session_id))
+            heapq.heappop(self._heap)
+        return None
 
     def _shed(self) -> None:
         if len(self._heap) > 64 and len(self._heap) > 4 * len(self._queued):

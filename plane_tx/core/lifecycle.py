@@ -63,10 +63,11 @@ class Answered:
 
 @attrs.frozen
 class SoftTerminate:
-    """Someone wants it to end, and to have its grace."""
+    """Someone wants it to end, and to have its grace; `by` says who, when it is not us."""
 
     reason: Reason
     failure: Failure | None = None
+    by: str = ""
 
 
 @attrs.frozen
@@ -75,6 +76,7 @@ class HardTerminate:
 
     reason: Reason | None = None
     failure: Failure | None = None
+    by: str = ""
 
 
 @attrs.frozen
@@ -173,7 +175,7 @@ def _last_status(state: State) -> Status:
 
 
 def _terminating(state: State, event: Any) -> State:
-    return Terminating(state.status, event.reason, event.failure)
+    return Terminating(state.status, event.reason, event.failure, event.by)
 
 
 def _hard_terminating(state: State, event: Any) -> State:
@@ -182,6 +184,7 @@ def _hard_terminating(state: State, event: Any) -> State:
         last_status=_last_status(state),
         reason=event.reason or (earlier.reason if earlier else Reason.EXTERNAL),
         failure=event.failure or (earlier.failure if earlier else None),
+        by=event.by,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a key, a spawn request, a token and a session's states are: frozen, and nothing else."""
+"""What a key, a spawn request, a token, a session and its states are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import attrs
+
+from plane_tx.core.use import Traffic, Use
 
 
 class Status(enum.StrEnum):
@@ -120,22 +122,24 @@ class Ready:
 
 @attrs.frozen
 class Terminating:
-    """It was asked to end and has its grace to do so."""
+    """It was asked to end, `by` someone or a clock of ours, and has its grace to do so."""
 
     status: ClassVar[Status] = Status.TERMINATING
     last_status: Status
     reason: Reason
     failure: Failure | None = None
+    by: str = ""
 
 
 @attrs.frozen
 class HardTerminating:
-    """It is being ended by force."""
+    """It is being ended by force; `by` whom, if a person or program asked."""
 
     status: ClassVar[Status] = Status.HARD_TERMINATING
     last_status: Status
     reason: Reason
     failure: Failure | None = None
+    by: str = ""
 
 
 @attrs.frozen
@@ -243,6 +247,7 @@ class Limits:
     claim_within_seconds: float | None = None
     startup_timeout_seconds: float = 300.0
     stop_grace_seconds: float = 10.0
+    token_ttl_seconds: float | None = None
 
 
 @attrs.frozen
@@ -267,24 +272,12 @@ class Token:
     user: str | None = None
     claims: Mapping[str, object] = attrs.field(factory=dict)
     static: bool = False
+    ttl_seconds: float | None = None
 
 
-class UseKind(enum.StrEnum):
-    """The four ways in which a session is in use (DESIGN: Idle, exactly)."""
-
-    REQUEST = "request"
-    WEBSOCKET = "websocket"
-    HOLD = "hold"
-    LEASE = "lease"
-
-
-@attrs.frozen(eq=False)
-class Use:
-    """One thing that keeps a session in use; its identity is what is counted."""
-
-    kind: UseKind
-    since: float
-    peer: str = ""
+def own_token(value: str, session_id: str, secret: str, *, static: bool) -> Token:
+    """A session's own token; a static one, which everyone shares, proves nothing to it."""
+    return Token(value, session_id, "" if static else secret, static=static)
 
 
 @attrs.define(eq=False)
@@ -297,12 +290,20 @@ class Session:
     spec: Spec
     created_at: float
     fencing_token: int
+    #: A token without a user that the session itself knows; the one of everyone, if it is static.
+    own_token: Token
+    #: What the session proves itself with when it asks to be kept alive.
+    secret: str = attrs.field(repr=False)
     user: str | None = None
-    static_token: str | None = attrs.field(default=None, repr=False)
     history: list[StatusEntry] = attrs.field(factory=list, repr=False)
     uses: set[Use] = attrs.field(factory=set)
+    last_use: Use | None = None
+    last_used: float | None = None
+    traffic: Traffic = attrs.field(factory=Traffic)
     idle_since: float | None = None
     claimed: bool = False
+    #: When its container or process, made by then, was told to start.
+    start_began: float | None = None
 
     @property
     def state(self) -> State:

@@ -1,7 +1,7 @@
 """What of a session is kept with its container, and a session made of it again.
 
-No secret or login is kept, and no environment: the container has its own. A static token is kept:
-it stands in the container's environment too, where the same people can read it.
+No login is kept, and no environment: the container has its own. The session's own token and secret
+are kept: they stand in the container's environment too, where the same people can read them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from plane_tx.core.model import (
     Routing,
     Session,
     Spec,
+    own_token,
 )
 
 #: The label that holds the record; its value is JSON.
@@ -50,8 +51,10 @@ class Record:
     subdomain: str | None
     routing: Routing
     labels: Mapping[str, str]
+    own_token: str
+    secret: str
+    static: bool = False
     resource_limits: ResourceLimits = ResourceLimits()
-    static_token: str | None = None
 
 
 def _converter() -> Converter:
@@ -82,7 +85,9 @@ def to_labels(session: Session) -> dict[str, str]:
         routing=spec.routing,
         labels=spec.labels,
         resource_limits=spec.executable.limits,
-        static_token=session.static_token,
+        own_token=session.own_token.value,
+        secret=session.secret,
+        static=session.own_token.static,
     )
     return {
         RECORD_LABEL: json.dumps(_CONVERTER.unstructure(record)),
@@ -114,10 +119,11 @@ def from_labels(session_id: str, labels: Mapping[str, str]) -> Session | None:
             subdomain=record.subdomain,
             routing=record.routing,
             labels=record.labels,
-            use_static_token=record.static_token is not None,
+            use_static_token=record.static,
         ),
         created_at=record.created_at,
         fencing_token=record.fencing_token,
         user=record.user,
-        static_token=record.static_token,
+        own_token=own_token(record.own_token, session_id, record.secret, static=record.static),
+        secret=record.secret,
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 
 from plane_tx.core.errors import FailedToAcquireKey
+from plane_tx.core.grants import Grants
 from plane_tx.core.lifecycle import is_live
 from plane_tx.core.model import (
     BOOTING,
@@ -14,9 +15,8 @@ from plane_tx.core.model import (
     State,
     Status,
     StatusEntry,
-    Token,
-    Use,
 )
+from plane_tx.core.use import Traffic, Use, UseKind
 
 #: How many ended sessions are remembered, so that their links and pages can still say why.
 ENDED_KEPT = 1000
@@ -26,23 +26,29 @@ class Registry:
     """Sessions by id, key, token and subdomain; every index is changed here and only here.
 
     A key and a subdomain are held from `add` until the session is terminated; a token leads to
-    its session until that is forgotten, so that an old link learns how its session ended.
+    its session until that is forgotten, so that an old link learns how its session ended; it
+    may be revoked, or expire, before.
     """
 
     def __init__(self, ended_kept: int = ENDED_KEPT) -> None:
         self._by_id: dict[str, Session] = {}
         self._by_key: dict[Key, Session] = {}
         self._by_subdomain: dict[str, Session] = {}
-        self._tokens: dict[str, Token] = {}
-        self._tokens_of: dict[str, set[str]] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._ended_kept = ended_kept
         self._by_user: dict[str, set[str]] = {}
+        #: How many sessions there are of each status, ended and not yet forgotten ones included.
+        self.statuses: Counter[Status] = Counter()
+        #: What passed through all sessions there ever were, in uses that have ended.
+        self.traffic = Traffic()
+        #: Every use that goes on, of every session.
+        self.open_uses: set[Use] = set()
+        self.grants = Grants()
 
     def __repr__(self) -> str:
         return (
             f"<Registry [Sessions: {len(self._by_key)} live, {len(self._ended)} ended | "
-            f"Tokens: {len(self._tokens)}]>"
+            f"Tokens: {len(self.grants)}]>"
         )
 
     def __iter__(self) -> Iterator[Session]:
@@ -53,9 +59,9 @@ class Registry:
         """How many sessions hold a key: all that are not terminated."""
         return len(self._by_key)
 
-    def count_of_user(self, user: str) -> int:
-        """How many sessions that are not terminated were spawned for `user`."""
-        return len(self._by_user.get(user, ()))
+    def of_user(self, user: str) -> list[Session]:
+        """The sessions that are not terminated and were spawned for `user`."""
+        return [self._by_id[session_id] for session_id in self._by_user.get(user, ())]
 
     def get(self, session_id: str) -> Session | None:
         """The session of this id, live or ended and not yet forgotten."""
@@ -64,10 +70,6 @@ class Registry:
     def holder(self, key: Key) -> Session | None:
         """The session that holds `key`, which may be on its way out."""
         return self._by_key.get(key)
-
-    def token(self, value: str) -> Token | None:
-        """The token of this value; its session may have ended."""
-        return self._tokens.get(value)
 
     def add(self, session: Session, state: State, now: float) -> None:
         """Take a new session in, with its id, key and subdomain.
@@ -82,6 +84,7 @@ class Registry:
         if subdomain is not None and subdomain in self._by_subdomain:
             raise FailedToAcquireKey(f"the subdomain {subdomain!r} is taken by another session")
         session.history.append(StatusEntry(state, now))
+        self.statuses[state.status] += 1
         self._by_id[session.id] = self._by_key[session.key] = session
         if subdomain is not None:
             self._by_subdomain[subdomain] = session
@@ -90,28 +93,34 @@ class Registry:
 
     def record(self, session: Session, state: State, now: float) -> None:
         """Write the state that `advance` made into the session's history and the indexes."""
+        self.statuses[session.status] -= 1
+        self.statuses[state.status] += 1
         session.history.append(StatusEntry(state, now))
         if state.status is Status.READY and not session.uses:
             session.idle_since = now
         if state.status is Status.TERMINATED:
             self._retire(session)
 
-    def grant(self, token: Token) -> None:
-        """Let `token` lead to its session."""
-        self._tokens[token.value] = token
-        self._tokens_of.setdefault(token.session_id, set()).add(token.value)
-
     def begin_use(self, session: Session, use: Use) -> None:
         """Count `use` among what keeps the session in use."""
         session.uses.add(use)
+        self.open_uses.add(use)
         session.idle_since = None
-        session.claimed = True
+        if use.kind is not UseKind.LEASE:
+            session.claimed = True
+            self.grants.opened(use.visit.token)
 
     def end_use(self, session: Session, use: Use, now: float) -> bool:
         """Take `use` away; True when it was the last one. A second call changes nothing."""
         if use not in session.uses:
             return False
         session.uses.remove(use)
+        self.open_uses.remove(use)
+        session.last_use, session.last_used = use, now
+        session.traffic.add(use.traffic)
+        self.traffic.add(use.traffic)
+        if use.kind is not UseKind.LEASE:
+            self.grants.closed(use.visit.token, now)
         if session.uses:
             return False
         if is_live(session.status) and session.status not in BOOTING:
@@ -134,6 +143,5 @@ class Registry:
             self._forget(oldest)
 
     def _forget(self, session_id: str) -> None:
-        del self._by_id[session_id]
-        for value in self._tokens_of.pop(session_id, ()):
-            del self._tokens[value]
+        self.statuses[self._by_id.pop(session_id).status] -= 1
+        self.grants.forget_session(session_id)

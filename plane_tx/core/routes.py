@@ -9,6 +9,10 @@ import attrs
 from plane_tx.core.errors import BadRequest, UnknownToken, WrongHost
 from plane_tx.core.model import HOST_TOKEN, Routing, Session, Token
 from plane_tx.core.registry import Registry
+from plane_tx.core.use import Visit
+
+#: How much of a path is shown.
+MOST_SHOWN = 200
 
 _DYNAMIC = re.compile(r"[A-Za-z0-9_-]{43}")
 _STATIC = re.compile(r"s\.[A-Za-z0-9_-]{43}")
@@ -29,6 +33,14 @@ class Route:
     path: str
     prefix: str
     slash_missing: bool = False
+
+
+def visit_of(route: Route, peer: str) -> Visit:
+    """Who comes by this route and where to, as it may be shown: without query and static token."""
+    path, token = route.target.partition("?")[0], route.token
+    if token.static:
+        path = path.replace(token.value, f"{token.value[:6]}…")
+    return Visit(peer, path[:MOST_SHOWN], token.user, token.value)
 
 
 def host_below(host: str, cluster: str) -> str:
@@ -82,7 +94,7 @@ def find(registry: Registry, cluster: str, host: str, target: str) -> Route:
 def _known(registry: Registry, value: str) -> Token:
     # Shape first: what a scanner sends never reaches the registry (plane.md 8.2, trap 14).
     shaped = any(shape.fullmatch(value) for shape in (_DYNAMIC, _STATIC, _HOST_LABEL))
-    token = registry.token(value) if shaped else None
+    token = registry.grants.get(value) if shaped else None
     if token is None:
         raise UnknownToken("this link leads to no session: it was never given out, or is too old")
     return token

@@ -71,6 +71,7 @@ def complete(config: SpawnConfig, apps: Mapping[str, App], defaults: Defaults) -
                 readiness.timeout_seconds, defaults.startup_timeout_seconds
             ),
             stop_grace_seconds=_given(config.stop_grace_seconds, defaults.stop_grace_seconds),
+            token_ttl_seconds=config.token_ttl_seconds,
         ),
         subdomain=config.subdomain,
         use_static_token=config.use_static_token,

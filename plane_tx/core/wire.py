@@ -1,4 +1,4 @@
-"""The wire contract: what a connect may ask for, and how sessions are said in JSON."""
+"""The wire contract: what a connect may ask for, and what it is answered."""
 
 from __future__ import annotations
 
@@ -12,34 +12,8 @@ from cattrs import Converter
 
 from plane_tx.core import strict
 from plane_tx.core.errors import InvalidRequest, MalformedRequest
-from plane_tx.core.model import (
-    HOST_TOKEN,
-    Failure,
-    HardTerminating,
-    Key,
-    PullPolicy,
-    Reason,
-    Routing,
-    Session,
-    StatusEntry,
-    Terminated,
-    Terminating,
-    TerminationKind,
-)
+from plane_tx.core.model import HOST_TOKEN, Key, PullPolicy, Routing
 from plane_tx.core.strict import Count, Port, Seconds
-
-#: Plane's reasons, as its clients parse them; None leaves the field out, as Plane does.
-_PLANE_REASONS: Mapping[Reason, str | None] = {
-    Reason.EXTERNAL: "external",
-    Reason.IDLE: "swept",
-    Reason.LIFETIME: "swept",
-    Reason.UNCLAIMED: "swept",
-    Reason.STARTUP_TIMEOUT: "startuptimeout",
-    Reason.LOST: "lost",
-    Reason.EXITED: None,
-    Reason.FAILED: None,
-    Reason.OOM: None,
-}
 
 #: What to say to a caller who gives a user or claims to a static token.
 STATIC_TOKEN_CARRIES_NOTHING = (
@@ -136,6 +110,7 @@ class SpawnConfig:
     max_idle_seconds: Seconds | None = None
     claim_within_seconds: Seconds | None = None
     stop_grace_seconds: Seconds | None = None
+    token_ttl_seconds: Seconds | None = None
     use_static_token: bool = False
     subdomain: str | None = None
     routing: Routing = Routing.PATH
@@ -246,6 +221,11 @@ def _check_spawn_config(config: SpawnConfig, request: ConnectRequest) -> None:
             raise InvalidRequest("spawn_config.subdomain: this could be a token; choose another")
     if config.use_static_token and (request.user is not None or request.auth):
         raise InvalidRequest(STATIC_TOKEN_CARRIES_NOTHING)
+    if config.use_static_token and config.token_ttl_seconds is not None:
+        raise InvalidRequest(
+            "spawn_config.token_ttl_seconds: a static token lives as long as its session; leave"
+            " this or use_static_token out"
+        )
     if config.use_static_token and config.routing is Routing.HOST:
         raise InvalidRequest('spawn_config.routing: "host" does not go with use_static_token')
     if config.subdomain is not None and config.routing is Routing.HOST:
@@ -285,86 +265,3 @@ def _check_readiness(where: str, readiness: ReadinessRequest) -> None:
 def dumps(data: object) -> bytes:
     """JSON as it goes over the wire: compact, UTF-8."""
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-
-
-def milliseconds(at: float) -> int:
-    """A moment in seconds since epoch as the API gives it."""
-    return int(at * 1000)
-
-
-def status_entry(entry: StatusEntry, *, public: bool = True) -> dict[str, Any]:
-    """One line of history in Plane's order of fields (plane.md 1.6), absent ones left out.
-
-    With `public` false, reasons are our own, finer ones, and a failure is told.
-    """
-    state = entry.state
-    line: dict[str, Any] = {"status": state.status.value}
-    if isinstance(state, Terminating | HardTerminating | Terminated):
-        reason = _PLANE_REASONS[state.reason] if public else state.reason.value
-        kind = _termination_kind(state)
-        line |= {"termination_reason": reason} if reason is not None else {}
-        line |= {"termination_kind": kind.value} if kind is not None else {}
-    if isinstance(state, Terminated):
-        line["exit_error"] = bool(state.exit_code)
-    line["time"] = milliseconds(entry.at)
-    return line
-
-
-def _termination_kind(
-    state: Terminating | HardTerminating | Terminated,
-) -> TerminationKind | None:
-    match state:
-        case Terminating():
-            return TerminationKind.SOFT
-        case HardTerminating():
-            return TerminationKind.HARD
-        case _:
-            return state.kind
-
-
-def failure_of(session: Session) -> Failure | None:
-    """What went wrong with this session, if anything did."""
-    return getattr(session.state, "failure", None)
-
-
-def _failure(failure: Failure | None) -> dict[str, Any] | None:
-    if failure is None:
-        return None
-    return {
-        "kind": failure.kind,
-        "message": failure.message,
-        "log_tail": list(failure.log_tail),
-    }
-
-
-def session(told: Session, deadlines: Mapping[str, float]) -> dict[str, Any]:
-    """All about one session, for those who may call /ctrl; environment values are left out."""
-    spec, state = told.spec, told.state
-    return {
-        "backend_id": told.id,
-        "status": told.status.value,
-        "key": {"name": told.key.name, "namespace": told.key.namespace, "tag": told.tag},
-        "user": told.user,
-        "app": spec.executable.app,
-        "image": spec.executable.image,
-        "subdomain": spec.subdomain,
-        "routing": spec.routing.value,
-        "labels": dict(spec.labels),
-        "limits": attrs.asdict(spec.limits),
-        "resource_limits": attrs.asdict(spec.executable.limits),
-        "created_at": milliseconds(told.created_at),
-        "status_history": [status_entry(entry, public=False) for entry in told.history],
-        "connections": _connections(told),
-        "idle_since": None if told.idle_since is None else milliseconds(told.idle_since),
-        "deadlines": {reason: milliseconds(at) for reason, at in deadlines.items()},
-        "exit_code": state.exit_code if isinstance(state, Terminated) else None,
-        "oom": state.oom if isinstance(state, Terminated) else False,
-        "failure": _failure(failure_of(told)),
-    }
-
-
-def _connections(told: Session) -> list[dict[str, Any]]:
-    return [
-        {"kind": use.kind.value, "since": milliseconds(use.since), "peer": use.peer}
-        for use in sorted(told.uses, key=lambda use: use.since)
-    ]

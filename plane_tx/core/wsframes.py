@@ -27,11 +27,15 @@ class Control:
 
 
 class FrameTracker:
-    """Cuts a stream of frames where control frames stand, whatever its segmentation."""
+    """Cuts a stream of frames where control frames stand, whatever its segmentation.
 
-    __slots__ = ("_held", "_remaining")
+    `messages` counts the messages whose last frame has begun.
+    """
+
+    __slots__ = ("_held", "_remaining", "messages")
 
     def __init__(self) -> None:
+        self.messages = 0
         self._held = b""
         self._remaining = 0
 
@@ -59,7 +63,9 @@ class FrameTracker:
                 break
             payload = _payload_size(data, at)
             end = at + size + payload
-            if data[at] & _CONTROL and payload <= _MOST_OF_CONTROL:
+            if not data[at] & _CONTROL:
+                self.messages += data[at] >> 7  # FIN
+            elif payload <= _MOST_OF_CONTROL:
                 if end > len(data):
                     break
                 if at > start:

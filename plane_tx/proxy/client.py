@@ -227,6 +227,13 @@ class ClientConnection(Protocol):
         self._relay = proxy.relays.join(exchange.session, exchange.take_use(), ends)
         self._relay.begin(proxy.legs, proxy.settings.ws_ping_seconds)
 
+    def revoked(self, tokens: frozenset[str]) -> None:
+        """Cut what one of `tokens`, which were taken back, let in."""
+        if self._relay is not None:
+            self._relay.revoked(tokens)
+        elif self._exchange is not None:
+            self._exchange.revoked(tokens)
+
     def go_away(self) -> None:
         """The server stops: say so to whoever waits for a word, drop the others."""
         self._leaving = True

@@ -12,7 +12,7 @@ from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from plane_tx.core.errors import PlaneError, SessionEnded, UpstreamUnreachable
+from plane_tx.core.errors import PlaneError, SessionEnded, UnknownToken, UpstreamUnreachable
 from plane_tx.core.explain import why_ended
 from plane_tx.core.headers import (
     Peer,
@@ -32,8 +32,9 @@ from plane_tx.core.messages import (
     last_chunk,
     write_head,
 )
-from plane_tx.core.model import ENDING, Address, Ready, Session, Use, UseKind
-from plane_tx.core.routes import Route
+from plane_tx.core.model import ENDING, Address, Ready, Session
+from plane_tx.core.routes import Route, visit_of
+from plane_tx.core.use import Use, UseKind
 from plane_tx.proxy.upstream import UpstreamConnection, UpstreamPool
 from plane_tx.supervisor import Supervisor
 
@@ -110,6 +111,7 @@ class Exchange:
         self._client = client
         self._route = route
         self._peer = peer
+        self._visit = visit_of(route, peer.address)
         self._progress = Progress.NOTHING_SENT
         self._upstream: UpstreamConnection | None = None
         self._waiting: Deferred[None] | None = None
@@ -125,8 +127,9 @@ class Exchange:
         """
         address = self._supervisor.address_of(self.session)
         kind = UseKind.REQUEST if address is not None else UseKind.HOLD
-        self._use = self._supervisor.begin_use(self.session, kind, self._peer.address)
+        self._use = self._supervisor.begin_use(self.session, kind, self._visit)
         if address is not None:
+            self._use.traffic.requests += 1
             self._reach(address)
             return
         held = self._supervisor.hold(self.session)
@@ -135,6 +138,8 @@ class Exchange:
     def body(self, data: bytes) -> None:
         """Pass on a part of the request's body; only when `sendable`."""
         assert self._upstream is not None
+        if self._use is not None:
+            self._use.from_client(len(data), 0, self._supervisor.now())
         chunked = self.head.framing is Framing.CHUNKED
         self._upstream.transport.write(chunk(data) if chunked else data)
 
@@ -150,6 +155,16 @@ class Exchange:
         self._stop_waiting()
         self._drop_upstream()
         self._fail(error)
+
+    def revoked(self, tokens: frozenset[str]) -> None:
+        """End this if one of `tokens`, which were taken back, let it in."""
+        if self._visit.token not in tokens:
+            return
+        if self._progress is Progress.NOTHING_SENT:
+            self.broken(UnknownToken("this link was revoked: ask the app for another"))
+        else:
+            self.abandon()
+            self._client.cut(at_once=True)
 
     def abandon(self) -> None:
         """The client is gone: tell the session at once."""
@@ -185,6 +200,8 @@ class Exchange:
         """Pass on what the session says."""
         match event:
             case bytes():
+                if self._use is not None:
+                    self._use.to_client(len(event), 0, self._supervisor.now())
                 self._client.send(chunk(event) if self._chunked_reply else event)
             case ResponseHead():
                 self._reply_head(event)
@@ -215,7 +232,8 @@ class Exchange:
 
     def _admitted(self, address: Address) -> None:
         hold = self.take_use()
-        self._use = self._supervisor.begin_use(self.session, UseKind.REQUEST, self._peer.address)
+        self._use = self._supervisor.begin_use(self.session, UseKind.REQUEST, self._visit)
+        self._use.traffic.requests += 1
         self._supervisor.end_use(self.session, hold)
         self._reach(address)
 
@@ -309,6 +327,7 @@ class Exchange:
         if upstream is not None and self._may_retry(upstream) and isinstance(state, Ready):
             self._dial(state.address)
             return
+        self._supervisor.measures.upstream_errors[error.kind] += 1
         if upstream is not None:
             upstream.hang_up()
         if self._progress is not Progress.NOTHING_SENT:

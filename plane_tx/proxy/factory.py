@@ -39,6 +39,7 @@ class ProxyFactory(Factory):
         self._emptied: Deferred[None] | None = None
         self.relays = Relays(reactor, supervisor)
         self._unwatch = supervisor.watch(self._moved)
+        self._unwatch_revocations = supervisor.watch_revocations(self._revoked)
 
     def __repr__(self) -> str:
         clients = f"Clients: {len(self.connections)} | Relays: {len(self.relays)}"
@@ -58,6 +59,7 @@ class ProxyFactory(Factory):
     async def close(self) -> None:
         """Part with every client, which all are told so, and with every session."""
         self._unwatch()
+        self._unwatch_revocations()
         for connection in tuple(self.connections):
             connection.go_away()
         if self.connections:
@@ -65,6 +67,10 @@ class ProxyFactory(Factory):
             emptied = self._emptied = Deferred()
             await emptied
         self.pool.close()
+
+    def _revoked(self, tokens: frozenset[str]) -> None:
+        for connection in tuple(self.connections):
+            connection.revoked(tokens)
 
     def _moved(self, session: Session, entry: StatusEntry) -> None:
         if entry.state.status is not Status.TERMINATED:

@@ -11,7 +11,8 @@ from twisted.python.failure import Failure
 
 from plane_tx.core.errors import UpstreamUnreachable
 from plane_tx.core.explain import close_reason
-from plane_tx.core.model import ENDING, Session, Use, UseKind
+from plane_tx.core.model import ENDING, Session
+from plane_tx.core.use import Use, UseKind
 from plane_tx.core.wsframes import (
     CLOSE,
     PING,
@@ -31,6 +32,9 @@ PING_PAYLOAD = b"plane-tx"
 
 #: How many pings may stay without a byte from the browser before it counts as dead.
 UNANSWERED_PINGS = 2
+
+#: What the browser is told when the token it came with was taken back (API.md part 2).
+REVOKED = 4403
 
 #: A close code of the IANA registry: the session is gone, and nobody knows of an end.
 BAD_GATEWAY = 1014
@@ -102,7 +106,11 @@ class Relay:
         self._heard = True
         if self._upstream is None or self._parting:
             return
-        for piece in self._to_upstream.feed(data):
+        tracker = self._to_upstream
+        earlier = tracker.messages
+        pieces = tracker.feed(data)
+        self.use.from_client(len(data), tracker.messages - earlier, self._reactor.seconds())
+        for piece in pieces:
             if not isinstance(piece, Control):
                 self._upstream.write(piece)
             elif piece.opcode != PONG or piece.payload != PING_PAYLOAD:
@@ -113,7 +121,11 @@ class Relay:
         """Pass on what the session sent."""
         if self._browser is None or self._parting:
             return
-        for piece in self._to_browser.feed(data):
+        tracker = self._to_browser
+        earlier = tracker.messages
+        pieces = tracker.feed(data)
+        self.use.to_client(len(data), tracker.messages - earlier, self._reactor.seconds())
+        for piece in pieces:
             if isinstance(piece, Control):
                 self._upstream_closes = self._upstream_closes or piece.opcode == CLOSE
                 self._browser.write(piece.raw)
@@ -165,6 +177,11 @@ class Relay:
         self._confirming = ended.addCallback(self._close_for_lost_upstream)
         self._confirming.addErrback(lambda failure: failure.trap(CancelledError) and None)
         self._finish_use()
+
+    def revoked(self, tokens: frozenset[str]) -> None:
+        """End this if one of `tokens`, which were taken back, let it in."""
+        if self.use.visit.token in tokens:
+            self.end(REVOKED, "revoked")
 
     def end(self, code: int, reason: str) -> None:
         """Close both legs with `code` and `reason`, at a boundary between frames."""
@@ -263,7 +280,7 @@ class Relays:
     def join(self, session: Session, use: Use, ends: RelayEnds) -> Relay:
         """A relay between the two ends of a WebSocket; `use` was that of its request."""
         supervisor = self._supervisor
-        own_use = supervisor.begin_use(session, UseKind.WEBSOCKET, use.peer)
+        own_use = supervisor.begin_use(session, UseKind.WEBSOCKET, use.visit)
         supervisor.end_use(session, use)
         relay = Relay(self._reactor, supervisor, session, own_use, ends, self._over)
         self._open.setdefault(session.id, set()).add(relay)

@@ -92,7 +92,7 @@ def test_a_program_reads_an_error_in_the_envelope(ask, supervisor):
     answer = ask("GET", "/demo")
 
     assert (answer.status, answer.json["kind"]) == (503, "AtCapacity")
-    assert answer.headers["retry-after"] == "5"
+    assert answer.headers["retry-after"] == "30"
 
 
 def test_there_is_no_demo_unless_one_is_configured(site):

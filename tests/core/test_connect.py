@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from plane_tx.core import errors
@@ -11,6 +12,7 @@ from plane_tx.core.connect import (
     Join,
     Spawn,
     check_capacity,
+    check_user_capacity,
     decide,
 )
 from plane_tx.core.model import (
@@ -30,6 +32,7 @@ from plane_tx.core.model import (
 )
 from plane_tx.core.registry import Registry
 from plane_tx.core.wire import ConnectRequest, ExecutableRequest, KeyRequest, SpawnConfig
+from tests.sessions import make_session
 
 READY = Ready(Address("127.0.0.1", 8080))
 TERMINATING = Terminating(Status.READY, Reason.IDLE)
@@ -42,7 +45,7 @@ CONFIG = SpawnConfig(ExecutableRequest(image="image"))
 def holding(state: State | None) -> tuple[Registry, Session]:
     """A registry in which a session of KEY is in `state`; an empty one for None."""
     registry = Registry()
-    session = Session("holder", Key("key"), "tag", Spec(Executable()), 0.0, 1, user="me")
+    session = make_session("holder", Key("key"), "tag", Spec(Executable()), 0.0, 1, user="me")
     if state is not None:
         registry.add(session, Scheduled(), 0.0)
         registry.record(session, state, 1.0)
@@ -127,15 +130,44 @@ def test_one_more_than_the_cap_is_refused(
     registry, _ = holding(state)
 
     if error is None:
-        check_capacity(registry, limits, user)
+        check_both(registry, limits, user)
     else:
         with pytest.raises(error, match="1 session"):
-            check_capacity(registry, limits, user)
+            check_both(registry, limits, user)
+
+
+def check_both(registry: Registry, limits: CapacityLimits, user: str | None) -> None:
+    check_capacity(registry, limits, 0.0, lambda: None)
+    if user is not None:
+        check_user_capacity(registry, limits, 0.0, user)
 
 
 def test_an_ended_session_is_in_nobodys_way() -> None:
     registry, _ = holding(GONE)
 
-    refused = check_capacity(registry, CapacityLimits(1, 1), "me")
+    check_both(registry, CapacityLimits(1, 1), "me")
 
-    assert refused is None
+    assert registry.live_count == 0
+
+
+@pytest.mark.parametrize(
+    ("soonest", "seconds"), [(None, 30), (100.2, 1), (112.4, 13), (90.0, 1), (100_000.0, 300)]
+)
+def test_a_refusal_says_when_a_clock_will_free_a_place(soonest: float | None, seconds: int) -> None:
+    registry, _ = holding(READY)
+
+    with pytest.raises(errors.AtCapacity) as refused:
+        check_capacity(registry, CapacityLimits(1), 100.0, lambda: soonest)
+
+    assert refused.value.retry_after_seconds == seconds
+
+
+def test_a_user_is_told_when_one_of_their_own_sessions_will_end() -> None:
+    registry, session = holding(READY)
+    limits = attrs.evolve(session.spec.limits, lifetime_limit_seconds=60.0)
+    session.spec = attrs.evolve(session.spec, limits=limits)
+
+    with pytest.raises(errors.UserAtCapacity) as refused:
+        check_user_capacity(registry, CapacityLimits(0, 1), 20.5, "me")
+
+    assert refused.value.retry_after_seconds == 40

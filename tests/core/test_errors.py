@@ -13,10 +13,12 @@ EVERY = [
 ]
 
 
+MORE = {errors.EndedAtOnce: (1, ()), errors.AtCapacity: (5,), errors.UserAtCapacity: (5,)}
+
+
 @pytest.mark.parametrize("kind", EVERY)
 def test_every_error_knows_its_kind_and_status(kind: type[errors.PlaneError]) -> None:
-    told = ("a sentence", 1, ()) if kind is errors.EndedAtOnce else ("a sentence",)
-    error = kind(*told)
+    error = kind("a sentence", *MORE.get(kind, ()))
 
     assert error.kind
     assert 400 <= error.status < 600
@@ -25,7 +27,7 @@ def test_every_error_knows_its_kind_and_status(kind: type[errors.PlaneError]) ->
 
 @pytest.mark.parametrize("kind", [kind for kind in EVERY if kind.status in (429, 503)])
 def test_whoever_is_told_to_come_back_is_told_when(kind: type[errors.PlaneError]) -> None:
-    assert kind("").retry_after_seconds > 0
+    assert kind("", *MORE.get(kind, ())).retry_after_seconds > 0
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,7 @@ def test_whoever_is_told_to_come_back_is_told_when(kind: type[errors.PlaneError]
         ("KeyUnheldNoSpawnConfig", "KeyUnheldNoSpawnConfig", 409),
         ("FailedToAcquireKey", "FailedToAcquireKey", 409),
         ("EngineUnavailable", "NoDroneAvailable", 503),
+        ("Draining", "NoDroneAvailable", 503),
         ("NotFound", "NotFound", 404),
         ("PlaneError", "Other", 500),
         ("InvalidRequest", "InvalidRequest", 422),

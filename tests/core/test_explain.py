@@ -22,13 +22,14 @@ from plane_tx.core.model import (
     Terminated,
     Terminating,
 )
+from tests.sessions import make_session
 
 LIMITS = Limits(max_idle_seconds=300, lifetime_limit_seconds=3600.0, claim_within_seconds=0.5)
 
 
 def in_state(state: State) -> Session:
     history = [StatusEntry(state, 0.0)]
-    return Session("id", Key(""), "", Spec(Executable(), LIMITS), 0.0, 1, history=history)
+    return make_session("id", Key(""), "", Spec(Executable(), LIMITS), 0.0, 1, history=history)
 
 
 @pytest.mark.parametrize(

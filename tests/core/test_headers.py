@@ -7,11 +7,12 @@ import pytest
 
 from plane_tx.core.headers import Peer, cors, request_headers, request_trailers, response_headers
 from plane_tx.core.messages import Framing, RequestHead, ResponseHead
-from plane_tx.core.model import Executable, Key, Session, Spec, Token
+from plane_tx.core.model import Executable, Key, Spec, Token
 from plane_tx.core.routes import Route
+from tests.sessions import make_session
 
 PEER = Peer("203.0.113.9", secure=False)
-SESSION = Session("abc123", Key("k"), "", Spec(Executable()), 0.0, 1)
+SESSION = make_session("abc123", Key("k"), "", Spec(Executable()), 0.0, 1)
 TOKEN = Token("t" * 43, "abc123", "s3cret", user="ann", claims={"role": "x"})
 ROUTE = Route(SESSION, TOKEN, "/a?b", f"/{'t' * 43}/a", f"/{'t' * 43}")
 

@@ -28,6 +28,7 @@ from plane_tx.core.model import (
     Terminating,
     Waiting,
 )
+from tests.sessions import make_session
 
 HERE = Address("127.0.0.1", 8080)
 EVERY = Limits(
@@ -43,7 +44,7 @@ def a_session(*states: State, limits: Limits = EVERY, idle_since: float | None =
     """A session that entered each state 1 s after the one before, the first at 0."""
     history = [StatusEntry(state, float(at)) for at, state in enumerate(states)]
     spec = Spec(Executable(port=9000), limits)
-    return Session("id", Key(""), "", spec, 0.0, 1, history=history, idle_since=idle_since)
+    return make_session("id", Key(""), "", spec, 0.0, 1, history=history, idle_since=idle_since)
 
 
 TO_STARTING = (Scheduled(), Loading(), Starting())

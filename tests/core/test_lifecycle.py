@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plane_tx.core import lifecycle as life
-from plane_tx.core import wire
+from plane_tx.core import views
 from plane_tx.core.lifecycle import EFFECTS, TABLE, Effect, IllegalTransition, advance, is_live
 from plane_tx.core.model import (
     ORDINAL,
@@ -293,7 +293,7 @@ _LATE = life.HardTerminate(Reason.STARTUP_TIMEOUT)
 def test_planes_clients_see_each_cause_as_plane_tells_it(
     states: list[State], path: str, reason: str | None, kind: str | None, exit_error: bool
 ) -> None:
-    lines = [wire.status_entry(StatusEntry(state, 1.0)) for state in states]
+    lines = [views.status_entry(StatusEntry(state, 1.0)) for state in states]
 
     assert [line["status"] for line in lines] == path.split()
     assert lines[-1].get("termination_reason") == reason

@@ -13,14 +13,13 @@ from plane_tx.core.model import (
     Key,
     Loading,
     Scheduled,
-    Session,
     Spec,
     Status,
     StatusEntry,
     Token,
-    Use,
-    UseKind,
 )
+from plane_tx.core.use import Use, UseKind
+from tests.sessions import make_session
 
 
 @pytest.mark.parametrize(
@@ -52,10 +51,11 @@ def test_no_secret_is_shown() -> None:
     assert "t" * 7 not in shown
 
 
-def test_a_sessions_static_token_is_not_shown() -> None:
-    session = Session("id", Key(""), "", Spec(Executable()), 0.0, 1, static_token="s.token")
+def test_a_sessions_own_token_and_secret_are_not_shown() -> None:
+    session = make_session(token_value="s.token-in-full", secret="the-secret")
 
-    assert "s.token" not in repr(session)
+    assert "token-in-full" not in repr(session)
+    assert "the-secret" not in repr(session)
 
 
 def test_two_uses_are_never_one() -> None:
@@ -69,7 +69,7 @@ def test_the_domain_is_frozen() -> None:
 
 def test_a_session_is_where_its_history_ends() -> None:
     history = [StatusEntry(Scheduled(), 1.0), StatusEntry(Loading(), 2.0)]
-    session = Session("id", Key(""), "", Spec(Executable()), 1.0, 1, history=history)
+    session = make_session("id", Key(""), "", Spec(Executable()), 1.0, 1, history=history)
 
     assert session.status is Status.LOADING
     assert session.entered(Status.SCHEDULED) == 1.0

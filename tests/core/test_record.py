@@ -19,14 +19,16 @@ from plane_tx.core.model import (
     Session,
     Spec,
     Status,
+    Token,
 )
 from plane_tx.core.record import RECORD_LABEL, USER_LABEL_PREFIX, from_labels, to_labels
+from tests.sessions import make_session
 
 text = st.text(st.characters(codec="utf-8"), max_size=8)
 seconds = st.floats(0, 1e6) | st.integers(0, 10**6)
 sessions = st.builds(
-    Session,
-    id=st.just("id"),
+    make_session,
+    session_id=st.just("id"),
     key=st.builds(Key, text, text),
     tag=text,
     spec=st.builds(
@@ -50,7 +52,7 @@ sessions = st.builds(
     user=st.none() | text,
 )
 
-EVERYTHING = Session(
+EVERYTHING = make_session(
     "id",
     Key("name", "namespace"),
     "tag",
@@ -67,7 +69,7 @@ EVERYTHING = Session(
     1.5,
     42,
     "me",
-    static_token="s.static",
+    token_value="s.static",
 )
 
 
@@ -81,7 +83,14 @@ def test_a_session_comes_back_from_its_labels(session: Session) -> None:
     assert back.history == []
 
 
-def test_no_secret_stands_in_a_label() -> None:
+def test_what_the_container_knows_of_itself_comes_back() -> None:
+    back = from_labels("id", to_labels(EVERYTHING))
+
+    assert back.own_token == Token("s.static", "id", "", static=True)
+    assert (back.secret, back.spec.use_static_token) == (EVERYTHING.secret, True)
+
+
+def test_no_login_and_no_environment_stands_in_a_label() -> None:
     said = json.dumps(to_labels(EVERYTHING))
 
     for secret in ("in-the-environment", "password", "login", "--secret", "PASSWORD"):

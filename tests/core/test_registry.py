@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import attrs
 import pytest
 from hypothesis import settings
@@ -22,11 +24,11 @@ from plane_tx.core.model import (
     Terminated,
     Terminating,
     Token,
-    Use,
-    UseKind,
     Waiting,
 )
 from plane_tx.core.registry import Registry
+from plane_tx.core.use import Use, UseKind
+from tests.sessions import make_session
 
 HERE = Address("127.0.0.1", 8080)
 GONE = Terminated(Status.READY, Reason.EXTERNAL)
@@ -35,7 +37,7 @@ GONE = Terminated(Status.READY, Reason.EXTERNAL)
 def a_session(session_id: str = "id", key: str = "key", **values: object) -> Session:
     subdomain = values.pop("subdomain", None)
     spec = Spec(Executable(), subdomain=subdomain)
-    return Session(session_id, Key(key), "", spec, 0.0, 1, **values)
+    return make_session(session_id, Key(key), "", spec, 0.0, 1, **values)
 
 
 @attrs.define
@@ -91,7 +93,7 @@ class RegistryAgainstAList(RuleBasedStateMachine):
         known = self.pick(data)
         self.minted += 1
         known.tokens.append(f"token {self.minted}")
-        self.registry.grant(Token(known.tokens[-1], known.session.id, ""))
+        self.registry.grants.grant(Token(known.tokens[-1], known.session.id, ""), self.now)
 
     @precondition(lambda self: self.known)
     @rule(data=st.data())
@@ -146,19 +148,24 @@ class RegistryAgainstAList(RuleBasedStateMachine):
         live = [known.session for known in self.known if not known.ended]
 
         for user in "uv":
-            assert self.registry.count_of_user(user) == sum(each.user == user for each in live)
+            assert len(self.registry.of_user(user)) == sum(each.user == user for each in live)
         assert set(self.registry._by_user) == {each.user for each in live} - {None}
         assert len(self.registry._ended) == len(self.known) - len(live)
+        counted = Counter(known.session.status for known in self.known)
+        assert +self.registry.statuses == counted
+        assert self.registry.open_uses == {use for known in self.known for use in known.uses}
 
     @invariant()
     def tokens_live_as_long_as_their_session_is_known(self) -> None:
         tokens = {value for known in self.known for value in known.tokens}
 
-        assert set(self.registry._tokens) == tokens
-        assert set(self.registry._tokens_of) == {k.session.id for k in self.known if k.tokens}
+        assert set(self.registry.grants._tokens) == tokens
+        assert set(self.registry.grants._of_session) == {
+            k.session.id for k in self.known if k.tokens
+        }
         for known in self.known:
-            values = self.registry._tokens_of.get(known.session.id, set())
-            found = [self.registry.token(value) for value in values]
+            values = self.registry.grants._of_session.get(known.session.id, set())
+            found = [self.registry.grants.get(value) for value in values]
             assert {token.value for token in found} == set(known.tokens)
 
     @invariant()
@@ -204,19 +211,19 @@ def test_a_session_on_its_way_out_still_holds_its_key() -> None:
 def test_an_ended_session_is_remembered_with_its_links_and_then_forgotten() -> None:
     registry, session = Registry(ended_kept=1), a_session()
     registry.add(session, Scheduled(), 1.0)
-    registry.grant(Token("token", "id", ""))
+    registry.grants.grant(Token("token", "id", ""), 1.0)
     registry.record(session, GONE, 2.0)
-    remembered = registry.get("id"), registry.token("token")
+    remembered = registry.get("id"), registry.grants.get("token")
 
     other = a_session("other")
     registry.add(other, Scheduled(), 3.0)
     registry.record(other, GONE, 4.0)
 
     assert remembered == (session, Token("token", "id", ""))
-    assert (registry.get("id"), registry.token("token"), registry._tokens_of) == (
+    assert (registry.get("id"), registry.grants.get("token"), len(registry.grants)) == (
         None,
         None,
-        {},
+        0,
     )
 
 

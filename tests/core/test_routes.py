@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plane_tx.core import errors
-from plane_tx.core.model import Executable, Key, Routing, Scheduled, Session, Spec, Token
+from plane_tx.core.model import Executable, Key, Routing, Scheduled, Spec, Token
 from plane_tx.core.registry import Registry
 from plane_tx.core.routes import find, host_below, session_url
+from tests.sessions import make_session
 
 CLUSTER = "example.com"
 DYNAMIC = "A" * 43
@@ -29,9 +30,9 @@ def registry() -> Registry:
         "homed": (Spec(Executable(), subdomain="a.b"), HOME),
     }
     for name, (spec, token) in specs.items():
-        registry.add(Session(name, Key(name), "", spec, 0.0, 1), Scheduled(), 0.0)
-        registry.grant(Token(token, name, "", static=token.startswith("s.")))
-    registry.grant(Token(UNKNOWN, "forgotten", ""))
+        registry.add(make_session(name, Key(name), "", spec, 0.0, 1), Scheduled(), 0.0)
+        registry.grants.grant(Token(token, name, "", static=token.startswith("s.")), 0.0)
+    registry.grants.grant(Token(UNKNOWN, "forgotten", ""), 0.0)
     return registry
 
 

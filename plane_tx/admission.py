@@ -1,0 +1,132 @@
+"""What a connect is given: a session made of its request, a token of its own, and the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from plane_tx.core import errors
+from plane_tx.core.connect import CapacityLimits
+from plane_tx.core.model import Key, Session, Token, own_token
+from plane_tx.core.record import to_labels
+from plane_tx.core.registry import Registry
+from plane_tx.core.routes import session_url
+from plane_tx.core.spec import App, Defaults, complete
+from plane_tx.core.views import milliseconds
+from plane_tx.core.wire import (
+    STATIC_TOKEN_CARRIES_NOTHING,
+    ConnectRequest,
+    ConnectResponse,
+    SpawnConfig,
+)
+from plane_tx.engines.interface import SpawnOrder
+from plane_tx.tokens import FencingTokens, mint_id, mint_secret, mint_token
+
+
+@attrs.frozen
+class Policy:
+    """What the configuration decides about sessions."""
+
+    cluster: str
+    control_url: str
+    host_name: str = "localhost"
+    apps: Mapping[str, App] = attrs.field(factory=dict)
+    defaults: Defaults = Defaults()
+    limits: CapacityLimits = CapacityLimits()
+    hold_seconds: float = 30.0
+
+
+class Admission:
+    """Turns requests into sessions and sessions into answers; nothing here waits."""
+
+    def __init__(self, policy: Policy, registry: Registry, fencing: FencingTokens) -> None:
+        self._policy = policy
+        self._registry = registry
+        self._fencing = fencing
+
+    def new_session(self, request: ConnectRequest, now: float) -> Session:
+        """The session that `request` asks for, which nobody knows yet.
+
+        Raises `InvalidRequest` for a cluster or an app that is not ours.
+        """
+        config = request.spawn_config
+        assert config is not None
+        self._check_cluster(config)
+        spec = complete(config, self._policy.apps, self._policy.defaults)
+        key = request.key.to_key() if request.key is not None else Key(f"lk-{mint_id()}")
+        session_id, secret = config.id or mint_id(), mint_secret()
+        static = spec.use_static_token
+        value = mint_token(spec.routing, static=static)
+        return Session(
+            id=session_id,
+            key=key,
+            tag=request.key.tag if request.key is not None else "",
+            spec=spec,
+            created_at=now,
+            fencing_token=self._fencing.next(),
+            own_token=own_token(value, session_id, secret, static=static),
+            secret=secret,
+            user=request.user,
+        )
+
+    def answer(
+        self, session: Session, request: ConnectRequest, now: float, *, spawned: bool
+    ) -> ConnectResponse:
+        """Grant a token to the session, and say where that leads.
+
+        Raises `InvalidRequest` for a user or claims that the session's static token cannot carry.
+        """
+        token = self._grant(session, request, now)
+        lifetime = session.spec.limits.lifetime_limit_seconds
+        expires = None if lifetime is None else milliseconds(session.created_at + lifetime)
+        return ConnectResponse(
+            backend_id=session.id,
+            spawned=spawned,
+            status=session.status.value,
+            token=token.value,
+            url=session_url(self._policy.cluster, session, token.value),
+            subdomain=session.spec.subdomain,
+            secret_token=None if token.static else token.secret,
+            status_url=f"{self._policy.control_url}/pub/b/{session.id}/status",
+            drone=self._policy.host_name if spawned else None,
+            expires_at=expires,
+        )
+
+    def order(self, session: Session) -> SpawnOrder:
+        """What the engine is told to make, with the environment of API.md part 3."""
+        environment = {
+            "PORT": str(session.spec.executable.port),
+            "SESSION_BACKEND_ID": session.id,
+            "SESSION_BACKEND_KEY": session.key.name,
+            "SESSION_BACKEND_FENCING_TOKEN": str(session.fencing_token),
+            "SESSION_BACKEND_URL": session_url(
+                self._policy.cluster, session, session.own_token.value
+            ),
+            "SESSION_BACKEND_CONTROL_URL": self._policy.control_url,
+            "SESSION_BACKEND_SECRET": session.secret,
+        }
+        if session.own_token.static:
+            environment["SESSION_BACKEND_STATIC_TOKEN"] = session.own_token.value
+        return SpawnOrder(session.id, session.spec.executable, environment, to_labels(session))
+
+    def _check_cluster(self, config: SpawnConfig) -> None:
+        cluster = self._policy.cluster
+        if config.cluster not in (None, cluster):
+            raise errors.InvalidRequest(f"spawn_config.cluster: this server is {cluster!r}")
+
+    def _grant(self, session: Session, request: ConnectRequest, now: float) -> Token:
+        if session.own_token.static:
+            if request.user is not None or request.auth:
+                raise errors.InvalidRequest(STATIC_TOKEN_CARRIES_NOTHING)
+            return session.own_token
+        token = Token(
+            value=mint_token(session.spec.routing, static=False),
+            session_id=session.id,
+            secret=mint_secret(),
+            user=request.user,
+            claims=dict(request.auth),
+            ttl_seconds=session.spec.limits.token_ttl_seconds,
+        )
+        self._registry.grants.grant(token, now)
+        return token

@@ -1,0 +1,98 @@
+"""Which token leads to which session, until it is revoked, unused for too long, or forgotten."""
+
+from __future__ import annotations
+
+import attrs
+
+from plane_tx.core.idle import DeadlineHeap
+from plane_tx.core.model import Token
+
+
+@attrs.define
+class _Term:
+    """How a token with a time to live is used: what is open with it, and when it was used last."""
+
+    ttl_seconds: float
+    last_used: float
+    open: int = 0
+
+    @property
+    def ends_at(self) -> float | None:
+        return None if self.open else self.last_used + self.ttl_seconds
+
+
+class Grants:
+    """Tokens by value and by session; only those with a time to live cost more than a lookup."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, Token] = {}
+        self._of_session: dict[str, set[str]] = {}
+        self._terms: dict[str, _Term] = {}
+        self._expiry = DeadlineHeap()
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def get(self, value: str) -> Token | None:
+        """The token of this value, whose session may have ended."""
+        return self._tokens.get(value)
+
+    def grant(self, token: Token, now: float) -> None:
+        """Let `token` lead to its session."""
+        self._tokens[token.value] = token
+        self._of_session.setdefault(token.session_id, set()).add(token.value)
+        if token.ttl_seconds is not None:
+            self._terms[token.value] = _Term(token.ttl_seconds, now)
+            self._expiry.put(token.value, now + token.ttl_seconds)
+
+    def opened(self, value: str) -> None:
+        """Something was begun with this token: while it goes on, the token lives."""
+        term = self._terms.get(value)
+        if term is not None:
+            term.open += 1
+
+    def closed(self, value: str, now: float) -> None:
+        """What was begun with this token has ended: its time to live begins anew."""
+        term = self._terms.get(value)
+        if term is None:
+            return
+        term.open -= 1
+        term.last_used = now
+        if term.ends_at is not None:
+            self._expiry.put(value, term.ends_at)
+
+    def expire(self, now: float) -> None:
+        """Forget the tokens that nobody used for their time to live. Costs what is due."""
+        for value in self._expiry.take_due(now):
+            ends_at = self._terms[value].ends_at
+            if ends_at is None:
+                continue  # `closed` will put it back
+            if ends_at > now:
+                self._expiry.put(value, ends_at)
+            else:
+                self._drop(value)
+
+    def revoke(self, session_id: str, user: str) -> frozenset[str]:
+        """Forget every token of this session that was given to `user`; return their values."""
+        values = frozenset(
+            value
+            for value in self._of_session.get(session_id, ())
+            if self._tokens[value].user == user
+        )
+        for value in values:
+            self._drop(value)
+        return values
+
+    def forget_session(self, session_id: str) -> None:
+        """Forget every token of this session."""
+        for value in tuple(self._of_session.get(session_id, ())):
+            self._drop(value)
+
+    def _drop(self, value: str) -> None:
+        token = self._tokens.pop(value)
+        mine = self._of_session[token.session_id]
+        mine.discard(value)
+        if not mine:
+            del self._of_session[token.session_id]
+        if self._terms.pop(value, None) is not None:
+            self._expiry.discard(value)

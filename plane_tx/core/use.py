@@ -1,0 +1,76 @@
+"""What keeps a session in use, and what has passed through it: counters, and nothing that acts."""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+
+class UseKind(enum.StrEnum):
+    """The ways in which a session is in use (DESIGN: Idle, exactly)."""
+
+    REQUEST = "request"
+    WEBSOCKET = "websocket"
+    HOLD = "hold"
+    LEASE = "lease"
+
+
+@attrs.define(eq=False)
+class Traffic:
+    """What passed through the proxy: bodies and frames in bytes, whole WebSocket messages."""
+
+    requests: int = 0
+    bytes_from_clients: int = 0
+    bytes_to_clients: int = 0
+    messages_from_clients: int = 0
+    messages_to_clients: int = 0
+
+    def add(self, more: Traffic) -> None:
+        """Count what `more` counted here too."""
+        self.requests += more.requests
+        self.bytes_from_clients += more.bytes_from_clients
+        self.bytes_to_clients += more.bytes_to_clients
+        self.messages_from_clients += more.messages_from_clients
+        self.messages_to_clients += more.messages_to_clients
+
+
+@attrs.frozen
+class Visit:
+    """Who uses a session and where: as much of a request as may be shown to those who ask why.
+
+    `path` is the one the session sees, without its query; `token` is the value that let it in.
+    """
+
+    peer: str = ""
+    path: str = ""
+    user: str | None = None
+    token: str = attrs.field(default="", repr=False)
+
+
+@attrs.define(eq=False)
+class Use:
+    """One thing that keeps a session in use; its identity is what is counted.
+
+    Moments are seconds since epoch. A lease has a `reason`, and an `until` when it ends by itself.
+    """
+
+    kind: UseKind
+    since: float
+    visit: Visit = Visit()
+    until: float | None = None
+    reason: str = ""
+    last_data: float | None = None
+    traffic: Traffic = attrs.field(factory=Traffic)
+
+    def from_client(self, size: int, messages: int, now: float) -> None:
+        """Count `size` bytes that the client sent, and the messages that ended with them."""
+        self.traffic.bytes_from_clients += size
+        self.traffic.messages_from_clients += messages
+        self.last_data = now
+
+    def to_client(self, size: int, messages: int, now: float) -> None:
+        """Count `size` bytes that the session sent, and the messages that ended with them."""
+        self.traffic.bytes_to_clients += size
+        self.traffic.messages_to_clients += messages
+        self.last_data = now

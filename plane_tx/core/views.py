@@ -1,0 +1,146 @@
+"""How sessions are told in JSON: to everyone on /pub, and in full on /ctrl."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from plane_tx.core.boot import boot_seconds
+from plane_tx.core.model import (
+    Failure,
+    HardTerminating,
+    Reason,
+    Session,
+    StatusEntry,
+    Terminated,
+    Terminating,
+    TerminationKind,
+)
+from plane_tx.core.use import Traffic
+
+#: Plane's reasons, as its clients parse them; None leaves the field out, as Plane does.
+_PLANE_REASONS: Mapping[Reason, str | None] = {
+    Reason.EXTERNAL: "external",
+    Reason.IDLE: "swept",
+    Reason.LIFETIME: "swept",
+    Reason.UNCLAIMED: "swept",
+    Reason.STARTUP_TIMEOUT: "startuptimeout",
+    Reason.LOST: "lost",
+    Reason.EXITED: None,
+    Reason.FAILED: None,
+    Reason.OOM: None,
+}
+
+
+def milliseconds(at: float) -> int:
+    """A moment in seconds since epoch as the API gives it."""
+    return int(at * 1000)
+
+
+def status_entry(entry: StatusEntry, *, public: bool = True) -> dict[str, Any]:
+    """One line of history in Plane's order of fields (plane.md 1.6), absent ones left out.
+
+    With `public` false, reasons are our own, finer ones, and a failure is told.
+    """
+    state = entry.state
+    line: dict[str, Any] = {"status": state.status.value}
+    if isinstance(state, Terminating | HardTerminating | Terminated):
+        reason = _PLANE_REASONS[state.reason] if public else state.reason.value
+        kind = _termination_kind(state)
+        line |= {"termination_reason": reason} if reason is not None else {}
+        line |= {"termination_kind": kind.value} if kind is not None else {}
+    if isinstance(state, Terminated):
+        line["exit_error"] = bool(state.exit_code)
+    elif isinstance(state, Terminating | HardTerminating) and state.by and not public:
+        line["by"] = state.by
+    line["time"] = milliseconds(entry.at)
+    return line
+
+
+def _termination_kind(
+    state: Terminating | HardTerminating | Terminated,
+) -> TerminationKind | None:
+    match state:
+        case Terminating():
+            return TerminationKind.SOFT
+        case HardTerminating():
+            return TerminationKind.HARD
+        case _:
+            return state.kind
+
+
+def failure_of(session: Session) -> Failure | None:
+    """What went wrong with this session, if anything did."""
+    return getattr(session.state, "failure", None)
+
+
+def _failure(failure: Failure | None) -> dict[str, Any] | None:
+    if failure is None:
+        return None
+    return {
+        "kind": failure.kind,
+        "message": failure.message,
+        "log_tail": list(failure.log_tail),
+    }
+
+
+def session(told: Session, deadlines: Mapping[str, float]) -> dict[str, Any]:
+    """All about one session, for those who may call /ctrl; environment values are left out."""
+    spec, state = told.spec, told.state
+    connections, leases = _uses(told)
+    return {
+        "backend_id": told.id,
+        "status": told.status.value,
+        "key": {"name": told.key.name, "namespace": told.key.namespace, "tag": told.tag},
+        "user": told.user,
+        "app": spec.executable.app,
+        "image": spec.executable.image,
+        "subdomain": spec.subdomain,
+        "routing": spec.routing.value,
+        "labels": dict(spec.labels),
+        "limits": attrs.asdict(spec.limits),
+        "resource_limits": attrs.asdict(spec.executable.limits),
+        "created_at": milliseconds(told.created_at),
+        "status_history": [status_entry(entry, public=False) for entry in told.history],
+        "boot_seconds": attrs.asdict(boot_seconds(told)),
+        "connections": connections,
+        "leases": leases,
+        "traffic": traffic_of(told),
+        "idle_since": None if told.idle_since is None else milliseconds(told.idle_since),
+        "deadlines": {reason: milliseconds(at) for reason, at in deadlines.items()},
+        "exit_code": state.exit_code if isinstance(state, Terminated) else None,
+        "oom": state.oom if isinstance(state, Terminated) else False,
+        "failure": _failure(failure_of(told)),
+    }
+
+
+def _uses(told: Session) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    connections, leases = [], []
+    for use in sorted(told.uses, key=lambda use: use.since):
+        since = milliseconds(use.since)
+        if use.until is not None:
+            until = milliseconds(use.until)
+            leases.append({"since": since, "until": until, "reason": use.reason})
+        else:
+            visit, heard = use.visit, use.last_data
+            connections.append(
+                {
+                    "kind": use.kind.value,
+                    "since": since,
+                    "peer": visit.peer,
+                    "path": visit.path,
+                    "user": visit.user,
+                    "last_data": None if heard is None else milliseconds(heard),
+                }
+            )
+    return connections, leases
+
+
+def traffic_of(told: Session) -> dict[str, int]:
+    """What passed through the proxy to and from this session, in uses that go on too."""
+    total = Traffic()
+    for part in (told.traffic, *(use.traffic for use in told.uses)):
+        total.add(part)
+    return attrs.asdict(total)

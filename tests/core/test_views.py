@@ -1,0 +1,137 @@
+"""How sessions are told in JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from plane_tx.core import views, wire
+from plane_tx.core.model import (
+    Address,
+    Executable,
+    Failure,
+    HardTerminating,
+    Key,
+    Limits,
+    Ready,
+    Reason,
+    Scheduled,
+    Session,
+    Spec,
+    State,
+    Status,
+    StatusEntry,
+    Terminated,
+    Terminating,
+    TerminationKind,
+    Waiting,
+)
+from plane_tx.core.use import Use, UseKind, Visit
+from plane_tx.core.views import status_entry
+from tests.sessions import make_session
+
+HERE = Address("127.0.0.1", 8080)
+
+
+@pytest.mark.parametrize(
+    ("state", "line"),
+    [
+        (Scheduled(), '{"status":"scheduled","time":1706545678123}'),
+        (Waiting(HERE), '{"status":"waiting","time":1706545678123}'),
+        (Ready(HERE), '{"status":"ready","time":1706545678123}'),
+        (
+            Terminating(Status.READY, Reason.IDLE),
+            (
+                '{"status":"terminating","termination_reason":"swept","termination_kind":"soft",'
+                '"time":1706545678123}'
+            ),
+        ),
+        (
+            HardTerminating(Status.READY, Reason.STARTUP_TIMEOUT, Failure("a", "b")),
+            (
+                '{"status":"hard-terminating","termination_reason":"startuptimeout",'
+                '"termination_kind":"hard","time":1706545678123}'
+            ),
+        ),
+        (
+            Terminated(Status.READY, Reason.IDLE, TerminationKind.SOFT, 143),
+            (
+                '{"status":"terminated","termination_reason":"swept","termination_kind":"soft",'
+                '"exit_error":true,"time":1706545678123}'
+            ),
+        ),
+        (
+            Terminated(Status.READY, Reason.EXITED, None, 0),
+            '{"status":"terminated","exit_error":false,"time":1706545678123}',
+        ),
+    ],
+)
+def test_a_line_of_history_is_planes_to_the_letter(state: State, line: str) -> None:
+    assert wire.dumps(status_entry(StatusEntry(state, 1706545678.1234))).decode() == line
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_the_public_sees_planes_reasons_and_ctrl_sees_ours(reason: Reason) -> None:
+    entry = StatusEntry(Terminated(Status.READY, reason), 1.0)
+    planes = {"swept", "external", "keyexpired", "lost", "startuptimeout", "internalerror", None}
+
+    assert status_entry(entry).get("termination_reason") in planes
+    assert status_entry(entry, public=False)["termination_reason"] == reason.value
+
+
+def a_session(*states: State, **values: Any) -> Session:
+    history = [StatusEntry(state, float(at)) for at, state in enumerate(states, 1)]
+    executable = Executable(image="i", env={"SECRET": "hidden"}, app="app")
+    spec = Spec(executable, Limits(max_idle_seconds=5), subdomain="sub", labels={"a": "b"})
+    return make_session("id", Key("k", "n"), "t", spec, 1.0, 7, "me", history=history, **values)
+
+
+def test_a_session_is_told_in_full_but_for_its_environment() -> None:
+    uses = {
+        Use(UseKind.WEBSOCKET, 3.0, Visit("1.2.3.4", "/ws", "ada", "t" * 43), last_data=3.5),
+        Use(UseKind.REQUEST, 2.0, Visit("::1")),
+        Use(UseKind.LEASE, 1.0, until=9.0, reason="a backup"),
+    }
+    told = views.session(a_session(Scheduled(), Ready(HERE), uses=uses), {"lifetime": 9.5})
+
+    assert told["backend_id"] == "id"
+    assert told["key"] == {"name": "k", "namespace": "n", "tag": "t"}
+    assert told["limits"]["max_idle_seconds"] == 5
+    assert [line["status"] for line in told["status_history"]] == ["scheduled", "ready"]
+    assert told["connections"] == [
+        {
+            "kind": "request",
+            "since": 2000,
+            "peer": "::1",
+            "path": "",
+            "user": None,
+            "last_data": None,
+        },
+        {
+            "kind": "websocket",
+            "since": 3000,
+            "peer": "1.2.3.4",
+            "path": "/ws",
+            "user": "ada",
+            "last_data": 3500,
+        },
+    ]
+    assert told["leases"] == [{"since": 1000, "until": 9000, "reason": "a backup"}]
+    assert told["deadlines"] == {"lifetime": 9500}
+    assert (told["idle_since"], told["exit_code"], told["oom"], told["failure"]) == (
+        None, None, False, None,
+    )  # fmt: skip
+    assert b"hidden" not in wire.dumps(told)
+
+
+def test_an_ended_session_tells_how_it_ended() -> None:
+    failure = Failure("oom", "too much", ("x", "y"))
+    ended = Terminated(Status.READY, Reason.OOM, None, 137, True, failure)
+
+    told = views.session(a_session(ended, idle_since=None), {})
+
+    assert (told["exit_code"], told["oom"]) == (137, True)
+    assert told["failure"] == {"kind": "oom", "message": "too much", "log_tail": ["x", "y"]}
+    assert views.failure_of(a_session(ended)) is failure
+    assert views.session(a_session(Ready(HERE), idle_since=2.5), {})["idle_since"] == 2500
