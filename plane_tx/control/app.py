@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import cast
 
@@ -17,9 +18,10 @@ from twisted.web.server import Request
 from werkzeug import exceptions
 
 from plane_tx import __version__
-from plane_tx.control import guard, listing
+from plane_tx.control import cluster, guard, listing
 from plane_tx.control.demo import visit
 from plane_tx.control.envelope import answer, answer_error, answer_failure, answer_json
+from plane_tx.control.events import EventFeed
 from plane_tx.control.feed import StatusFeed
 from plane_tx.control.query import Query
 from plane_tx.control.request import body_of
@@ -27,6 +29,7 @@ from plane_tx.core import views, wire
 from plane_tx.core.config import DemoConfig
 from plane_tx.core.errors import MethodNotAllowed, NotFound, PlaneError
 from plane_tx.core.model import Session
+from plane_tx.core.why import why
 from plane_tx.engines.interface import EngineHealth
 from plane_tx.supervisor import Supervisor
 
@@ -50,9 +53,10 @@ class ControlApp:
         self._supervisor = supervisor
         self._demo = demo
         self._feed = StatusFeed(clock, supervisor)
+        self._events = EventFeed(clock, supervisor)
 
     def __repr__(self) -> str:
-        return f"<ControlApp {self._feed!r}>"
+        return f"<ControlApp {self._feed!r} {self._events!r}>"
 
     def resource(self) -> Resource:
         """The routes as a leaf of twisted.web."""
@@ -105,6 +109,64 @@ class ControlApp:
     async def hard_terminate(self, request: Request, session_id: str) -> bytes:
         """End a session by force; ?wait=seconds answers when it has ended."""
         return await self._terminate(request, session_id, self._supervisor.hard_terminate)
+
+    @app.route("/ctrl/b/<session_id>/why", methods=["GET"])
+    def why(self, request: Request, session_id: str) -> bytes:
+        """Why a session is still running and what ends it next; or why it ended."""
+        told = why(self._supervisor.get(session_id), self._supervisor.now())
+        return answer_json(request, told)
+
+    @app.route("/ctrl/b/<session_id>/keepalive", methods=["POST"])
+    def keep_alive(self, request: Request, session_id: str) -> bytes:
+        """Keep a session alive for a time without a connection; it may ask that itself."""
+        guard.check_is_json(request)
+        wanted = wire.parse_keep_alive(body_of(request))
+        until = self._supervisor.keep_alive(session_id, wanted.seconds, wanted.reason)
+        told = {
+            "backend_id": session_id,
+            "reason": wanted.reason,
+            "until": None if until is None else views.milliseconds(until),
+        }
+        return answer_json(request, told)
+
+    @app.route("/ctrl/b/revoke", methods=["POST"])
+    def revoke(self, request: Request) -> bytes:
+        """Take back a user's links to a session, and cut what is open by them."""
+        guard.check_is_json(request)
+        wanted = wire.parse_revoke(body_of(request))
+        count = self._supervisor.revoke(wanted.backend_id, wanted.user)
+        return answer_json(request, f"Revoked {count} token{'' if count == 1 else 's'}.")
+
+    @app.route("/ctrl/events", methods=["GET"])
+    def events(self, request: Request) -> bytes | Deferred[None]:
+        """Every new status of every session as it comes, as server-sent events."""
+        return self._events.answer(request)
+
+    @app.route("/ctrl/drain", methods=["GET"])
+    def drain_state(self, request: Request) -> bytes:
+        """Whether new sessions are refused, and how many live yet."""
+        return answer_json(request, self._drain_state())
+
+    @app.route("/ctrl/drain", methods=["POST"])
+    def drain(self, request: Request) -> bytes:
+        """Refuse new sessions, and go on with those that live."""
+        return answer_json(request, self._drain(wanted=True))
+
+    @app.route("/ctrl/drain", methods=["DELETE"])
+    def undrain(self, request: Request) -> bytes:
+        """Take new sessions again."""
+        return answer_json(request, self._drain(wanted=False))
+
+    @app.route("/ctrl/c/<cluster_name>/state", methods=["GET"])
+    def cluster_state(self, request: Request, cluster_name: str) -> bytes:
+        """What Plane tells of a cluster."""
+        return answer_json(request, cluster.state(self._supervisor, cluster_name))
+
+    @app.route("/ctrl/c/<cluster_name>/d/<drone>/drain", methods=["POST"])
+    def drain_drone(self, request: Request, cluster_name: str, drone: str) -> bytes:
+        """The same as /ctrl/drain, in Plane's words."""
+        cluster.check_drone(self._supervisor, cluster_name, drone)
+        return answer_json(request, {"updated": self._supervisor.drain(True)})
 
     @app.route("/pub/b/<session_id>/status", methods=["GET"])
     def session_status(self, request: Request, session_id: str) -> bytes:
@@ -159,14 +221,21 @@ class ControlApp:
         """Answer what should not have happened."""
         return answer_failure(_ours(request), failure)
 
+    def _drain(self, *, wanted: bool) -> dict[str, object]:
+        return {"updated": self._supervisor.drain(wanted), **self._drain_state()}
+
+    def _drain_state(self) -> dict[str, object]:
+        supervisor = self._supervisor
+        return {"draining": supervisor.draining, "sessions": supervisor.registry.live_count}
+
     def _told(self, session: Session) -> dict[str, object]:
         return views.session(session, self._supervisor.deadlines(session))
 
     async def _terminate(
-        self, request: Request, session_id: str, end: Callable[[str], None]
+        self, request: Request, session_id: str, end: Callable[[str, str], None]
     ) -> bytes:
         seconds = Query(request.uri, "wait").seconds("wait", MOST_WAIT_SECONDS)
-        end(session_id)
+        end(session_id, _who(request))
         session = self._supervisor.get(session_id)
         if seconds:
             await self._supervisor.ended_soon(session, seconds)
@@ -180,6 +249,13 @@ class ControlApp:
             return EngineHealth(False, f"the engine did not answer within {HEALTH_SECONDS:g} s")
 
 
+def _who(request: Request) -> str:
+    """Whoever asks, as those read it who wonder why a session ended."""
+    caller = getattr(request, "caller", "")
+    peer = getattr(request.getClientAddress(), "host", "a unix socket")
+    return f"the API key {caller!r} from {peer}" if caller else f"a caller from {peer}"
+
+
 def _ours(request: IRequest) -> Request:
     assert isinstance(request, Request)
     return request
@@ -190,7 +266,7 @@ def _contents(*, demo: bool) -> list[str]:
     for rule in ControlApp.app.url_map.iter_rules():
         if rule.rule == "/demo" and not demo:
             continue
-        method = "POST" if "POST" in (rule.methods or ()) else "GET"
-        path = rule.rule.replace("<session_id>", "{id}")
-        routes.append(f"{method:4} {path:{_WIDTH}} {getattr(ControlApp, rule.endpoint).__doc__}")
+        method = next(iter((rule.methods or set()) - {"GET", "HEAD", "OPTIONS"}), "GET")
+        path = re.sub("<(.*?)>", r"{\1}", rule.rule.replace("session_id", "id"))
+        routes.append(f"{method:6} {path:{_WIDTH}} {getattr(ControlApp, rule.endpoint).__doc__}")
     return routes

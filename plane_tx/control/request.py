@@ -35,6 +35,8 @@ class ControlRequest(Request):
     """A request whose body is bounded, and whose every failure is answered in the envelope."""
 
     defaultContentType = None
+    #: The name of the API key that it came with; "" where there are no keys.
+    caller = ""
     _linger: IDelayedCall | None = None
 
     def gotLength(self, length: int | None) -> None:

@@ -25,6 +25,11 @@ def event(data: bytes, event_id: str) -> bytes:
     return b"data: %b\nid: %b\n\n" % (data, event_id.encode("utf-8"))
 
 
+def named_event(name: str, data: bytes) -> bytes:
+    """An event of a kind of its own, after which a client resumes where it was before."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode("utf-8"), data)
+
+
 def prepare(request: Request) -> None:
     """Say in the head of the answer that it is a stream of events."""
     request.setHeader("content-type", "text/event-stream")

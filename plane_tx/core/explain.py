@@ -17,7 +17,7 @@ def why_ended(session: Session) -> str:
     if not isinstance(state, Terminating | HardTerminating | Terminated):
         return f"the session is {state.status}"
     tense = "has ended" if isinstance(state, Terminated) else "is ending"
-    return f"this session {tense}: {_cause(session, state)}"
+    return f"this session {tense}: {cause_of(session, state)}"
 
 
 def close_reason(session: Session) -> str:
@@ -28,7 +28,8 @@ def close_reason(session: Session) -> str:
     return "terminated" if state.reason is Reason.EXTERNAL else state.reason.value
 
 
-def _cause(session: Session, state: Terminating | HardTerminating | Terminated) -> str:
+def cause_of(session: Session, state: Terminating | HardTerminating | Terminated) -> str:
+    """What made this session end, as half a sentence."""
     if state.failure is not None:
         return state.failure.message
     limits = session.spec.limits

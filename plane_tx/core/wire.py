@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from cattrs import Converter
@@ -23,6 +23,8 @@ STATIC_TOKEN_CARRIES_NOTHING = (
 
 #: The claims must fit, as a header, into the head that any server takes.
 MAX_CLAIMS_BYTES = 8192
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _ENV_NAME = re.compile(r"[^=\x00]+")
@@ -143,6 +145,22 @@ class ConnectResponse:
     expires_at: int | None
 
 
+@attrs.frozen
+class KeepAliveRequest:
+    """A lease: for how long a session is to live without a connection, and what for."""
+
+    seconds: Seconds
+    reason: str = ""
+
+
+@attrs.frozen
+class RevokeRequest:
+    """Whose tokens to which session are taken back (plane.md 1.3)."""
+
+    backend_id: str
+    user: str
+
+
 def _bool_or_string(value: object, _type: object) -> bool | str | None:
     if value is None or isinstance(value, bool | str):
         return value
@@ -167,13 +185,29 @@ def parse_connect(body: bytes) -> ConnectRequest:
     Raises `MalformedRequest` when it is not JSON, `InvalidRequest` naming the field that does
     not fit.
     """
-    data = _load(body)
-    try:
-        request = strict.structure(_CONVERTER, data, ConnectRequest)
-    except strict.Misfit as misfit:
-        raise InvalidRequest(str(misfit)) from None
+    request = _structured(body, ConnectRequest)
     _check(request)
     return request
+
+
+def parse_keep_alive(body: bytes) -> KeepAliveRequest:
+    """Read a request for a lease; raises as `parse_connect` does."""
+    request = _structured(body, KeepAliveRequest)
+    _check_text("reason", request.reason, 255)
+    return request
+
+
+def parse_revoke(body: bytes) -> RevokeRequest:
+    """Read a request to take tokens back; raises as `parse_connect` does."""
+    return _structured(body, RevokeRequest)
+
+
+def _structured(body: bytes, kind: type[T]) -> T:
+    data = _load(body)
+    try:
+        return strict.structure(_CONVERTER, data, kind)
+    except strict.Misfit as misfit:
+        raise InvalidRequest(str(misfit)) from None
 
 
 def _load(body: bytes) -> object:

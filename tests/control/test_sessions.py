@@ -278,3 +278,101 @@ def test_the_status_has_planes_fields(ask):
     answer = ask("GET", "/ctrl/status")
 
     assert answer.json == {"status": "ok", "version": __version__, "hash": ""}
+
+
+def test_why_tells_what_holds_a_session(ask, backend, make_ready):
+    make_ready(backend)
+    ask("POST", f"/ctrl/b/{backend}/keepalive", body={"seconds": 60, "reason": "a backup"})
+
+    told = ask("GET", f"/ctrl/b/{backend}/why").json
+
+    assert (told["backend_id"], told["status"], told["alive"]) == (backend, "ready", True)
+    assert [(hold["kind"], hold["reason"]) for hold in told["holds"]] == [("lease", "a backup")]
+
+
+def test_why_tells_who_ended_a_session(ask, backend, make_ready):
+    make_ready(backend)
+    ask("POST", f"/ctrl/b/{backend}/soft-terminate")
+
+    told = ask("GET", f"/ctrl/b/{backend}/why").json
+
+    assert told["alive"] is False
+    assert told["causes"][0]["message"].endswith("by a caller from 127.0.0.1")
+
+
+def test_a_lease_keeps_a_session_alive_and_is_listed(ask, backend, make_ready, reactor):
+    make_ready(backend)
+
+    answer = ask("POST", f"/ctrl/b/{backend}/keepalive", body={"seconds": 2.5, "reason": "r"})
+
+    now = int(reactor.seconds() * 1000)
+    assert answer.json == {"backend_id": backend, "reason": "r", "until": now + 2500}
+    session = ask("GET", f"/ctrl/b/{backend}").json
+    assert session["leases"] == [{"since": now, "until": now + 2500, "reason": "r"}]
+    assert (session["idle_since"], session["connections"]) == (None, [])
+
+
+def test_a_lease_of_no_time_ends_the_one_before(ask, backend, make_ready, reactor):
+    make_ready(backend)
+    ask("POST", f"/ctrl/b/{backend}/keepalive", body={"seconds": 60})
+
+    answer = ask("POST", f"/ctrl/b/{backend}/keepalive", body={"seconds": 0})
+
+    assert answer.json["until"] is None
+    session = ask("GET", f"/ctrl/b/{backend}").json
+    assert (session["leases"], session["idle_since"]) == ([], int(reactor.seconds() * 1000))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "seconds: is required"),
+        ({"seconds": -1}, "seconds: expected a number >= 0, got -1"),
+        ({"seconds": "1"}, 'seconds: expected a number >= 0, got "1"'),
+        ({"seconds": 1, "reason": "x" * 256}, "reason: expected at most 255 printable characters"),
+        ({"seconds": 1, "raeson": ""}, "raeson: unknown field; did you mean 'reason'?"),
+    ],
+)
+def test_a_lease_that_cannot_be_is_refused_by_its_field(ask, backend, body, message):
+    answer = ask("POST", f"/ctrl/b/{backend}/keepalive", body=body)
+
+    assert (answer.status, answer.json["message"]) == (422, message)
+
+
+def test_what_has_ended_is_not_kept_alive(ask, backend, make_ready):
+    make_ready(backend)
+    ask("POST", f"/ctrl/b/{backend}/soft-terminate")
+
+    answer = ask("POST", f"/ctrl/b/{backend}/keepalive", body={"seconds": 60})
+
+    assert (answer.status, answer.json["kind"]) == (410, "SessionEnded")
+
+
+def test_a_users_links_are_revoked_and_counted(ask, backend, supervisor):
+    for user in ("ada", "ada", "grace"):
+        ask("POST", "/ctrl/connect", body={"key": {"name": "a"}, "user": user})
+
+    answers = [
+        ask("POST", "/ctrl/b/revoke", body={"backend_id": backend, "user": user})
+        for user in ("ada", "ada", "nobody")
+    ]
+
+    assert [answer.status for answer in answers] == [200] * 3
+    assert [answer.json for answer in answers] == [
+        "Revoked 2 tokens.",
+        "Revoked 0 tokens.",
+        "Revoked 0 tokens.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"user": "ada"}, "backend_id: is required"),
+        ({"backend_id": "x", "user": None}, "user: expected a string, got null"),
+    ],
+)
+def test_a_revoke_says_whose_and_of_what(ask, body, message):
+    answer = ask("POST", "/ctrl/b/revoke", body=body)
+
+    assert (answer.status, answer.json["message"]) == (422, message)

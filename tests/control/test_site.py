@@ -200,11 +200,11 @@ def test_the_list_of_what_is_here_has_a_line_for_every_route(ask):
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     text = answer.body.decode()
     for path in (
-        "GET  / ", "POST /ctrl/connect ", "GET  /ctrl/backends ",
-        "GET  /ctrl/b/{id} ", "POST /ctrl/b/{id}/soft-terminate ",
-        "POST /ctrl/b/{id}/hard-terminate ",
-        "GET  /ctrl/status ", "GET  /pub/b/{id}/status ", "GET  /pub/b/{id}/status-stream ",
-        "GET  /pub/health ", "GET  /pub/ready ",
+        "GET    / ", "POST   /ctrl/connect ", "GET    /ctrl/backends ",
+        "GET    /ctrl/b/{id} ", "POST   /ctrl/b/{id}/soft-terminate ",
+        "POST   /ctrl/b/{id}/hard-terminate ", "DELETE /ctrl/drain ",
+        "GET    /ctrl/status ", "GET    /pub/b/{id}/status ", "GET    /pub/b/{id}/status-stream ",
+        "GET    /pub/health ", "GET    /pub/ready ", "GET    /ctrl/c/{cluster_name}/state ",
     ):  # fmt: skip
         assert path in text
     assert "<" not in text

@@ -43,7 +43,7 @@ def statuses(connection):
 
 
 def listeners_left(site):
-    return repr(site.resource._routes._app._instance)
+    return repr(site.resource._routes._app._instance._feed)
 
 
 LIFE = ["scheduled", "loading", "starting", "waiting", "ready", "terminating", "terminated"]
@@ -184,7 +184,7 @@ def timers(reactor):
 
 def test_a_client_that_goes_away_leaves_nothing_behind(site, stream, reactor, backend, make_ready):
     leaving, staying = stream(), stream()
-    assert listeners_left(site) == "<ControlApp <StatusFeed [Followed: 1]>>"
+    assert listeners_left(site) == "<StatusFeed [Followed: 1]>"
 
     leaving.hang_up()
     before = leaving.received
@@ -194,7 +194,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(site, stream, reactor, ba
     assert len(timers(reactor)) == 1
 
     staying.hang_up()
-    assert listeners_left(site) == "<ControlApp <StatusFeed [Followed: 0]>>"
+    assert listeners_left(site) == "<StatusFeed [Followed: 0]>"
     assert timers(reactor) == []
 
 
@@ -203,7 +203,7 @@ def test_a_stream_that_ended_leaves_nothing_behind(site, stream, reactor, backen
     supervisor.hard_terminate(backend)
 
     assert connection.ended
-    assert listeners_left(site) == "<ControlApp <StatusFeed [Followed: 0]>>"
+    assert listeners_left(site) == "<StatusFeed [Followed: 0]>"
     assert timers(reactor) == []
     connection.transport.clear()
     connection.request("GET", "/pub/ready")
@@ -304,9 +304,9 @@ async def test_on_a_real_socket_a_hang_up_is_noticed(site, backend):
 
     await deferToThread(talk)
     for _ in range(100):
-        if listeners_left(site).endswith("[Followed: 0]>>"):
+        if listeners_left(site).endswith("[Followed: 0]>"):
             break
         await deferLater(reactor, 0.01)
     await port.stopListening()
 
-    assert listeners_left(site) == "<ControlApp <StatusFeed [Followed: 0]>>"
+    assert listeners_left(site) == "<StatusFeed [Followed: 0]>"

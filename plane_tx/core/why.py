@@ -1,0 +1,204 @@
+"""Why a session is still running and what ends it next, or why it is not: in words and numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from plane_tx.core.explain import cause_of, why_ended
+from plane_tx.core.idle import Cause, Deadline, next_deadlines
+from plane_tx.core.lifecycle import describe_exit
+from plane_tx.core.model import (
+    BOOTING,
+    ENDING,
+    HardTerminating,
+    Reason,
+    Session,
+    Status,
+    StatusEntry,
+    Terminated,
+    Terminating,
+)
+from plane_tx.core.use import Use, UseKind
+from plane_tx.core.views import milliseconds
+
+_IN_WORDS = {
+    UseKind.REQUEST: "request",
+    UseKind.WEBSOCKET: "WebSocket",
+    UseKind.HOLD: "held request",
+    UseKind.LEASE: "lease",
+}
+
+
+def why(session: Session, now: float) -> dict[str, Any]:
+    """What GET /ctrl/b/{id}/why answers at `now` (seconds since epoch)."""
+    alive = session.status not in ENDING
+    return {
+        "backend_id": session.id,
+        "status": session.status.value,
+        "alive": alive,
+        "summary": _why_alive(session, now) if alive else _sentence(why_ended(session)),
+        "holds": [_hold(use, now) for use in _oldest_first(session)] if alive else [],
+        "next": _next(session, now),
+        "causes": [] if alive else _causes(session),
+    }
+
+
+def _oldest_first(session: Session) -> list[Use]:
+    return sorted(session.uses, key=lambda use: use.since)
+
+
+def _hold(use: Use, now: float) -> dict[str, Any]:
+    visit, heard = use.visit, use.last_data
+    return {
+        "kind": use.kind.value,
+        "since": milliseconds(use.since),
+        "age_seconds": _seconds(now - use.since),
+        "peer": visit.peer,
+        "path": visit.path,
+        "user": visit.user,
+        "last_data": None if heard is None else milliseconds(heard),
+        "silent_seconds": None if heard is None else _seconds(now - heard),
+        "until": None if use.until is None else milliseconds(use.until),
+        "reason": use.reason,
+    }
+
+
+def _next(session: Session, now: float) -> list[dict[str, Any]]:
+    told = [_deadline(deadline, session, now) for deadline in next_deadlines(session)]
+    limit = session.spec.limits.max_idle_seconds
+    if limit is not None and session.status not in ENDING and session.idle_since is None:
+        after = "it is ready" if session.status in BOOTING else "the last of its holds has gone"
+        message = f"it ends when nobody uses it for {limit:g} s after {after}"
+        told.append({"cause": Cause.IDLE.value, "at": None, "in_seconds": None, "message": message})
+    return told
+
+
+def _deadline(deadline: Deadline, session: Session, now: float) -> dict[str, Any]:
+    return {
+        "cause": deadline.cause.value,
+        "at": milliseconds(deadline.at),
+        "in_seconds": _seconds(deadline.at - now),
+        "message": _what_ends_it(deadline.cause, session),
+    }
+
+
+def _what_ends_it(cause: Cause, session: Session) -> str:
+    limits = session.spec.limits
+    match cause:
+        case Cause.IDLE:
+            return f"nobody uses it, and it ends after {limits.max_idle_seconds:g} s of that"
+        case Cause.UNCLAIMED:
+            return f"nobody came yet, and somebody must within {limits.claim_within_seconds:g} s"
+        case Cause.LIFETIME:
+            return f"its lifetime is {limits.lifetime_limit_seconds:g} s, in use or not"
+        case Cause.STARTUP:
+            return f"it must answer HTTP within {limits.startup_timeout_seconds:g} s of its start"
+        case Cause.GRACE:
+            return f"it was asked to end, and after {limits.stop_grace_seconds:g} s it is forced to"
+
+
+def _why_alive(session: Session, now: float) -> str:
+    said = [_what_it_does(session, now)]
+    soonest = next(iter(next_deadlines(session)), None)
+    if soonest is not None:
+        said.append(f"Unless that changes, it ends in {_words(soonest.at - now)}: {soonest.cause}.")
+    elif session.spec.limits.max_idle_seconds is None:
+        said.append("No clock runs that would end it: only a request, or its own exit, does.")
+    else:
+        said.append("Its idle clock starts when the last of these has gone.")
+    return " ".join(said)
+
+
+def _what_it_does(session: Session, now: float) -> str:
+    if session.status in BOOTING:
+        since = _words(now - session.history[-1].at)
+        waiting = f"; {_counted(session)} wait for it" if session.uses else ""
+        return f"It boots: {session.status} for {since}{waiting}."
+    if session.uses:
+        return f"It is in use: {_counted(session)}."
+    if session.idle_since is None:
+        return "It is ready."
+    return f"Nobody has used it for {_words(now - session.idle_since)}."
+
+
+def _counted(session: Session) -> str:
+    counts = Counter(use.kind for use in session.uses)
+    return ", ".join(
+        f"{count} {_IN_WORDS[kind]}{'s' if count > 1 else ''}"
+        for kind, count in sorted(counts.items())
+    )
+
+
+def _causes(session: Session) -> list[dict[str, Any]]:
+    chain = [_last_use(session)] if _ended_unused(session) else []
+    for entry in session.history:
+        said = _what_happened(session, entry)
+        if said:
+            chain.append(_event(entry.at, entry.state.status.value, said))
+    return chain
+
+
+def _ended_unused(session: Session) -> bool:
+    first = next((entry.state for entry in session.history if entry.state.status in ENDING), None)
+    return getattr(first, "reason", None) in (Reason.IDLE, Reason.UNCLAIMED)
+
+
+def _last_use(session: Session) -> dict[str, Any]:
+    use, ended = session.last_use, session.last_used
+    if use is None or ended is None:
+        ready = session.entered(Status.READY) or session.created_at
+        return _event(ready, "never used", "it was ready, and nobody came")
+    who = f" of user {use.visit.user!r}" if use.visit.user is not None else ""
+    whence = f" from {use.visit.peer}" if use.visit.peer else ""
+    where = f" to {use.visit.path}" if use.visit.path else ""
+    lease = f" for {use.reason!r}" if use.reason else ""
+    lasted = _words(ended - use.since)
+    what = f"a {_IN_WORDS[use.kind]}{lease}{who}{whence}{where}, of {lasted}, was the last use"
+    return _event(ended, "last use ended", what)
+
+
+def _what_happened(session: Session, entry: StatusEntry) -> str:
+    match entry.state:
+        case Terminating() as state:
+            return f"it was asked to end: {cause_of(session, state)}{_by(state.by)}"
+        case HardTerminating() as state if session.entered(Status.TERMINATING) is None:
+            return f"it was ended by force: {cause_of(session, state)}{_by(state.by)}"
+        case HardTerminating(by=""):
+            grace = session.spec.limits.stop_grace_seconds
+            return f"it had not ended within its grace of {grace:g} s, so it was ended by force"
+        case HardTerminating(by=by):
+            return f"it had not ended yet, and was ended by force{_by(by)}"
+        case Terminated() as state:
+            return _how_it_went(session, state)
+        case _:
+            return ""
+
+
+def _how_it_went(session: Session, state: Terminated) -> str:
+    memory = "; the kernel ended it for want of memory" if state.oom else ""
+    if state.failure is not None:
+        return f"{state.failure.message}{memory}"
+    if state.exit_code is None and state.kind is None:
+        return cause_of(session, state)
+    return f"its process {describe_exit(state.exit_code)}{memory}"
+
+
+def _by(who: str) -> str:
+    return f", by {who}" if who else ""
+
+
+def _event(at: float, what: str, message: str) -> dict[str, Any]:
+    return {"at": milliseconds(at), "what": what, "message": message}
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _seconds(span: float) -> float:
+    return round(max(span, 0.0), 3)
+
+
+def _words(span: float) -> str:
+    return f"{max(span, 0.0):.1f} s"

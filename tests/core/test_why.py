@@ -1,0 +1,205 @@
+"""Why a session runs and what ends it next; why it does not, as a chain of causes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from plane_tx.core.model import (
+    Address,
+    Executable,
+    Failure,
+    HardTerminating,
+    Limits,
+    Loading,
+    Ready,
+    Reason,
+    Scheduled,
+    Session,
+    Spec,
+    State,
+    Status,
+    StatusEntry,
+    Terminated,
+    Terminating,
+    TerminationKind,
+)
+from plane_tx.core.use import Use, UseKind, Visit
+from plane_tx.core.why import why
+from tests.sessions import make_session
+
+READY = Ready(Address("127.0.0.1", 1))
+SOFT, HARD = TerminationKind.SOFT, TerminationKind.HARD
+ADA = Visit("1.2.3.4", "/ws", "ada", "t" * 43)
+
+
+def a_session(*states: State, limits: Limits = Limits(60.0), **values: Any) -> Session:  # noqa: B008  # frozen
+    history = [StatusEntry(state, 10.0 * at) for at, state in enumerate(states, 1)]
+    return make_session(spec=Spec(Executable(), limits), history=history, **values)
+
+
+def test_a_session_in_use_tells_each_hold_and_that_its_idle_clock_does_not_run() -> None:
+    socket = Use(UseKind.WEBSOCKET, 100.0, ADA, last_data=117.5)
+    lease = Use(UseKind.LEASE, 90.0, until=150.0, reason="a backup")
+
+    told = why(a_session(Scheduled(), READY, uses={socket, lease}), 120.0)
+
+    assert told["alive"] is True
+    assert told["summary"] == (
+        "It is in use: 1 lease, 1 WebSocket. Its idle clock starts when the last of these has gone."
+    )
+    assert [hold["kind"] for hold in told["holds"]] == ["lease", "websocket"]
+    assert told["holds"][1] == {
+        "kind": "websocket",
+        "since": 100_000,
+        "age_seconds": 20.0,
+        "peer": "1.2.3.4",
+        "path": "/ws",
+        "user": "ada",
+        "last_data": 117_500,
+        "silent_seconds": 2.5,
+        "until": None,
+        "reason": "",
+    }
+    assert told["next"] == [
+        {
+            "cause": "idle",
+            "at": None,
+            "in_seconds": None,
+            "message": "it ends when nobody uses it for 60 s after the last of its holds has gone",
+        }
+    ]
+    assert told["causes"] == []
+
+
+def test_no_token_is_told() -> None:
+    use = Use(UseKind.REQUEST, 1.0, ADA)
+
+    told = why(a_session(Scheduled(), READY, uses={use}), 2.0)
+
+    assert "ttt" not in str(told)
+
+
+def test_an_idle_session_tells_when_it_ends() -> None:
+    limits = Limits(60.0, lifetime_limit_seconds=1000.0, claim_within_seconds=500.0)
+
+    told = why(a_session(Scheduled(), READY, idle_since=100.0, limits=limits), 130.0)
+
+    assert told["summary"] == (
+        "Nobody has used it for 30.0 s. Unless that changes, it ends in 30.0 s: idle."
+    )
+    assert [(each["cause"], each["in_seconds"]) for each in told["next"]] == [
+        ("idle", 30.0),
+        ("unclaimed", 470.0),
+        ("lifetime", 870.0),
+    ]
+
+
+def test_a_booting_session_tells_its_phase_and_who_waits() -> None:
+    held = {Use(UseKind.HOLD, 11.0, ADA), Use(UseKind.HOLD, 12.0, ADA)}
+
+    told = why(a_session(Scheduled(), Loading(), uses=held), 25.0)
+
+    assert told["summary"].startswith("It boots: loading for 5.0 s; 2 held requests wait for it.")
+
+
+def test_a_session_without_a_limit_says_that_nothing_ends_it() -> None:
+    told = why(a_session(Scheduled(), READY, limits=Limits(), idle_since=20.0), 30.0)
+
+    assert told["next"] == []
+    assert "No clock runs that would end it" in told["summary"]
+
+
+def test_the_death_of_an_idle_session_is_told_from_its_last_use_on() -> None:
+    session = a_session(
+        Scheduled(),
+        READY,
+        Terminating(Status.READY, Reason.IDLE),
+        HardTerminating(Status.READY, Reason.IDLE),
+        Terminated(Status.READY, Reason.IDLE, HARD, 137),
+        last_use=Use(UseKind.WEBSOCKET, 12.0, ADA),
+        last_used=15.5,
+    )
+
+    told = why(session, 99.0)
+
+    assert (told["alive"], told["holds"], told["next"]) == (False, [], [])
+    assert told["summary"] == "This session has ended: nobody used it for 60 s."
+    assert told["causes"] == [
+        {
+            "at": 15_500,
+            "what": "last use ended",
+            "message": "a WebSocket of user 'ada' from 1.2.3.4 to /ws, of 3.5 s, was the last use",
+        },
+        {
+            "at": 30_000,
+            "what": "terminating",
+            "message": "it was asked to end: nobody used it for 60 s",
+        },
+        {
+            "at": 40_000,
+            "what": "hard-terminating",
+            "message": "it had not ended within its grace of 10 s, so it was ended by force",
+        },
+        {
+            "at": 50_000,
+            "what": "terminated",
+            "message": "its process was ended by signal 9 (exit code 137)",
+        },
+    ]
+
+
+def test_a_session_that_nobody_ever_used_says_so() -> None:
+    limits = Limits(None, claim_within_seconds=5.0)
+    session = a_session(
+        Scheduled(), READY, Terminating(Status.READY, Reason.UNCLAIMED), limits=limits
+    )
+
+    told = why(session, 31.0)
+
+    assert [cause["what"] for cause in told["causes"]] == ["never used", "terminating"]
+    assert told["causes"][1]["message"] == "it was asked to end: nobody came within 5 s"
+    assert [each["cause"] for each in told["next"]] == ["grace"]
+
+
+@pytest.mark.parametrize(
+    ("states", "messages"),
+    [
+        (
+            [Terminating(Status.READY, Reason.EXTERNAL, by="the API key 'ops' from ::1"),
+             Terminated(Status.READY, Reason.EXTERNAL, SOFT, 0)],
+            ["it was asked to end: it was stopped by request, by the API key 'ops' from ::1",
+             "its process ended by itself with exit code 0"],
+        ),
+        (
+            [HardTerminating(Status.READY, Reason.EXTERNAL, by="me"),
+             Terminated(Status.READY, Reason.EXTERNAL, HARD, 137)],
+            ["it was ended by force: it was stopped by request, by me",
+             "its process was ended by signal 9 (exit code 137)"],
+        ),
+        (
+            [Terminating(Status.READY, Reason.EXTERNAL),
+             HardTerminating(Status.READY, Reason.EXTERNAL, by="me")],
+            ["it was asked to end: it was stopped by request",
+             "it had not ended yet, and was ended by force, by me"],
+        ),
+        (
+            [Terminated(Status.READY, Reason.OOM, None, 137, True, Failure("oom", "too much"))],
+            ["too much; the kernel ended it for want of memory"],
+        ),
+        (
+            [Terminated(Status.LOADING, Reason.FAILED, failure=Failure("x", "no such image"))],
+            ["no such image"],
+        ),
+        (
+            [Terminated(Status.READY, Reason.EXITED, exit_code=None)],
+            ["its process ended by itself"],
+        ),
+    ],
+)  # fmt: skip
+def test_every_end_is_told_as_a_chain_of_causes(states: list[State], messages: list[str]) -> None:
+    told = why(a_session(Scheduled(), READY, *states), 99.0)
+
+    assert [cause["message"] for cause in told["causes"]] == messages
+    assert told["summary"].endswith(".")
