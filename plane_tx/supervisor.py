@@ -89,6 +89,11 @@ class Supervisor:
         """Whether the sessions of an earlier run have been taken up."""
         return self._recovery.done
 
+    @property
+    def engine_lost(self) -> str | None:
+        """Why the engine does not answer; None while it does."""
+        return self._conductor.engine_lost
+
     def start(self) -> None:
         """Begin to listen to the engine, and take up the sessions of an earlier run."""
         self._unlisten = self._engine.events(self._heard)

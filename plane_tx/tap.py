@@ -24,6 +24,7 @@ from plane_tx.engines.docker.daemon import unix_daemon
 from plane_tx.engines.docker.engine import DockerEngine
 from plane_tx.engines.interface import IEngine
 from plane_tx.engines.process import ProcessEngine
+from plane_tx.lag import LagMeter
 from plane_tx.proxy.client import ProxySettings
 from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.reaper import Reaper
@@ -194,6 +195,7 @@ def assemble(reactor: Any, config: Config) -> MultiService:
     for part in (
         Conduct(supervisor),
         Reaper(reactor, supervisor),
+        LagMeter(reactor, supervisor.measures.reactor_lag),
         ProxyListener(reactor, config.proxy.endpoint, proxy),
         Listener(reactor, config.control.endpoint, site),
         Greeting(config, kind),

@@ -23,6 +23,7 @@ from plane_tx.control.demo import visit
 from plane_tx.control.envelope import answer, answer_error, answer_failure, answer_json
 from plane_tx.control.events import EventFeed
 from plane_tx.control.feed import StatusFeed
+from plane_tx.control.metrics import CONTENT_TYPE, SupervisorCollector
 from plane_tx.control.query import Query
 from plane_tx.control.request import body_of
 from plane_tx.core import views, wire
@@ -54,6 +55,7 @@ class ControlApp:
         self._demo = demo
         self._feed = StatusFeed(clock, supervisor)
         self._events = EventFeed(clock, supervisor)
+        self._collector = SupervisorCollector(supervisor)
 
     def __repr__(self) -> str:
         return f"<ControlApp {self._feed!r} {self._events!r}>"
@@ -167,6 +169,11 @@ class ControlApp:
         """The same as /ctrl/drain, in Plane's words."""
         cluster.check_drone(self._supervisor, cluster_name, drone)
         return answer_json(request, {"updated": self._supervisor.drain(True)})
+
+    @app.route("/metrics", methods=["GET"])
+    def metrics(self, request: Request) -> bytes:
+        """What the server counts, for Prometheus."""
+        return answer(request, CONTENT_TYPE, self._collector.exposition())
 
     @app.route("/pub/b/<session_id>/status", methods=["GET"])
     def session_status(self, request: Request, session_id: str) -> bytes:

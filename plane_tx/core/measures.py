@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -63,9 +63,8 @@ class Measures:
     upstream_errors: Counter[str] = attrs.field(factory=Counter)
     boot: dict[str, Histogram] = attrs.field(factory=_boot_histograms)
     reactor_lag: Histogram = attrs.field(factory=lambda: Histogram(LAG_BUCKETS))
-    #: Connections open now: of clients to the proxy, and of the proxy to sessions.
-    client_connections: int = 0
-    upstream_connections: int = 0
+    #: How many connections are open now, by side; whoever has them answers.
+    connections: dict[str, Callable[[], int]] = attrs.field(factory=dict)
 
     def session_moved(self, session: Session, entry: StatusEntry) -> None:
         """Count what a session's new status tells."""

@@ -38,6 +38,9 @@ class ProxyFactory(Factory):
         self.connections: set[ClientConnection] = set()
         self._emptied: Deferred[None] | None = None
         self.relays = Relays(reactor, supervisor)
+        open_now = supervisor.measures.connections
+        open_now["clients"] = lambda: len(self.connections)
+        open_now["sessions"] = lambda: len(self.pool)
         self._unwatch = supervisor.watch(self._moved)
         self._unwatch_revocations = supervisor.watch_revocations(self._revoked)
 

@@ -183,8 +183,10 @@ class UpstreamPool:
         self._drains: dict[str, IDelayedCall] = {}
 
     def __repr__(self) -> str:
-        open_now = sum(len(connections) for connections in self._open.values())
-        return f"<UpstreamPool [Connections: {open_now} open, {len(self._timers)} idle]>"
+        return f"<UpstreamPool [Connections: {len(self)} open, {len(self._timers)} idle]>"
+
+    def __len__(self) -> int:
+        return sum(len(connections) for connections in self._open.values())
 
     def take_idle(self, session_id: str) -> UpstreamConnection | None:
         """An open connection that nobody uses, the one used last first; None if there is none."""
