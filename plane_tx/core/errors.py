@@ -51,6 +51,13 @@ class Forbidden(PlaneError):
     status = 403
 
 
+class IdempotencyConflict(PlaneError):
+    """An Idempotency-Key that was sent with another body before."""
+
+    kind = "IdempotencyConflict"
+    status = 422
+
+
 class NotFound(PlaneError):
     """Something asked for by name that does not exist."""
 
@@ -122,6 +129,13 @@ class Draining(PlaneError):
     kind = "NoDroneAvailable"
     status = 503
     retry_after_seconds = 30
+
+
+class JournalError(PlaneError):
+    """What has to outlive the server could not be written down."""
+
+    status = 503
+    retry_after_seconds = 5
 
 
 class SpawnFailed(PlaneError):

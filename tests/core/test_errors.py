@@ -38,6 +38,8 @@ def test_whoever_is_told_to_come_back_is_told_when(kind: type[errors.PlaneError]
         ("FailedToAcquireKey", "FailedToAcquireKey", 409),
         ("EngineUnavailable", "NoDroneAvailable", 503),
         ("Draining", "NoDroneAvailable", 503),
+        ("IdempotencyConflict", "IdempotencyConflict", 422),
+        ("JournalError", "Other", 503),
         ("NotFound", "NotFound", 404),
         ("PlaneError", "Other", 500),
         ("InvalidRequest", "InvalidRequest", 422),
