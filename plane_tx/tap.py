@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,23 +13,27 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 from plane_tx.admission import Policy
 from plane_tx.control.site import make_site
-from plane_tx.core.config import Config, control_url, parse_config, proxy_url
+from plane_tx.core.config import Config, control_url, parse_config, proxy_url, state_dir
 from plane_tx.core.errors import ConfigError
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.daemon import unix_daemon
 from plane_tx.engines.docker.engine import DockerEngine
 from plane_tx.engines.interface import IEngine
 from plane_tx.engines.process import ProcessEngine
+from plane_tx.journal import Journal
 from plane_tx.lag import LagMeter
 from plane_tx.proxy.client import ProxySettings
 from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.reaper import Reaper
+from plane_tx.state import StateDirectory
 from plane_tx.supervisor import Supervisor
 
 #: How long an engine socket may take to accept, when `kind = "auto"` asks whether one is there.
@@ -103,6 +109,41 @@ class Conduct(Service):
         """Let go of the engine, and of every session that cannot outlive us."""
         super().stopService()  # type: ignore[no-untyped-call]  # as above
         return ensureDeferred(self._supervisor.close())
+
+
+class Remembering(MultiService):
+    """The parts, on top of their journal: open before one starts, closed when all have stopped."""
+
+    def __init__(self, reactor: Any, directory: str, instance: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # as above
+        self._reactor = reactor
+        self._state = StateDirectory(directory, instance)
+        self._thread = ThreadPool(0, 1, "journal")
+        self.journal = Journal(
+            self._state.journal_path, partial(deferToThreadPool, reactor, self._thread)
+        )
+
+    def startService(self) -> None:
+        """Open the journal, then start the parts; what cannot be opened ends the start."""
+        # Not earlier: a server that twistd sends into the background is another process till then.
+        try:
+            self._state.claim()
+            self.journal.open(self._reactor.seconds())
+        except ConfigError as error:
+            self._state.release()
+            raise SystemExit(f"plane: {error}") from None
+        self._thread.start()
+        super().startService()  # type: ignore[no-untyped-call]  # as above
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the parts, then close the journal."""
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        await super().stopService()  # type: ignore[no-untyped-call]  # as above
+        await self.journal.close()
+        self._thread.stop()
+        self._state.release()
 
 
 class Greeting(Service):
@@ -191,7 +232,7 @@ def assemble(reactor: Any, config: Config) -> MultiService:
     settings = ProxySettings(config.proxy.root_redirect_url, config.proxy.ws_ping_seconds)
     proxy = ProxyFactory(reactor, supervisor, settings)
     site = make_site(reactor, supervisor, config.demo)
-    whole = MultiService()
+    whole = Remembering(reactor, state_dir(config, os.environ), config.engine.instance)
     for part in (
         Conduct(supervisor),
         Reaper(reactor, supervisor),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -46,6 +47,11 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
+def with_state(folder: Path) -> dict[str, str]:
+    """Our environment, with state below `folder`: servers neither collide nor use a user's home."""
+    return {**os.environ, "STATE_DIRECTORY": str(folder / "state")}
+
+
 class Answer:
     """A whole HTTP answer."""
 
@@ -74,7 +80,7 @@ def ask(method: str, url: str, body: Any = None, headers: dict[str, str] | None 
 
 
 class LiveServer:
-    """`twistd plane` with a configuration of its own on ports of its own."""
+    """`twistd plane` with a configuration and a state of its own, on ports of its own."""
 
     def __init__(self, folder: Path, conf: str, reactor: str = "epoll") -> None:
         self.control_port, self.proxy_port = free_ports(2)
@@ -90,7 +96,9 @@ class LiveServer:
         command = [TWISTD, "-n", "--pidfile=", f"--reactor={reactor}"]
         command += ["plane", "--config", self.config]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=with_state(folder), stdout=log, stderr=log
+            )
 
     def wait_until_ready(self) -> None:
         """Return when the control listener answers and recovery is done."""

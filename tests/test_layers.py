@@ -20,6 +20,7 @@ LAYERS = {
     "plane_tx.lag": 1,
     "plane_tx.journal": 1,
     "plane_tx.probe": 1,
+    "plane_tx.state": 1,
     "plane_tx.tokens": 1,
     "plane_tx.waiters": 1,
     "plane_tx.admission": 2,

@@ -48,10 +48,11 @@ class Terminal:
     """`make run` in the foreground of a terminal of its own, where Ctrl-C can be pressed."""
 
     def __init__(self, clone: Path) -> None:
+        bare = {**BARE, "STATE_DIRECTORY": str(clone.parent / "state")}
         pid, self._descriptor = pty.fork()
         if pid == 0:
             os.chdir(clone)
-            os.execvpe("make", ["make", "run"], BARE)
+            os.execvpe("make", ["make", "run"], bare)
         self.pid = pid
         self.shown = ""
         self._closed = False

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import pytest_twisted
 
-from tests.live import TWISTD, LiveServer, ask, live_server, until
+from tests.live import TWISTD, LiveServer, ask, live_server, until, with_state
 
 PROCESS = '[engine]\nkind = "process"\n'
 
@@ -24,8 +25,9 @@ def server(tmp_path: Path) -> Iterator[LiveServer]:
 def start(*options: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [TWISTD, "-n", "--pidfile=", "plane", *options]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=30, check=False
-    )
+        command, cwd=folder, env=with_state(folder), capture_output=True, text=True, timeout=30,
+        check=False,
+    )  # fmt: skip
 
 
 def complaint(done: subprocess.CompletedProcess[str]) -> str:
@@ -83,6 +85,77 @@ def test_an_endpoint_that_is_none_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "plane.toml").write_text(f'{PROCESS}[proxy]\nendpoint = "carrier-pigeon:1"\n')
     done = start("--config", "plane.toml", folder=tmp_path)
     assert "'carrier-pigeon:1' is no endpoint" in complaint(done)
+
+
+def test_a_second_server_of_an_instance_is_one_line_with_the_cure(tmp_path: Path) -> None:
+    with live_server(tmp_path, PROCESS) as first:
+        (tmp_path / "other.toml").write_text(
+            f'{PROCESS}[control]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
+            '[proxy]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
+        )
+        done = start("--config", "other.toml", folder=tmp_path)
+        still_there = ask("GET", f"{first.control}/pub/ready").status
+    line = complaint(done)
+    assert line.startswith(f"{tmp_path / 'state'}: another server of the instance 'default'")
+    assert "`[state] dir`" in line
+    assert still_there == 200
+
+
+def test_a_state_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    (tmp_path / "plane.toml").write_text(
+        f'{PROCESS}[control]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
+        f'[proxy]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
+        f'[state]\ndir = "{tmp_path}/state/below"\n'
+    )
+    done = start("--config", "plane.toml", folder=tmp_path)
+    assert complaint(done) == (
+        f"{tmp_path}/state/below: state cannot be kept here: Not a directory; name another by"
+        " `[state] dir`"
+    )
+
+
+def test_the_journal_is_the_instances_own_and_is_closed_last(tmp_path: Path) -> None:
+    with live_server(tmp_path, f'{PROCESS}instance = "blue"\n'):
+        open_now = {path.name for path in (tmp_path / "state").iterdir()}
+    left = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "state").iterdir()}
+    assert open_now == {"blue.lock", "blue.sqlite3", "blue.sqlite3-wal", "blue.sqlite3-shm"}
+    assert left == {"blue.lock": 0o600, "blue.sqlite3": 0o600}
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_journal_is_open_before_the_parts_start_and_until_they_have_stopped(
+    tmp_path: Path,
+) -> None:
+    from twisted.application.service import Service
+    from twisted.internet import reactor
+    from twisted.internet.defer import Deferred
+
+    from plane_tx.tap import Remembering
+
+    whole = Remembering(reactor, str(tmp_path), "default")
+    stopped: Deferred[None] = Deferred()
+
+    class Part(Service):
+        def startService(self) -> None:
+            self.first = whole.journal.record_number(1)
+
+        def stopService(self) -> Deferred[None]:
+            return stopped
+
+    part = Part()
+    part.setServiceParent(whole)
+    whole.startService()
+    stopping = whole.stopService()
+    last = whole.journal.record_number(2)
+    stopped.callback(None)
+    await stopping
+    assert part.first.called
+    assert last.called
+    again = Remembering(reactor, str(tmp_path), "default")
+    again.startService()
+    assert again.journal.last_number == 2
+    await again.stopService()
 
 
 def test_auto_means_process_where_no_docker_socket_accepts(tmp_path: Path) -> None:

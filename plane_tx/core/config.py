@@ -22,6 +22,12 @@ from plane_tx.core.wire import (
     request_converter,
 )
 
+#: An instance names files and labels.
+_INSTANCE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+#: An absolute path, or one below the home of the server's user.
+_STATE_DIR = re.compile(r"(~?/[^\0]*)?")
+
 #: A public host, with or without a port: what can stand in a URL between `//` and `/`.
 _CLUSTER = re.compile(r"([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:\d{1,5})?", re.IGNORECASE)
 
@@ -88,6 +94,13 @@ class LimitsConfig:
 
 
 @attrs.frozen
+class StateConfig:
+    """Where the server keeps what outlives it; "" means where the system keeps such things."""
+
+    dir: str = ""
+
+
+@attrs.frozen
 class DemoConfig:
     """What GET /demo joins; there is no such page without an app."""
 
@@ -120,6 +133,7 @@ class Config:
     engine: EngineConfig = EngineConfig()
     defaults: DefaultsConfig = DefaultsConfig()
     limits: LimitsConfig = LimitsConfig()
+    state: StateConfig = StateConfig()
     demo: DemoConfig = DemoConfig()
     apps: Mapping[str, AppConfig] = attrs.field(factory=dict)
 
@@ -152,7 +166,18 @@ def _one_endpoint_is_a_list(data: dict[str, object], section: str) -> None:
         table["endpoint"] = [table["endpoint"]]
 
 
+def _check_state(config: Config) -> None:
+    if not _INSTANCE.fullmatch(config.engine.instance):
+        got = strict.show(config.engine.instance)
+        allowed = "1 to 64 letters, digits, '.', '_' or '-'"
+        raise strict.Misfit("engine.instance", f"expected {allowed}, got {got}")
+    if not _STATE_DIR.fullmatch(config.state.dir):
+        got = strict.show(config.state.dir)
+        raise strict.Misfit("state.dir", f"expected a path that begins with / or ~/, got {got}")
+
+
 def _check(config: Config) -> None:
+    _check_state(config)
     kinds = ("auto", "docker", "process")
     if config.engine.kind not in kinds:
         allowed = " or ".join(f'"{kind}"' for kind in kinds)
@@ -189,3 +214,17 @@ def control_url(config: Config) -> str:
 def proxy_url(config: Config) -> str:
     """Where the proxy is found by those who come in from outside."""
     return f"{scheme_of(config.proxy.cluster)}://{config.proxy.cluster}"
+
+
+def state_dir(config: Config, environ: Mapping[str, str]) -> str:
+    """Where the server keeps what outlives it, with `~` for the home of its user.
+
+    What `[state] dir` says; else the first of systemd's $STATE_DIRECTORY (systemd.exec(5)); else
+    below $XDG_STATE_HOME, or its default (XDG Base Directory Specification, which has a relative
+    one ignored).
+    """
+    given = config.state.dir or environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return given
+    base = environ.get("XDG_STATE_HOME", "")
+    return f"{base if base.startswith('/') else '~/.local/state'}/plane_tx"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plane_tx.core.config import Config, control_url, parse_config, proxy_url
+from plane_tx.core.config import Config, control_url, parse_config, proxy_url, state_dir
 from plane_tx.core.connect import CapacityLimits
 from plane_tx.core.errors import ConfigError
 from plane_tx.core.model import PullPolicy
@@ -35,6 +35,8 @@ stop_grace_seconds = 2.5
 max_sessions = 1
 max_sessions_per_user = 2
 max_starting = 3
+[state]
+dir = "~/state"
 [demo]
 app = "a"
 key = "k"
@@ -80,6 +82,7 @@ def test_every_key_is_read() -> None:
     assert config.engine.allow_request_commands
     assert config.defaults.to_defaults() == Defaults(None, 1, 2.5)
     assert config.limits.to_limits() == CapacityLimits(1, 2, 3)
+    assert config.state.dir == "~/state"
     assert config.demo.key == "k"
 
 
@@ -109,6 +112,11 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
         ("[limits]\nmax_sessions = 1.5", "limits.max_sessions: expected a whole number >= 0, got"),
         ("[engine]\nkind = 'podman'", 'engine.kind: expected "auto" or "docker" or "process"'),
         ("[engine]\nkind = \"a\\nb\"", 'engine.kind: expected "auto" or "docker" or "process"'),
+        ("[engine]\ninstance = ''", "engine.instance: expected 1 to 64 letters, digits, '.', '_'"),
+        ("[engine]\ninstance = '../x'", "engine.instance: expected 1 to 64 letters"),
+        ("[state]\ndir = 'x'", 'state.dir: expected a path that begins with / or ~/, got "x"'),
+        ("[state]\ndir = '~x/y'", "state.dir: expected a path that begins with / or ~/"),
+        ("[state]\ndir = \"/a\\u0000\"", "state.dir: expected a path that begins with / or ~/"),
         ("[engine]\nprocess_first_port = 0", "engine.process_first_port: expected a port from"),
         ("[engine]\nprocess_first_port = 30000", "engine.process_last_port: expected at least"),
         ("[engine]\nallow_request_commands = 1", "engine.allow_request_commands: expected true or"),
@@ -166,3 +174,21 @@ def test_the_control_listener_is_found_where_it_listens_unless_said(text: str, u
 )
 def test_the_proxy_is_found_at_its_cluster(cluster: str, url: str) -> None:
     assert proxy_url(parse_config(f"[proxy]\ncluster = '{cluster}'", "plane.toml")) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "where"),
+    [
+        ("", {}, "~/.local/state/plane_tx"),
+        ("", {"XDG_STATE_HOME": "/x"}, "/x/plane_tx"),
+        ("", {"XDG_STATE_HOME": "relative"}, "~/.local/state/plane_tx"),
+        ("", {"STATE_DIRECTORY": "", "XDG_STATE_HOME": ""}, "~/.local/state/plane_tx"),
+        ("", {"STATE_DIRECTORY": "/var/lib/a", "XDG_STATE_HOME": "/x"}, "/var/lib/a"),
+        ("", {"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "/var/lib/a"),
+        ("dir = '/d'", {"STATE_DIRECTORY": "/var/lib/a"}, "/d"),
+    ],
+)
+def test_state_is_where_the_file_says_or_else_where_the_system_keeps_it(
+    text: str, environ: dict[str, str], where: str
+) -> None:
+    assert state_dir(parse_config(f"[state]\n{text}", "plane.toml"), environ) == where
