@@ -27,6 +27,7 @@ LAYERS = {
     "plane_tx.conduct": 2,
     "plane_tx.leases": 2,
     "plane_tx.recovery": 2,
+    "plane_tx.idempotency": 2,
     "plane_tx.supervisor": 2,
     "plane_tx.control": 3,
     "plane_tx.proxy": 3,

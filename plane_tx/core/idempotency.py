@@ -16,8 +16,8 @@ from plane_tx.core.errors import IdempotencyConflict, InvalidRequest
 KEPT_SECONDS = 24 * 3600.0
 
 #: How many answers are kept at most; the oldest go first. A caller that sends a new key more than
-#: once a second, all day, would fill memory otherwise: an answer takes about a kilobyte, so this is
-#: 100 MB, and as much to read when the server starts.
+#: once a second, all day, would fill memory otherwise: with an answer of a kilobyte this is 135 MB,
+#: and close to a second that the server needs to read them when it starts.
 MOST_KEPT = 100_000
 
 #: What an Idempotency-Key is made of.
