@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from plane_tx.core.errors import (
     EndedAtOnce,
     EngineUnavailable,
+    JournalError,
     PlaneError,
     SessionEnded,
     SessionNotReady,
@@ -61,6 +62,7 @@ from plane_tx.engines.interface import (
 )
 from plane_tx.probe import probe
 from plane_tx.reactor import INetworkReactor
+from plane_tx.tokens import FencingTokens
 from plane_tx.waiters import Waiters
 
 #: Stands for "no limit" where Twisted wants a number.
@@ -98,11 +100,17 @@ class Conductor:
     _log = Logger()
 
     def __init__(
-        self, reactor: INetworkReactor, engine: IEngine, registry: Registry, max_starting: int
+        self,
+        reactor: INetworkReactor,
+        engine: IEngine,
+        registry: Registry,
+        max_starting: int,
+        fencing: FencingTokens,
     ) -> None:
         self._reactor = reactor
         self._engine = engine
         self._registry = registry
+        self._fencing = fencing
         self._deadlines = DeadlineHeap()
         self._starting = DeferredSemaphore(max_starting or _UNLIMITED)
         self._flights: dict[str, Deferred[None]] = {}
@@ -251,12 +259,19 @@ class Conductor:
         await self._starting.acquire()
         turn = _Turn(self._starting)
         try:
+            await self._number_is_durable(session)
             event = await self._spawned(session, order, turn)
         finally:
             turn.give_up()
         # Out of the way first: what the event leads to must not cancel the flight it runs in.
         self._flights.pop(session.id, None)
         self.apply(session, event)
+
+    async def _number_is_durable(self, session: Session) -> None:
+        # Once a session knows its number, no later one may have it, not even after a crash. When
+        # the journal fails, which it says itself, the clock alone has to see to that.
+        recorded = self._fencing.record(session.fencing_token)
+        await recorded.addErrback(lambda failure: failure.trap(JournalError) and None)
 
     async def _spawned(
         self, session: Session, order: SpawnOrder, turn: _Turn

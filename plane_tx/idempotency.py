@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from plane_tx.core.errors import JournalError, PlaneError
 from plane_tx.core.idempotency import Answer, Answers, check_same
-from plane_tx.engines.docker.flights import Flight
+from plane_tx.flights import Flight
 from plane_tx.journal import Journal
 
 #: How often answers that are too old to be given are deleted, from memory and journal.

@@ -63,7 +63,9 @@ class Supervisor:
 
     _log = Logger()
 
-    def __init__(self, reactor: INetworkReactor, engine: IEngine, policy: Policy) -> None:
+    def __init__(
+        self, reactor: INetworkReactor, engine: IEngine, policy: Policy, fencing: FencingTokens
+    ) -> None:
         self.registry = Registry()
         self.policy = policy
         self.measures = Measures()
@@ -72,8 +74,9 @@ class Supervisor:
         self.now: Callable[[], float] = reactor.seconds
         self._reactor = reactor
         self._engine = engine
-        self._conductor = Conductor(reactor, engine, self.registry, policy.limits.max_starting)
-        fencing = FencingTokens(reactor.seconds)
+        self._conductor = Conductor(
+            reactor, engine, self.registry, policy.limits.max_starting, fencing
+        )
         self._admission = Admission(policy, self.registry, fencing)
         self._recovery = Recovery(reactor, engine, self.registry, self._conductor, fencing)
         self._leases = Leases(reactor, self.registry.begin_use, self.end_use)

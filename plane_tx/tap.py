@@ -28,6 +28,7 @@ from plane_tx.engines.docker.daemon import unix_daemon
 from plane_tx.engines.docker.engine import DockerEngine
 from plane_tx.engines.interface import IEngine
 from plane_tx.engines.process import ProcessEngine
+from plane_tx.idempotency import Idempotency
 from plane_tx.journal import Journal
 from plane_tx.lag import LagMeter
 from plane_tx.proxy.client import ProxySettings
@@ -35,6 +36,7 @@ from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.reaper import Reaper
 from plane_tx.state import StateDirectory
 from plane_tx.supervisor import Supervisor
+from plane_tx.tokens import FencingTokens
 
 #: How long an engine socket may take to accept, when `kind = "auto"` asks whether one is there.
 DETECT_SECONDS = 1.0
@@ -122,6 +124,7 @@ class Remembering(MultiService):
         self.journal = Journal(
             self._state.journal_path, partial(deferToThreadPool, reactor, self._thread)
         )
+        self.fencing = FencingTokens(reactor.seconds, self.journal.record_number)
 
     def startService(self) -> None:
         """Open the journal, then start the parts; what cannot be opened ends the start."""
@@ -132,6 +135,7 @@ class Remembering(MultiService):
         except ConfigError as error:
             self._state.release()
             raise SystemExit(f"plane: {error}") from None
+        self.fencing.rise_above(self.journal.last_number)
         self._thread.start()
         super().startService()  # type: ignore[no-untyped-call]  # as above
 
@@ -228,13 +232,16 @@ def make_policy(config: Config) -> Policy:
 def assemble(reactor: Any, config: Config) -> MultiService:
     """Everything, joined and not started; parts stop in the reverse order."""
     kind = engine_kind(config)
-    supervisor = Supervisor(reactor, make_engine(reactor, config, kind), make_policy(config))
+    whole = Remembering(reactor, state_dir(config, os.environ), config.engine.instance)
+    engine = make_engine(reactor, config, kind)
+    supervisor = Supervisor(reactor, engine, make_policy(config), whole.fencing)
+    idempotency = Idempotency(reactor, whole.journal)
     settings = ProxySettings(config.proxy.root_redirect_url, config.proxy.ws_ping_seconds)
     proxy = ProxyFactory(reactor, supervisor, settings)
-    site = make_site(reactor, supervisor, config.demo)
-    whole = Remembering(reactor, state_dir(config, os.environ), config.engine.instance)
+    site = make_site(reactor, supervisor, idempotency, config.demo)
     for part in (
         Conduct(supervisor),
+        idempotency,
         Reaper(reactor, supervisor),
         LagMeter(reactor, supervisor.measures.reactor_lag),
         ProxyListener(reactor, config.proxy.endpoint, proxy),

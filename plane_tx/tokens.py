@@ -7,6 +7,8 @@ import secrets
 import string
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
+
 from plane_tx.core.model import Routing
 
 _ALPHABET = string.ascii_lowercase + string.digits
@@ -30,9 +32,13 @@ def mint_token(routing: Routing, *, static: bool) -> str:
 
 
 class FencingTokens:
-    """Numbers that only grow: the milliseconds of the clock, or one more than the last."""
+    """Numbers that only grow: the milliseconds of the clock, or one more than the last.
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    `record` makes one known to the next run of the server; it fires when the number is durable.
+    """
+
+    def __init__(self, now: Callable[[], float], record: Callable[[int], Deferred[None]]) -> None:
+        self.record = record
         self._now = now
         self._last = 0
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, fail, succeed
 from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -37,8 +38,14 @@ from plane_tx.engines.interface import (
 )
 from plane_tx.engines.listeners import Listeners
 from plane_tx.supervisor import Supervisor
+from plane_tx.tokens import FencingTokens
 
 T = TypeVar("T")
+
+
+def unwritten(clock: IReactorTime) -> FencingTokens:
+    """Fencing tokens that no later run needs to know."""
+    return FencingTokens(clock.seconds, lambda _number: succeed(None))
 
 
 @attrs.define
@@ -305,7 +312,8 @@ class Box:
         self.clock = self.dials.reactor
         self.engine = RecordingEngine()
         policy = {"cluster": "localhost:9090", "control_url": "http://localhost:8080", **policy}
-        self.supervisor = Supervisor(self.clock, self.engine, Policy(**policy))
+        fencing = unwritten(self.clock)
+        self.supervisor = Supervisor(self.clock, self.engine, Policy(**policy), fencing)
 
     def start(self) -> Box:
         self.supervisor.start()

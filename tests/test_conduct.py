@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet.defer import Deferred, fail
 
 from plane_tx.conduct import ENDING_RETRY_SECONDS
 from plane_tx.core import errors
@@ -391,3 +392,28 @@ def test_whoever_is_let_in_may_end_the_session_at_once(box: Box) -> None:
     assert now(hold) is None
     assert history(session).endswith("ready terminating terminated")
     box.assert_at_rest()
+
+
+def test_a_session_is_not_made_before_its_number_is_durable() -> None:
+    box, written = Box(), Deferred()
+    box.start()
+    box.supervisor._conductor._fencing.record = lambda _number: written
+    session = box.spawn()
+    before = (session.status, dict(box.engine.orders))
+
+    written.callback(None)
+
+    assert before == (Status.SCHEDULED, {})
+    assert list(box.engine.orders) == [session.id]
+
+
+def test_a_journal_that_fails_is_no_reason_to_make_no_sessions() -> None:
+    box = Box()
+    box.start()
+    box.supervisor._conductor._fencing.record = lambda _number: fail(
+        errors.JournalError("disk full")
+    )
+
+    session = box.ready()
+
+    assert session.status is Status.READY

@@ -104,12 +104,14 @@ def test_a_smaller_number_does_not_replace_a_larger_one(path: Path) -> None:
 
 
 def test_fencing_tokens_go_on_growing_after_a_restart_with_a_clock_set_back(path: Path) -> None:
-    journal, tokens = opened(path), FencingTokens(lambda: 1000.0)
+    journal = opened(path)
+    tokens = FencingTokens(lambda: 1000.0, journal.record_number)
     number = tokens.next()
     now(journal.record_number(number))
     now(journal.close())
 
-    again, tokens = opened(path), FencingTokens(lambda: 10.0)
+    again = opened(path)
+    tokens = FencingTokens(lambda: 10.0, again.record_number)
     tokens.rise_above(again.last_number)
 
     assert tokens.next() == number + 1

@@ -71,9 +71,11 @@ def test_two_instances_share_a_directory(tmp_path: Path) -> None:
 def test_the_lock_is_not_handed_on_to_what_the_server_starts(tmp_path: Path) -> None:
     state = StateDirectory(str(tmp_path), "default")
     state.claim()
-    command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    command = [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 
-    with subprocess.Popen(command, stdin=subprocess.PIPE, close_fds=False) as session:
+    with subprocess.Popen(command, close_fds=False, **pipes) as session:
+        session.stdout.readline()  # what is closed on exec is closed by then
         state.release()
 
         lock = os.open(tmp_path / "default.lock", os.O_RDWR)

@@ -25,13 +25,15 @@ from plane_tx.control.events import EventFeed
 from plane_tx.control.feed import StatusFeed
 from plane_tx.control.metrics import CONTENT_TYPE, SupervisorCollector
 from plane_tx.control.query import Query
-from plane_tx.control.request import body_of
+from plane_tx.control.request import ControlRequest, body_of
 from plane_tx.core import views, wire
 from plane_tx.core.config import DemoConfig
-from plane_tx.core.errors import MethodNotAllowed, NotFound, PlaneError
+from plane_tx.core.errors import InvalidRequest, MethodNotAllowed, NotFound, PlaneError
+from plane_tx.core.idempotency import body_digest, parse_key
 from plane_tx.core.model import Session
 from plane_tx.core.why import why
 from plane_tx.engines.interface import EngineHealth
+from plane_tx.idempotency import Idempotency
 from plane_tx.supervisor import Supervisor
 
 #: The longest that a terminate waits for the end.
@@ -49,9 +51,16 @@ class ControlApp:
 
     app = Klein()
 
-    def __init__(self, clock: IReactorTime, supervisor: Supervisor, demo: DemoConfig) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        supervisor: Supervisor,
+        idempotency: Idempotency,
+        demo: DemoConfig,
+    ) -> None:
         self._clock = clock
         self._supervisor = supervisor
+        self._idempotency = idempotency
         self._demo = demo
         self._feed = StatusFeed(clock, supervisor)
         self._events = EventFeed(clock, supervisor)
@@ -82,10 +91,22 @@ class ControlApp:
 
     @app.route("/ctrl/connect", methods=["POST"])
     async def connect(self, request: Request) -> bytes:
-        """Join the session of a key, or have one made."""
+        """Join the session of a key, or have one made; once for each Idempotency-Key."""
         guard.check_is_json(request)
-        wanted = wire.parse_connect(body_of(request))
-        return answer_json(request, attrs.asdict(await self._supervisor.connect(wanted)))
+        body = body_of(request)
+        wanted = wire.parse_connect(body)
+
+        async def connected() -> bytes:
+            return wire.dumps(attrs.asdict(await self._supervisor.connect(wanted)))
+
+        key = idempotency_key(request)
+        if key is None:
+            return answer(request, "application/json", await connected())
+        caller = ours(request).caller
+        told, again = await self._idempotency.once(caller, key, body_digest(body), connected)
+        if again:
+            request.setHeader("idempotency-replayed", "true")
+        return answer(request, "application/json", told)
 
     @app.route("/ctrl/backends", methods=["GET"])
     def sessions(self, request: Request) -> bytes:
@@ -211,7 +232,7 @@ class ControlApp:
     def refuse(self, request: IRequest, failure: Failure) -> bytes:
         """Answer what we refuse."""
         assert isinstance(failure.value, PlaneError)
-        return answer_error(_ours(request), failure.value)
+        return answer_error(ours(request), failure.value)
 
     @app.handle_errors(exceptions.HTTPException)
     def no_such_route(self, request: IRequest, failure: Failure) -> bytes:
@@ -221,12 +242,12 @@ class ControlApp:
             allowed = ", ".join(sorted(failure.value.valid_methods or ()))
             request.setHeader("allow", allowed)
             error = MethodNotAllowed(f"this path does not know that method: it takes {allowed}")
-        return answer_error(_ours(request), error)
+        return answer_error(ours(request), error)
 
     @app.handle_errors(Exception)
     def fail(self, request: IRequest, failure: Failure) -> bytes:
         """Answer what should not have happened."""
-        return answer_failure(_ours(request), failure)
+        return answer_failure(ours(request), failure)
 
     def _drain(self, *, wanted: bool) -> dict[str, object]:
         return {"updated": self._supervisor.drain(wanted), **self._drain_state()}
@@ -256,15 +277,24 @@ class ControlApp:
             return EngineHealth(False, f"the engine did not answer within {HEALTH_SECONDS:g} s")
 
 
+def idempotency_key(request: Request) -> str | None:
+    """The Idempotency-Key that came with `request`; None without one. Raises `InvalidRequest`."""
+    said = request.requestHeaders.getRawHeaders(b"idempotency-key", [])
+    if len(said) > 1:
+        raise InvalidRequest("Idempotency-Key: expected once")
+    return parse_key(said[0]) if said else None
+
+
 def _who(request: Request) -> str:
     """Whoever asks, as those read it who wonder why a session ended."""
-    caller = getattr(request, "caller", "")
+    caller = ours(request).caller
     peer = getattr(request.getClientAddress(), "host", "a unix socket")
     return f"the API key {caller!r} from {peer}" if caller else f"a caller from {peer}"
 
 
-def _ours(request: IRequest) -> Request:
-    assert isinstance(request, Request)
+def ours(request: IRequest) -> ControlRequest:
+    """The same, as what it is."""
+    assert isinstance(request, ControlRequest)
     return request
 
 

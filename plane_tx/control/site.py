@@ -15,12 +15,15 @@ from plane_tx.control.envelope import answer_error
 from plane_tx.control.request import ControlRequest
 from plane_tx.core.config import DemoConfig
 from plane_tx.core.errors import MalformedRequest, PlaneError
+from plane_tx.idempotency import Idempotency
 from plane_tx.supervisor import Supervisor
 
 
-def make_site(reactor: IReactorTime, supervisor: Supervisor, demo: DemoConfig) -> Site:
+def make_site(
+    reactor: IReactorTime, supervisor: Supervisor, idempotency: Idempotency, demo: DemoConfig
+) -> Site:
     """The control listener's Site, ready to listen; `reactor` is asked for the time only."""
-    routes = ControlApp(reactor, supervisor, demo).resource()
+    routes = ControlApp(reactor, supervisor, idempotency, demo).resource()
     return ControlSite(reactor, Door(routes))
 
 

@@ -2,15 +2,19 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import LogEvent, globalLogPublisher
 
+from plane_tx.admission import Policy
 from plane_tx.core.config import DemoConfig
 from plane_tx.core.spec import App
 from plane_tx.core.wire import ExecutableRequest
-from plane_tx.supervisor import Policy, Supervisor
+from plane_tx.idempotency import Idempotency
+from plane_tx.journal import Journal
+from plane_tx.supervisor import Supervisor
 from tests.control.client import asking
-from tests.recording_engine import RecordingEngine
+from tests.recording_engine import RecordingEngine, unwritten
 
 
 @pytest.fixture
@@ -33,17 +37,25 @@ def supervisor(reactor, engine):
         host_name="box",
         apps={"counter": App(ExecutableRequest(image="counter"))},
     )
-    supervisor = Supervisor(reactor, engine, policy)
+    supervisor = Supervisor(reactor, engine, policy, unwritten(reactor))
     supervisor.start()
     return supervisor
 
 
 @pytest.fixture
-def make_site(reactor, supervisor):
+def idempotency(reactor, tmp_path):
+    journal = Journal(tmp_path / "journal.sqlite3", maybeDeferred)
+    journal.open(reactor.seconds())
+    yield Idempotency(reactor, journal)
+    journal.close()
+
+
+@pytest.fixture
+def make_site(reactor, supervisor, idempotency):
     # Only here: klein, which this imports, installs the reactor.
     from plane_tx.control.site import make_site
 
-    return partial(make_site, reactor, supervisor)
+    return partial(make_site, reactor, supervisor, idempotency)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ from twisted.internet.defer import Deferred
 
 from plane_tx.supervisor import Supervisor
 from tests.control.client import Connection
+from tests.recording_engine import unwritten
 
 
 def test_a_well_server_says_so_and_how_its_engine_is(ask):
@@ -67,7 +68,7 @@ class TestBeforeRecovery:
     @pytest.fixture
     def supervisor(self, supervisor, reactor, engine):
         engine.waits.add("list_running")
-        fresh = Supervisor(reactor, engine, supervisor.policy)
+        fresh = Supervisor(reactor, engine, supervisor.policy, unwritten(reactor))
         fresh.start()
         return fresh
 

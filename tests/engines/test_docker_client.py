@@ -20,8 +20,8 @@ from plane_tx.engines.docker.errors import (
     NotDocker,
     NotModified,
 )
-from plane_tx.engines.docker.flights import to_the_end
 from plane_tx.engines.docker.streams import MAX_LOG_LINE, JsonLines, LogLines
+from plane_tx.flights import to_the_end
 from tests.engines.fake_docker import (
     ENDS_AT_ONCE,
     OBEYS,

@@ -23,7 +23,7 @@ from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.supervisor import Policy, Supervisor
 from tests.proxy.frames import BINARY, CLOSE, TEXT, accept_of, close, frame, read, upgrade
 from tests.proxy.raw_upstream import PIECE, End, Flood, RawUpstream
-from tests.recording_engine import RecordingEngine
+from tests.recording_engine import RecordingEngine, unwritten
 
 MIB = 1024 * 1024
 
@@ -63,7 +63,7 @@ class Live:
         upstream_port = reactor.listenTCP(0, self.upstream, 511, "127.0.0.1")
         self.address = Address("127.0.0.1", upstream_port.getHost().port)
         policy = Policy(cluster="localhost:9090", control_url="", host_name="box")
-        self.supervisor = Supervisor(reactor, self.engine, policy)
+        self.supervisor = Supervisor(reactor, self.engine, policy, unwritten(reactor))
         self.supervisor.start()
         self.factory = ProxyFactory(reactor, self.supervisor)
         self.port = reactor.listenTCP(0, self.factory, 511, "127.0.0.1")

@@ -22,7 +22,7 @@ from plane_tx.core.wire import ConnectRequest, ExecutableRequest, SpawnConfig
 from plane_tx.proxy.client import ProxySettings
 from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.supervisor import Policy, Supervisor
-from tests.recording_engine import RecordingEngine
+from tests.recording_engine import RecordingEngine, unwritten
 
 CLUSTER = "localhost:9090"
 
@@ -128,7 +128,7 @@ class World:
         self.reactor.advance(1_700_000_000)
         self.engine = RecordingEngine()
         policy = Policy(cluster=CLUSTER, control_url="http://127.0.0.1:8080", host_name="box")
-        self.supervisor = Supervisor(self.reactor, self.engine, policy)
+        self.supervisor = Supervisor(self.reactor, self.engine, policy, unwritten(self.reactor))
         self.supervisor.start()
         self.factory = ProxyFactory(self.reactor, self.supervisor, ProxySettings(**settings))
         self.wires: list[Wire] = []

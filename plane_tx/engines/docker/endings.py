@@ -13,9 +13,9 @@ from plane_tx.core.model import Address
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.container import Container, running, session_named
 from plane_tx.engines.docker.errors import DockerError
-from plane_tx.engines.docker.flights import Flight
 from plane_tx.engines.docker.removal import Removal
 from plane_tx.engines.interface import SessionExited
+from plane_tx.flights import Flight
 
 #: How much of a session's output is told with its end, in lines.
 LOG_TAIL_LINES = 50

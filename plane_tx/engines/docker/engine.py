@@ -19,7 +19,6 @@ from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.container import Container, container_name
 from plane_tx.engines.docker.endings import Endings, Held
 from plane_tx.engines.docker.errors import Conflict, DockerError, NoSuchObject, NotModified
-from plane_tx.engines.docker.flights import Flight, to_the_end
 from plane_tx.engines.docker.images import Images, unavailable
 from plane_tx.engines.docker.removal import Removal
 from plane_tx.engines.docker.watch import Watch
@@ -33,6 +32,7 @@ from plane_tx.engines.interface import (
     SpawnOrder,
 )
 from plane_tx.engines.listeners import Listeners
+from plane_tx.flights import Flight, to_the_end
 
 #: How long a stopping server waits for what it has begun to clear away.
 CLOSE_SECONDS = 3.0
