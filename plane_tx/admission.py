@@ -108,7 +108,8 @@ class Admission:
         }
         if session.own_token.static:
             environment["SESSION_BACKEND_STATIC_TOKEN"] = session.own_token.value
-        return SpawnOrder(session.id, session.spec.executable, environment, to_labels(session))
+        executable, labels = session.spec.executable, to_labels(session)
+        return SpawnOrder(session.id, executable, environment, labels, session.key)
 
     def _check_cluster(self, config: SpawnConfig) -> None:
         cluster = self._policy.cluster

@@ -51,12 +51,14 @@ from plane_tx.core.model import (
 )
 from plane_tx.core.registry import Registry
 from plane_tx.engines.interface import (
+    Created,
     Creating,
     EngineEvent,
     EngineLost,
     EngineRegained,
     IEngine,
     Progress,
+    Pulling,
     SessionExited,
     SpawnOrder,
 )
@@ -291,11 +293,15 @@ class Conductor:
             return SpawnFailed(Failure("internal", "the server failed to make this session"))
 
     def _progressed(self, session: Session, turn: _Turn, progress: Progress) -> None:
-        if isinstance(progress, Creating):
-            self.apply(session, StartBegan())
-        else:
-            # A pull waits for a registry, not for this box: others may start meanwhile.
-            turn.give_up()
+        match progress:
+            case Pulling():
+                # A pull waits for a registry, not for this box: others may start meanwhile.
+                turn.give_up()
+            case Creating():
+                self.apply(session, StartBegan())
+            case Created():
+                # To Plane's clients it has been `starting` since it was being made.
+                self._registry.start_began(session, self._reactor.seconds())
 
     def _begin_probe(self, session: Session) -> None:
         assert isinstance(session.state, Waiting)

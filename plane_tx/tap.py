@@ -26,8 +26,10 @@ from plane_tx.core.errors import ConfigError
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.daemon import unix_daemon
 from plane_tx.engines.docker.engine import DockerEngine
+from plane_tx.engines.docker.mounts import MountDirectories
 from plane_tx.engines.interface import IEngine
 from plane_tx.engines.process import ProcessEngine
+from plane_tx.engines.threads import threads_of
 from plane_tx.idempotency import Idempotency
 from plane_tx.journal import Journal
 from plane_tx.lag import LagMeter
@@ -211,7 +213,9 @@ def make_engine(reactor: Any, config: Config, kind: str) -> IEngine:
     settings = config.engine
     if kind == "docker":
         client = DockerClient(unix_daemon(reactor, settings.docker_socket))
-        return DockerEngine(reactor, client, settings.instance)
+        base = settings.mount_base
+        mounts = MountDirectories(base, threads_of(reactor)) if base else None
+        return DockerEngine(reactor, client, settings.instance, mounts=mounts)
     ports = (settings.process_first_port, settings.process_last_port)
     return ProcessEngine(reactor, ports, settings.allow_request_commands, reactor)
 
@@ -223,7 +227,7 @@ def make_policy(config: Config) -> Policy:
         control_url=control_url(config),
         host_name=socket.gethostname(),
         apps={name: app.to_app() for name, app in config.apps.items()},
-        defaults=config.defaults.to_defaults(),
+        defaults=config.defaults.to_defaults(config.engine.allow_requests),
         limits=config.limits.to_limits(),
         hold_seconds=config.proxy.hold_seconds,
     )

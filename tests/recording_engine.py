@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from plane_tx.admission import Policy
 from plane_tx.core.errors import EngineUnavailable, InvalidRequest, SpawnFailed
-from plane_tx.core.model import Address, Executable, Session
+from plane_tx.core.model import Address, Executable, LogLine, LogStream, Session
 from plane_tx.core.wire import (
     ConnectRequest,
     ConnectResponse,
@@ -24,11 +24,13 @@ from plane_tx.core.wire import (
     SpawnConfig,
 )
 from plane_tx.engines.interface import (
+    Created,
     Creating,
     EngineEvent,
     EngineHealth,
     EngineLost,
     EngineRegained,
+    EngineStats,
     IEngine,
     Progress,
     Pulling,
@@ -37,6 +39,7 @@ from plane_tx.engines.interface import (
     SpawnOrder,
 )
 from plane_tx.engines.listeners import Listeners
+from plane_tx.engines.log import Log
 from plane_tx.supervisor import Supervisor
 from plane_tx.tokens import FencingTokens
 
@@ -64,6 +67,7 @@ class Held:
     labels: Mapping[str, str]
     running: bool = True
     ends: list[Deferred[None]] = attrs.field(factory=list)
+    log: Log = attrs.field(factory=Log)
 
 
 @implementer(IEngine)
@@ -86,6 +90,8 @@ class RecordingEngine:
         self.refusal: Exception | None = None
         self.waits: set[str] = set()
         self.closed = False
+        #: What `stats` answers for every session that runs.
+        self.taken = EngineStats(1.5, 4096, None, 2, 10, 20)
         self._cleaning: dict[str, Deferred[bool]] = {}
         self._waiting: list[tuple[str, Deferred[None]]] = []
         self._listeners = Listeners()
@@ -101,12 +107,22 @@ class RecordingEngine:
     def creating(self, session_id: str) -> None:
         self.pending[session_id].report(Creating())
 
+    def created(self, session_id: str) -> None:
+        self.pending[session_id].report(Created())
+
+    def say(
+        self, session_id: str, text: str, at: float, stream: LogStream = LogStream.STDOUT
+    ) -> None:
+        """Let the session put out a line at a moment in seconds since epoch."""
+        self.held[session_id].log.add(stream, f"{text}\n".encode(), at)
+
     def pulling(self, session_id: str) -> None:
         self.pending[session_id].report(Pulling("image", 1, 2))
 
     def run(self, session_id: str, address: Address | None = None) -> None:
         pending = self.pending.pop(session_id)
         pending.report(Creating())
+        pending.report(Created())
         self.held[session_id] = Held(pending.order.labels)
         pending.made.callback(address or address_of(session_id))
 
@@ -130,7 +146,9 @@ class RecordingEngine:
         tail: tuple[str, ...] = (),
     ) -> None:
         held = self.held.pop(session_id)
-        self._listeners.tell(SessionExited(session_id, code, oom, tail))
+        last = tuple(LogLine(None, LogStream.STDOUT, text) for text in tail)
+        self._listeners.tell(SessionExited(session_id, code, oom, last or held.log.lines(50)))
+        held.log.end()
         for ended in held.ends:
             ended.callback(None)
 
@@ -161,6 +179,7 @@ class RecordingEngine:
     def close(self) -> Deferred[None]:
         self.closed = True
         for held in self.held.values():
+            held.log.end()
             for ended in held.ends:
                 ended.errback(EngineUnavailable("closed"))
         return succeed(None)
@@ -218,8 +237,32 @@ class RecordingEngine:
         held.ends.append(ended)
         await ended
 
-    def logs(self, session_id: str, tail: int) -> Deferred[tuple[str, ...]]:
-        return succeed(())
+    def logs(
+        self, session_id: str, tail: int, since_ns: int | None = None
+    ) -> Deferred[tuple[LogLine, ...]]:
+        return ensureDeferred(self._logs(session_id, tail, since_ns))
+
+    async def _logs(self, session_id: str, tail: int, since_ns: int | None) -> tuple[LogLine, ...]:
+        await self._take("logs", session_id)
+        held = self.held.get(session_id)
+        return () if held is None else held.log.lines(tail, since_ns)
+
+    def follow_logs(
+        self, session_id: str, tail: int, since_ns: int | None, tell: Callable[[LogLine], None]
+    ) -> Deferred[None]:
+        self.calls.append(("follow_logs", session_id))
+        if self.refusal is not None:
+            return fail(self.refusal)
+        held = self.held.get(session_id)
+        return succeed(None) if held is None else held.log.follow(tail, since_ns, tell)
+
+    def stats(self, session_id: str) -> Deferred[EngineStats | None]:
+        return ensureDeferred(self._stats(session_id))
+
+    async def _stats(self, session_id: str) -> EngineStats | None:
+        await self._take("stats", session_id)
+        held = self.held.get(session_id)
+        return self.taken if held is not None and held.running else None
 
     def list_running(self) -> Deferred[list[Running]]:
         return ensureDeferred(self._list())
@@ -242,7 +285,8 @@ class RecordingEngine:
         self.calls.append(("remove", session_id))
         if self.refusal is not None:
             return fail(self.refusal)
-        self.held.pop(session_id, None)
+        if (held := self.held.pop(session_id, None)) is not None:
+            held.log.end()
         return succeed(None)
 
     def health(self) -> Deferred[EngineHealth]:

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, fail
 from plane_tx.conduct import ENDING_RETRY_SECONDS
 from plane_tx.core import errors
 from plane_tx.core.connect import CapacityLimits
-from plane_tx.core.model import Reason, Session, Status, TerminationKind
+from plane_tx.core.model import LogLine, LogStream, Reason, Session, Status, TerminationKind
 from plane_tx.core.wire import ExecutableRequest, ReadinessRequest
 from plane_tx.engines.interface import SessionExited
 from tests.conftest import LoggedFailures
@@ -52,6 +52,14 @@ def test_a_session_grows_from_scheduled_to_ready(box: Box) -> None:
     assert history(session) == "scheduled loading starting waiting ready"
     assert session.state.address == address_of(session.id)
     assert "Flights: 0" in repr(box.supervisor)
+
+
+def test_a_session_that_was_created_is_still_starting(box: Box) -> None:
+    session = grown_to(box, "starting")
+
+    box.engine.created(session.id)
+
+    assert history(session) == "scheduled loading starting"
 
 
 def test_an_engine_need_not_say_that_it_is_creating(box: Box) -> None:
@@ -207,7 +215,7 @@ def test_an_exit_is_told_with_its_code_and_last_lines(
     assert history(session).endswith(f"{status} terminated")
     assert (session.state.reason, session.state.exit_code) == (Reason.EXITED, code)
     assert session.state.failure.message == message
-    assert session.state.failure.log_tail == ("Traceback", "Error")
+    assert [line.text for line in session.state.log_tail] == ["Traceback", "Error"]
     box.assert_at_rest()
 
 
@@ -241,11 +249,12 @@ def test_an_exit_that_is_heard_before_the_spawn_is_answered_ends_it(box: Box) ->
 
 def test_a_session_that_ended_at_once_has_exited(box: Box) -> None:
     session = grown_to(box, "starting")
+    last = (LogLine(1, LogStream.STDERR, "last"),)
 
-    box.engine.refuse(session.id, errors.EndedAtOnce("at once", 2, ("last",)))
+    box.engine.refuse(session.id, errors.EndedAtOnce("at once", 2, last))
 
     assert (session.state.reason, session.state.exit_code) == (Reason.EXITED, 2)
-    assert session.state.failure.log_tail == ("last",)
+    assert session.state.log_tail == last
     box.assert_at_rest()
 
 

@@ -248,6 +248,28 @@ def containers(instance: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.docker
+def test_mounts_are_directories_of_the_custom_name_and_of_the_key(tmp_path: Path) -> None:
+    """Plane's volume_mounts (plane.md part 7)."""
+    base = tmp_path / "mounts"
+    conf = f'{docker_conf()}mount_base = "{base}"\nallow_requests = ["mount"]\n'
+    with live_server(tmp_path, conf) as running:
+        for key, mount in (("k", True), ("l", "custom")):
+            made = running.connect("docker-busybox", key=key, executable={"mount": mount})
+            running.wait_for(made["backend_id"], "ready")
+        end_all(running)
+    assert {path.name for path in (base / "@default").iterdir()} == {"k", "custom"}
+
+
+@pytest.mark.docker
+def test_what_a_request_has_no_leave_for_is_refused_at_once(docker_server: LiveServer) -> None:
+    for field, value in (("mount", True), ("cap_add", ["ALL"]), ("gpus", "all")):
+        request = {"spawn_config": {"executable": {"app": "docker-busybox", field: value}}}
+        answer = ask("POST", f"{docker_server.control}/ctrl/connect", request)
+        assert (answer.status, answer.json["kind"]) == (422, "InvalidRequest")
+        assert answer.json["message"].startswith(f"spawn_config.executable.{field}: this server")
+
+
 # --- what goes wrong is said --------------------------------------------------------------------
 
 

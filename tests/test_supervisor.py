@@ -153,6 +153,7 @@ def test_the_engine_gets_planes_environment_and_the_labels_to_know_it_by(box: Bo
         "SESSION_BACKEND_SECRET": session.secret,
     }
     assert order.labels == to_labels(session)
+    assert order.key == session.key
 
 
 def test_fencing_tokens_grow_within_one_millisecond(box: Box) -> None:

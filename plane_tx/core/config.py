@@ -10,6 +10,7 @@ import attrs
 
 from plane_tx.core import strict
 from plane_tx.core.connect import CapacityLimits
+from plane_tx.core.containers import GUARDED
 from plane_tx.core.endpoints import http_url, is_loopback
 from plane_tx.core.errors import ConfigError, InvalidRequest
 from plane_tx.core.routes import scheme_of
@@ -61,6 +62,8 @@ class EngineConfig:
     process_first_port: Port = Port(20000)
     process_last_port: Port = Port(29999)
     allow_request_commands: bool = False
+    mount_base: str = ""
+    allow_requests: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -71,12 +74,13 @@ class DefaultsConfig:
     startup_timeout_seconds: Seconds = Seconds(300.0)
     stop_grace_seconds: Seconds = Seconds(10.0)
 
-    def to_defaults(self) -> Defaults:
-        """The same, with no idle limit said as None."""
+    def to_defaults(self, allow_requests: tuple[str, ...] = ()) -> Defaults:
+        """The same, with no idle limit said as None, and what a request may say at all."""
         return Defaults(
             max_idle_seconds=self.max_idle_seconds or None,
             startup_timeout_seconds=self.startup_timeout_seconds,
             stop_grace_seconds=self.stop_grace_seconds,
+            allow_requests=frozenset(allow_requests),
         )
 
 
@@ -185,6 +189,7 @@ def _check(config: Config) -> None:
         raise strict.Misfit("engine.kind", f"expected {allowed}, got {got}")
     if config.engine.process_first_port > config.engine.process_last_port:
         raise strict.Misfit("engine.process_last_port", "expected at least process_first_port")
+    _check_mounts(config)
     if not _CLUSTER.fullmatch(config.proxy.cluster):
         got = strict.show(config.proxy.cluster)
         raise strict.Misfit("proxy.cluster", f"expected a host name, or host:port, got {got}")
@@ -202,6 +207,21 @@ def _check(config: Config) -> None:
         raise strict.Misfit("demo.app", f"no app {strict.show(config.demo.app)} in this file")
     for name, app in config.apps.items():
         check_executable(f"apps.{strict.show(name)}", app.to_app().executable)
+
+
+def _check_mounts(config: Config) -> None:
+    base = config.engine.mount_base
+    if base and not base.startswith("/"):
+        got = strict.show(base)
+        raise strict.Misfit("engine.mount_base", f'expected an absolute path, or "", got {got}')
+    for name in config.engine.allow_requests:
+        if name not in GUARDED:
+            allowed, got = ", ".join(GUARDED), strict.show(name)
+            raise strict.Misfit("engine.allow_requests", f"expected some of {allowed}, got {got}")
+    for name, app in config.apps.items():
+        if app.mount and not base:
+            where = f"apps.{strict.show(name)}.mount"
+            raise strict.Misfit(where, "there is no place for it: set engine.mount_base")
 
 
 def control_url(config: Config) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from plane_tx.core.model import LogLine
+
 
 class PlaneError(Exception):
     """The root of the tree: `kind` is the contract, the message is a sentence for people."""
@@ -147,7 +149,7 @@ class SpawnFailed(PlaneError):
 class EndedAtOnce(SpawnFailed):
     """The session was made, and ended before anyone could learn where it listens."""
 
-    def __init__(self, message: str, exit_code: int | None, log_tail: tuple[str, ...]) -> None:
+    def __init__(self, message: str, exit_code: int | None, log_tail: tuple[LogLine, ...]) -> None:
         super().__init__(message)
         self.exit_code = exit_code
         self.log_tail = log_tail

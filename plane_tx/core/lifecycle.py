@@ -20,6 +20,7 @@ from plane_tx.core.model import (
     Failure,
     HardTerminating,
     Loading,
+    LogLine,
     Ready,
     Reason,
     Scheduled,
@@ -85,7 +86,7 @@ class Exited:
 
     exit_code: int | None = None
     oom: bool = False
-    log_tail: tuple[str, ...] = ()
+    log_tail: tuple[LogLine, ...] = ()
 
 
 @attrs.frozen
@@ -191,10 +192,8 @@ def _hard_terminating(state: State, event: Any) -> State:
 def _terminated(state: State, event: Any) -> State:
     ended = _ended_on_request(state) or _ended_by_itself(state, event)
     if isinstance(event, Exited):
-        tail = event.log_tail
-        failure = attrs.evolve(ended.failure, log_tail=tail) if ended.failure and tail else None
         ended = attrs.evolve(
-            ended, exit_code=event.exit_code, oom=event.oom, failure=failure or ended.failure
+            ended, exit_code=event.exit_code, oom=event.oom, log_tail=event.log_tail
         )
     return attrs.evolve(ended, last_status=_last_status(state))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import attrs
 
@@ -74,13 +74,28 @@ class Key:
     namespace: str = ""
 
 
+class LogStream(enum.StrEnum):
+    """Which of a session's two outputs a line came from."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+@attrs.frozen
+class LogLine:
+    """One line of a session's output; when it came in nanoseconds since epoch, if that is known."""
+
+    at_ns: int | None
+    stream: LogStream
+    text: str
+
+
 @attrs.frozen
 class Failure:
-    """What went wrong, for people: a kind to switch on, a sentence, and the last log lines."""
+    """What went wrong, for people: a kind to switch on, and a sentence."""
 
     kind: str
     message: str
-    log_tail: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -144,7 +159,7 @@ class HardTerminating:
 
 @attrs.frozen
 class Terminated:
-    """It is gone; what is known of why stays."""
+    """It is gone; what is known of why stays, and the last lines of its output."""
 
     status: ClassVar[Status] = Status.TERMINATED
     last_status: Status
@@ -153,6 +168,7 @@ class Terminated:
     exit_code: int | None = None
     oom: bool = False
     failure: Failure | None = None
+    log_tail: tuple[LogLine, ...] = ()
 
 
 State = (
@@ -206,6 +222,15 @@ class Credentials:
 
 
 @attrs.frozen
+class Volume:
+    """A named volume of the container engine, and where a session finds it."""
+
+    name: str
+    path: str
+    read_only: bool = False
+
+
+@attrs.frozen
 class Executable:
     """What to run, complete: an image for a container engine, or a command for `process`."""
 
@@ -224,6 +249,14 @@ class Executable:
     limits: ResourceLimits = ResourceLimits()
     readiness: Readiness = Readiness()
     network_name: str | None = None
+    read_only: bool = False
+    tmpfs: Mapping[str, str] = attrs.field(factory=dict)
+    volumes: tuple[Volume, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    runtime: str | None = None
+    gpus: int | Literal["all"] = 0
+    #: The directory of its key (true), or of this name, that lives on after it (plane.md 3.5).
+    mount: bool | str = False
     app: str | None = None
 
 

@@ -101,6 +101,10 @@ class Registry:
         if state.status is Status.TERMINATED:
             self._retire(session)
 
+    def start_began(self, session: Session, now: float) -> None:
+        """Note when the container or process of a session, made by then, was told to start."""
+        session.start_began = now
+
     def begin_use(self, session: Session, use: Use) -> None:
         """Count `use` among what keeps the session in use."""
         session.uses.add(use)

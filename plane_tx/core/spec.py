@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import attrs
 
+from plane_tx.core.containers import check_leave
 from plane_tx.core.errors import InvalidRequest
 from plane_tx.core.model import (
     Credentials,
@@ -16,6 +17,7 @@ from plane_tx.core.model import (
     Readiness,
     ResourceLimits,
     Spec,
+    Volume,
 )
 from plane_tx.core.strict import Seconds
 from plane_tx.core.wire import ExecutableRequest, ReadinessRequest, SpawnConfig
@@ -42,18 +44,24 @@ class App:
 
 @attrs.frozen
 class Defaults:
-    """What a spawn_config gets for the fields it leaves out; no idle time means for ever."""
+    """What a spawn_config gets for the fields it leaves out; no idle time means for ever.
+
+    `allow_requests` names the guarded fields that it need not leave to an app.
+    """
 
     max_idle_seconds: float | None = 300.0
     startup_timeout_seconds: float = 300.0
     stop_grace_seconds: float = 10.0
+    allow_requests: frozenset[str] = frozenset()
 
 
 def complete(config: SpawnConfig, apps: Mapping[str, App], defaults: Defaults) -> Spec:
     """Fill in what `config` leaves out: from its app first, from the defaults after.
 
-    Raises `InvalidRequest` for an app that the configuration does not name.
+    Raises `InvalidRequest` for an app that the configuration does not name, and for a field that
+    it leaves to apps.
     """
+    check_leave("spawn_config.executable", config.executable, defaults.allow_requests)
     app = _app(config.executable, apps)
     wanted = _over(config.executable, app.executable)
     readiness = wanted.readiness or ReadinessRequest()
@@ -139,5 +147,12 @@ def _executable(wanted: ExecutableRequest, readiness: ReadinessRequest) -> Execu
         limits=ResourceLimits(**attrs.asdict(wanted.resource_limits)),
         readiness=Readiness(readiness.path, readiness.statuses),
         network_name=wanted.network_name,
+        read_only=wanted.read_only or False,
+        tmpfs=wanted.tmpfs or {},
+        volumes=tuple(Volume(it.name, it.path, it.read_only) for it in wanted.volumes or ()),
+        cap_add=wanted.cap_add or (),
+        runtime=wanted.runtime,
+        gpus=wanted.gpus or 0,
+        mount=wanted.mount or False,
         app=wanted.app,
     )

@@ -76,13 +76,15 @@ def failure_of(session: Session) -> Failure | None:
     return getattr(session.state, "failure", None)
 
 
-def _failure(failure: Failure | None) -> dict[str, Any] | None:
+def _failure(told: Session) -> dict[str, Any] | None:
+    failure = failure_of(told)
     if failure is None:
         return None
+    lines = told.state.log_tail if isinstance(told.state, Terminated) else ()
     return {
         "kind": failure.kind,
         "message": failure.message,
-        "log_tail": list(failure.log_tail),
+        "log_tail": [line.text for line in lines],
     }
 
 
@@ -112,7 +114,7 @@ def session(told: Session, deadlines: Mapping[str, float]) -> dict[str, Any]:
         "deadlines": {reason: milliseconds(at) for reason, at in deadlines.items()},
         "exit_code": state.exit_code if isinstance(state, Terminated) else None,
         "oom": state.oom if isinstance(state, Terminated) else False,
-        "failure": _failure(failure_of(told)),
+        "failure": _failure(told),
     }
 
 

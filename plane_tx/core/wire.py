@@ -11,6 +11,13 @@ import attrs
 from cattrs import Converter
 
 from plane_tx.core import strict
+from plane_tx.core.containers import (
+    ContainerFields,
+    Gpus,
+    bool_or_string,
+    check_container,
+    gpus_or_all,
+)
 from plane_tx.core.errors import InvalidRequest, MalformedRequest
 from plane_tx.core.model import HOST_TOKEN, Key, PullPolicy, Routing
 from plane_tx.core.strict import Count, Port, Seconds
@@ -75,7 +82,7 @@ class ReadinessRequest:
 
 
 @attrs.frozen(kw_only=True)
-class ExecutableFields:
+class ExecutableFields(ContainerFields):
     """What requests and configured apps can both say of what to run."""
 
     image: str | None = None
@@ -97,7 +104,6 @@ class ExecutableRequest(ExecutableFields):
     """What to run: an image, a command, or a named app of the configuration."""
 
     app: str | None = None
-    mount: bool | str | None = None
 
 
 @attrs.frozen
@@ -161,18 +167,13 @@ class RevokeRequest:
     user: str
 
 
-def _bool_or_string(value: object, _type: object) -> bool | str | None:
-    if value is None or isinstance(value, bool | str):
-        return value
-    raise ValueError("expected true, false or a string")
-
-
 def request_converter() -> Converter:
     """The converter of requests; the configuration uses it too, for what it shares with them."""
     converter = strict.make_converter()
     strict.one_of(converter, Routing)
     strict.one_of(converter, PullPolicy)
-    converter.register_structure_hook(bool | str | None, _bool_or_string)
+    converter.register_structure_hook(bool | str | None, bool_or_string)
+    converter.register_structure_hook(Gpus | None, gpus_or_all)
     return converter
 
 
@@ -277,8 +278,6 @@ def check_executable(where: str, executable: ExecutableRequest) -> None:
     for name, value in executable.env.items():
         if not _ENV_NAME.fullmatch(name) or "\x00" in value:
             raise InvalidRequest(f"{where}.env: {name!r} cannot be an environment variable")
-    if executable.mount not in (None, False):
-        raise InvalidRequest(f"{where}.mount: this server mounts nothing; leave it out")
     if executable.command == ():
         raise InvalidRequest(f"{where}.command: expected at least one word")
     for field in ("image", "command", "entrypoint", "user", "workdir", "network_name"):
@@ -287,6 +286,7 @@ def check_executable(where: str, executable: ExecutableRequest) -> None:
             raise InvalidRequest(f"{where}.{field}: expected no NUL")
     if executable.readiness is not None:
         _check_readiness(f"{where}.readiness", executable.readiness)
+    check_container(where, executable)
 
 
 def _check_readiness(where: str, readiness: ReadinessRequest) -> None:

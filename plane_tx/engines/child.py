@@ -19,18 +19,18 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from plane_tx.core.errors import SpawnFailed
-from plane_tx.core.model import ResourceLimits
+from plane_tx.core.model import LogStream, ResourceLimits
 from plane_tx.engines import launch
 from plane_tx.engines.interface import SpawnOrder
 from plane_tx.engines.launch import ANSWER, ERRORS, LOG, ORDER, STARTING
+from plane_tx.engines.log import Log
 from plane_tx.engines.ports import LOOPBACK
-from plane_tx.engines.ring import Ring
-
-LOG_TAIL = 50
 
 # How long a log may stay open once its session has ended: only a process that left the group
 # holds it then, and it may do so for ever.
 DRAIN_SECONDS = 0.5
+
+_STREAMS = {LOG: LogStream.STDOUT, ERRORS: LogStream.STDERR}
 
 # The first word of a command that means the interpreter this server runs on.
 OWN_PYTHON = "{python}"
@@ -82,7 +82,7 @@ class Child(ProcessProtocol):
     ) -> None:
         self.order = order
         self.port = port
-        self.ring = Ring()
+        self.log = Log()
         #: Fires when the command runs; fails, with nothing left, when it could not.
         self.started: Deferred[None] = Deferred(lambda _: self.send(signal.SIGKILL))
         self.was_made = False
@@ -101,6 +101,11 @@ class Child(ProcessProtocol):
     def is_running(self) -> bool:
         """Whether its command was started and has not ended."""
         return self.was_made and self.exit_code is None
+
+    @property
+    def group(self) -> int:
+        """The number of its process group."""
+        return self._pid
 
     def terminate(self) -> Deferred[None]:
         """Ask it to end; fires once it is over."""
@@ -140,7 +145,7 @@ class Child(ProcessProtocol):
         if childFD == ANSWER:
             self._answer += data
         else:
-            self.ring.add(data)
+            self.log.add(_STREAMS[childFD], data, self._clock.seconds())
 
     def childConnectionLost(self, childFD: int) -> None:
         """Judge the launcher's answer once it is complete: running a command ends it."""
@@ -164,6 +169,7 @@ class Child(ProcessProtocol):
         if self._drain is not None and self._drain.active():
             self._drain.cancel()
         self._is_over = True
+        self.log.end()
         self._over(self)
         if not self.started.called:
             self.started.errback(SpawnFailed(self._why_not()))
@@ -184,7 +190,7 @@ class Child(ProcessProtocol):
     def _why_not(self) -> str:
         if sentence := self._answer.removeprefix(STARTING).decode():
             return sentence
-        last = "".join(f": {line}" for line in self.ring.lines(1))
+        last = "".join(f": {line.text}" for line in self.log.lines(1))
         return f"it ended with exit code {self.exit_code} before its command ran{last}"
 
 

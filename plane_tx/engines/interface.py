@@ -13,7 +13,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
-from plane_tx.core.model import Address, Executable
+from plane_tx.core.model import Address, Executable, Key, LogLine
 
 
 @attrs.frozen
@@ -21,13 +21,14 @@ class SpawnOrder:
     """What an engine needs to make a session: its id, what to run, and with what environment.
 
     `labels` are kept with it and come back from `list_running`; `environment` wins over the
-    executable's own.
+    executable's own; the `key` is what a mount belongs to.
     """
 
     session_id: str
     executable: Executable
     environment: Mapping[str, str]
     labels: Mapping[str, str]
+    key: Key
 
 
 @attrs.frozen
@@ -44,17 +45,23 @@ class Creating:
     """The image is there; the container or process is being made."""
 
 
-Progress = Pulling | Creating
+@attrs.frozen
+class Created:
+    """The container or process was made, and is about to be started."""
+
+
+#: Told in this order: any number of the first, which may be none, and each other one once.
+Progress = Pulling | Creating | Created
 
 
 @attrs.frozen
 class SessionExited:
-    """A session's process or container ended; what is known of how."""
+    """A session's process or container ended; what is known of how, and the end of its log."""
 
     session_id: str
     exit_code: int | None = None
     oom: bool = False
-    log_tail: tuple[str, ...] = ()
+    log_tail: tuple[LogLine, ...] = ()
 
 
 @attrs.frozen
@@ -82,6 +89,23 @@ class Running:
 
 
 @attrs.frozen
+class EngineStats:
+    """What a session takes of the box at one moment; None is what this engine cannot tell.
+
+    `cpu_seconds` and the bytes received and sent count from its start; `memory_bytes` is without
+    file pages that could be dropped, where that is known; `memory_limit_bytes` is the limit on
+    just that; `pids` counts threads as well.
+    """
+
+    cpu_seconds: float | None
+    memory_bytes: int | None
+    memory_limit_bytes: int | None
+    pids: int | None
+    received_bytes: int | None
+    sent_bytes: int | None
+
+
+@attrs.frozen
 class EngineHealth:
     """Whether the engine answers, in a sentence, with its version when it told one."""
 
@@ -104,11 +128,13 @@ class IEngine(Interface):
         """
 
     def check(executable: Executable) -> None:
-        """Raise `InvalidRequest` for an executable that this engine can never run."""
+        """Raise `InvalidRequest`, naming the field, for an executable that this engine can never
+        run as it is: what it cannot give is refused, and never left out in silence.
+        """
 
     def spawn(order: SpawnOrder, report: Callable[[Progress], None]) -> Deferred[Address]:
         """Make the session and start it; fires with its address as soon as it runs, which is
-        before its server listens.
+        before its server listens. `report` hears of each step as it begins.
 
         Fails with `SpawnFailed` (or `ImageUnavailable`) when it cannot be made, with
         `EndedAtOnce` when it was gone before its address was known, and
@@ -126,8 +152,33 @@ class IEngine(Interface):
     def kill(session_id: str) -> Deferred[None]:
         """End the session by force; otherwise as `stop`."""
 
-    def logs(session_id: str, tail: int) -> Deferred[tuple[str, ...]]:
-        """The last `tail` lines of its stdout and stderr, oldest first; none when it is gone."""
+    def logs(
+        session_id: str, tail: int, since_ns: int | None = None
+    ) -> Deferred[tuple[LogLine, ...]]:
+        """The last `tail` lines of its stdout and stderr, oldest first; none when it is gone.
+
+        With `since_ns` (nanoseconds since epoch) only those that came then or later. A long line
+        is cut, bytes that are not UTF-8 are replaced, and of very much output fewer lines come.
+        The order is kept within each stream, between the two only roughly. Fails with
+        `EngineUnavailable`.
+        """
+
+    def follow_logs(
+        session_id: str, tail: int, since_ns: int | None, tell: Callable[[LogLine], None]
+    ) -> Deferred[None]:
+        """Tell the lines that `logs` would give, then each new one when it is complete.
+
+        Fires once the log has ended, which is at once for a session that is gone or not made
+        yet. Nothing is queued here: `tell` is called for a line as soon as it is read, perhaps
+        before this returns, and must not wait. What it raises ends the following, and is what
+        this fails with; else it fails with `EngineUnavailable`. Cancelling hangs up, from within
+        `tell` as well, and no line is told after that.
+        """
+
+    def stats(session_id: str) -> Deferred[EngineStats | None]:
+        """What the session takes of the box now; None when it does not run. Fails with
+        `EngineUnavailable`.
+        """
 
     def events(listener: Callable[[EngineEvent], None]) -> Callable[[], None]:
         """Tell `listener` of every event from now on; call the result to end that.

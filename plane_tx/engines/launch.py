@@ -2,8 +2,8 @@
 
 It is run by its path with `python -I -S -X utf8` and knows the standard library only. Its
 descriptors: 0 is a pipe that brings the order as one line of JSON and stays open for as long as
-the server lives; 1 is the log; 3 takes the answer: `STARTING` and nothing more when the command
-runs, a sentence when it cannot.
+the server lives; 1 and 2 are the log; 3 takes the answer: `STARTING` and nothing more when the
+command runs, a sentence when it cannot.
 """
 
 from __future__ import annotations
@@ -89,7 +89,6 @@ def prepare() -> None:
     # A process that gained privileges could not be killed by us any more, and would not be told
     # of our death.
     control(_SET_NO_NEW_PRIVILEGES, 1)
-    os.dup2(LOG, ERRORS)
     os.set_inheritable(ANSWER, False)
     close_above(ANSWER)
     end_with_server()

@@ -7,6 +7,7 @@ descendant that leaves the group (setsid, a job-control shell) is out of our rea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.interfaces import (
@@ -17,26 +18,34 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from plane_tx.core.errors import InvalidRequest, SpawnFailed
-from plane_tx.core.model import Address, Executable, PullPolicy
+from plane_tx.core.model import Address, Executable, LogLine, PullPolicy
 from plane_tx.engines import launch
-from plane_tx.engines.child import LOG_TAIL, Child
+from plane_tx.engines.child import Child
 from plane_tx.engines.interface import (
+    Created,
     Creating,
     EngineEvent,
     EngineHealth,
+    EngineStats,
     IEngine,
     Progress,
     Running,
     SessionExited,
     SpawnOrder,
 )
+from plane_tx.engines.lines import TAIL_LINES, told_with_end
 from plane_tx.engines.listeners import Listeners
 from plane_tx.engines.ports import LOOPBACK, Ports
+from plane_tx.engines.proc import group_stats
+from plane_tx.engines.threads import IThreadingReactor, threads_of
 
 #: How long sessions have to end by themselves when the server stops.
 CLOSE_GRACE_SECONDS = 2.0
 
-_CONTAINERS_ONLY = ("entrypoint", "user", "network_name", "credentials")
+_CONTAINERS_ONLY = (
+    "entrypoint", "user", "network_name", "credentials", "read_only", "tmpfs", "volumes",
+    "cap_add", "runtime", "gpus", "mount",
+)  # fmt: skip
 # pids_limit is among them because RLIMIT_NPROC is no stand-in: it counts everything the server's
 # user runs, other sessions included, and does not bind root.
 _NO_LIMITS = ("cpus", "cpu_period", "cpu_period_percent", "disk_limit_bytes", "pids_limit")
@@ -65,6 +74,10 @@ def complaints(executable: Executable, allow_request_commands: bool) -> Iterator
             yield f"resource_limits.{name}: only an engine of containers can limit this"
 
 
+class IProcessReactor(IReactorProcess, IThreadingReactor):
+    """A reactor that has processes and threads; every Twisted reactor on POSIX is one."""
+
+
 @implementer(IEngine)
 class ProcessEngine:
     """Runs sessions as processes that the server's own user may run, on ports of `port_range`.
@@ -75,12 +88,13 @@ class ProcessEngine:
 
     def __init__(
         self,
-        reactor: IReactorProcess,
+        reactor: IProcessReactor,
         port_range: tuple[int, int],
         allow_request_commands: bool,
         clock: IReactorTime,
     ) -> None:
         self._reactor = reactor
+        self._in_thread = threads_of(reactor)
         self._clock = clock
         self._ports = Ports(*port_range)
         self._allow_request_commands = allow_request_commands
@@ -110,6 +124,7 @@ class ProcessEngine:
             child = self._make(order)
         except SpawnFailed:
             return fail()
+        report(Created())
 
         def nothing_left(failure: Failure) -> Deferred[Address]:
             return child.when_over().addCallback(lambda _: failure)
@@ -124,10 +139,26 @@ class ProcessEngine:
         """See `IEngine`."""
         return self._end(session_id, Child.kill)
 
-    def logs(self, session_id: str, tail: int) -> Deferred[tuple[str, ...]]:
+    def logs(
+        self, session_id: str, tail: int, since_ns: int | None = None
+    ) -> Deferred[tuple[LogLine, ...]]:
         """See `IEngine`; the log of a session goes with its `SessionExited`."""
         child = self._children.get(session_id)
-        return succeed(() if child is None else child.ring.lines(tail))
+        return succeed(() if child is None else child.log.lines(tail, since_ns))
+
+    def follow_logs(
+        self, session_id: str, tail: int, since_ns: int | None, tell: Callable[[LogLine], None]
+    ) -> Deferred[None]:
+        """See `IEngine`."""
+        child = self._children.get(session_id)
+        return succeed(None) if child is None else child.log.follow(tail, since_ns, tell)
+
+    def stats(self, session_id: str) -> Deferred[EngineStats | None]:
+        """See `IEngine`; the sum over the session's process group."""
+        child = self._children.get(session_id)
+        if child is None or not child.is_running:
+            return succeed(None)
+        return self._in_thread(partial(group_stats, child.group))
 
     def events(self, listener: Callable[[EngineEvent], None]) -> Callable[[], None]:
         """See `IEngine`."""
@@ -179,5 +210,5 @@ class ProcessEngine:
         del self._children[session_id]
         self._ports.release(child.port)
         if child.was_made and not child.was_removed:
-            log_tail = child.ring.lines(LOG_TAIL)
+            log_tail = told_with_end(child.log.lines(TAIL_LINES))
             self._listeners.tell(SessionExited(session_id, child.exit_code, log_tail=log_tail))

@@ -6,6 +6,7 @@ import pytest
 
 from plane_tx.core.config import Config, control_url, parse_config, proxy_url, state_dir
 from plane_tx.core.connect import CapacityLimits
+from plane_tx.core.containers import VolumeRequest
 from plane_tx.core.errors import ConfigError
 from plane_tx.core.model import PullPolicy
 from plane_tx.core.spec import Defaults
@@ -27,6 +28,8 @@ instance = "two"
 process_first_port = 1
 process_last_port = 1
 allow_request_commands = true
+mount_base = "/srv/mounts"
+allow_requests = ["gpus", "mount"]
 [defaults]
 max_idle_seconds = 0
 startup_timeout_seconds = 1
@@ -50,6 +53,12 @@ user = "u"
 workdir = "/"
 pull_policy = "Never"
 network_name = "n"
+read_only = true
+cap_add = ["NET_ADMIN"]
+runtime = "runsc"
+gpus = "all"
+mount = true
+volumes = [{ name = "v", path = "/v", read_only = true }]
 max_idle_seconds = 1
 lifetime_limit_seconds = 2
 [apps.a.credentials]
@@ -59,6 +68,8 @@ password = "p"
 cpus = 0.5
 [apps.a.readiness]
 path = "/up"
+[apps.a.tmpfs]
+"/tmp" = "size=64m,mode=1777"
 """
 
 
@@ -80,7 +91,9 @@ def test_every_key_is_read() -> None:
     assert config.control.endpoint == ("tcp:80:interface=127.0.0.1", "unix:/run/plane.sock")
     assert config.proxy.endpoint == ("tcp:9090",)
     assert config.engine.allow_request_commands
-    assert config.defaults.to_defaults() == Defaults(None, 1, 2.5)
+    assert config.defaults.to_defaults(config.engine.allow_requests) == Defaults(
+        None, 1, 2.5, frozenset({"gpus", "mount"})
+    )
     assert config.limits.to_limits() == CapacityLimits(1, 2, 3)
     assert config.state.dir == "~/state"
     assert config.demo.key == "k"
@@ -94,6 +107,8 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
     assert app.executable.readiness == ReadinessRequest("/up")
     assert app.executable.resource_limits == ResourceLimitsRequest(cpus=0.5)
     assert app.executable.credentials.password == "p"
+    assert app.executable.volumes == (VolumeRequest("v", "/v", True),)
+    assert (app.executable.gpus, app.executable.mount) == ("all", True)
     assert isinstance(app.executable, ExecutableRequest)
 
 
@@ -120,6 +135,10 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
         ("[engine]\nprocess_first_port = 0", "engine.process_first_port: expected a port from"),
         ("[engine]\nprocess_first_port = 30000", "engine.process_last_port: expected at least"),
         ("[engine]\nallow_request_commands = 1", "engine.allow_request_commands: expected true or"),
+        ("[engine]\nmount_base = 'x'", 'engine.mount_base: expected an absolute path, or "", got'),
+        ("[engine]\nallow_requests = ['user']", "engine.allow_requests: expected some of cap_add,"),
+        ("[apps.a]\nmount = true", 'apps."a".mount: there is no place for it: set engine.mount_'),
+        ("[apps.a]\ncap_add = ['x']", 'apps."a".cap_add: expected names of capabilities(7), got'),
         ("[control]\nendpoint = 'tcp:8080'", 'control.endpoint: "tcp:8080" is open to the network'),
         (
             "[control]\nendpoint = ['unix:/x', 'tcp:80:interface=0.0.0.0']",

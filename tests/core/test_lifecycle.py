@@ -17,6 +17,8 @@ from plane_tx.core.model import (
     Failure,
     HardTerminating,
     Loading,
+    LogLine,
+    LogStream,
     Ready,
     Reason,
     Scheduled,
@@ -31,10 +33,11 @@ from plane_tx.core.model import (
 )
 
 HERE = Address("127.0.0.1", 8080)
-WENT_WRONG = Failure("kind", "what went wrong", ("last line",))
+WENT_WRONG = Failure("kind", "what went wrong")
 
 addresses = st.builds(Address, st.sampled_from(["127.0.0.1", "::1"]), st.integers(1, 65535))
-failures = st.none() | st.builds(Failure, st.text(), st.text(), st.lists(st.text()).map(tuple))
+failures = st.none() | st.builds(Failure, st.text(), st.text())
+lines = st.builds(LogLine, st.none() | st.integers(0), st.sampled_from(LogStream), st.text())
 reasons = st.sampled_from(Reason)
 booting = st.sampled_from([status for status in Status if ORDINAL[status] <= ORDINAL[Status.READY]])
 STATES: dict[Status, st.SearchStrategy[State]] = {
@@ -57,7 +60,7 @@ STATES: dict[Status, st.SearchStrategy[State]] = {
 }
 states = st.one_of(*STATES.values())
 exits = st.builds(
-    life.Exited, st.none() | st.integers(0, 255), st.booleans(), st.lists(st.text()).map(tuple)
+    life.Exited, st.none() | st.integers(0, 255), st.booleans(), st.lists(lines).map(tuple)
 )
 events = st.one_of(
     st.just(life.LoadingBegan()),
@@ -153,7 +156,7 @@ def test_an_exit_on_request_keeps_who_asked_and_how_it_ended(
     assert ended.kind is (
         TerminationKind.SOFT if isinstance(ending, Terminating) else TerminationKind.HARD
     )
-    assert (ended.failure is None) == (ending.failure is None)
+    assert (ended.failure, ended.log_tail) == (ending.failure, exited.log_tail)
 
 
 @given(st.one_of(*(STATES[status] for status in list(Status)[:5])), exits)
@@ -165,14 +168,7 @@ def test_an_exit_of_its_own_keeps_code_oom_and_last_lines(
     assert (ended.last_status, ended.kind) == (state.status, None)
     assert (ended.exit_code, ended.oom) == (exited.exit_code, exited.oom)
     assert ended.reason is (Reason.OOM if exited.oom else Reason.EXITED)
-    assert ended.failure is None or ended.failure.log_tail == exited.log_tail
-
-
-def test_a_failures_own_last_lines_stay_when_the_exit_brings_none() -> None:
-    state = Terminating(Status.READY, Reason.EXTERNAL, WENT_WRONG)
-
-    assert advance(state, life.Exited(1)).failure == WENT_WRONG
-    assert advance(state, life.Exited(1, log_tail=("x",))).failure.log_tail == ("x",)
+    assert ended.log_tail == exited.log_tail
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,17 @@ from typing import Any
 
 import pytest
 
+from plane_tx.core.containers import VolumeRequest
 from plane_tx.core.errors import InvalidRequest
-from plane_tx.core.model import Credentials, Limits, PullPolicy, Readiness, ResourceLimits, Routing
+from plane_tx.core.model import (
+    Credentials,
+    Limits,
+    PullPolicy,
+    Readiness,
+    ResourceLimits,
+    Routing,
+    Volume,
+)
 from plane_tx.core.spec import App, Defaults, complete
 from plane_tx.core.wire import (
     CredentialsRequest,
@@ -124,3 +133,52 @@ def test_a_request_sets_what_it_likes_inside_a_container() -> None:
 def test_a_request_cannot_say_what_its_app_is(field: str, value: Any) -> None:
     with pytest.raises(InvalidRequest, match=rf"executable\.{field}: the app 'app' says this"):
         completed(ExecutableRequest(app="app", **{field: value}))
+
+
+def test_what_reaches_out_of_a_container_is_an_apps_to_say() -> None:
+    said = {
+        "read_only": True, "tmpfs": {"/tmp": "size=1m"}, "volumes": (VolumeRequest("v", "/v"),),
+        "cap_add": ("NET_ADMIN",), "runtime": "runsc", "gpus": "all", "mount": True,
+    }  # fmt: skip
+    app = App(ExecutableRequest(image="i", **said))
+
+    made = complete(SpawnConfig(ExecutableRequest(app="x")), {"x": app}, Defaults()).executable
+
+    assert (made.read_only, made.tmpfs, made.volumes) == (
+        True, {"/tmp": "size=1m"}, (Volume("v", "/v", False),),
+    )  # fmt: skip
+    assert (made.cap_add, made.runtime, made.gpus, made.mount) == (
+        ("NET_ADMIN",), "runsc", "all", True,
+    )  # fmt: skip
+
+
+REACHING = [
+    ("cap_add", ("ALL",)), ("runtime", "runsc"), ("gpus", 1),
+    ("volumes", (VolumeRequest("v", "/v"),)), ("mount", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("executable", [{"image": "i"}, {"app": "app"}])
+@pytest.mark.parametrize(("field", "value"), REACHING)
+def test_a_request_needs_leave_for_what_reaches_out_of_its_container(
+    field: str, value: Any, executable: dict[str, Any]
+) -> None:
+    wanted = SpawnConfig(ExecutableRequest(**executable, **{field: value}))
+
+    with pytest.raises(InvalidRequest, match=rf"executable\.{field}: this server lets no request"):
+        complete(wanted, {"app": APP}, Defaults())
+
+    leave = Defaults(allow_requests=frozenset({field}))
+    assert getattr(complete(wanted, {"app": APP}, leave).executable, field)
+
+
+def test_a_request_needs_no_leave_to_shut_itself_in_or_to_ask_for_less_than_its_app() -> None:
+    app = App(ExecutableRequest(image="i", cap_add=("ALL",), mount=True, gpus="all"))
+    wanted = ExecutableRequest(
+        app="x", cap_add=(), mount=False, gpus=0, read_only=True, tmpfs={"/tmp": ""}
+    )
+
+    made = complete(SpawnConfig(wanted), {"x": app}, Defaults()).executable
+
+    assert (made.cap_add, made.mount, made.gpus) == ((), False, 0)
+    assert (made.read_only, made.tmpfs) == (True, {"/tmp": ""})

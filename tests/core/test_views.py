@@ -14,6 +14,8 @@ from plane_tx.core.model import (
     HardTerminating,
     Key,
     Limits,
+    LogLine,
+    LogStream,
     Ready,
     Reason,
     Scheduled,
@@ -126,8 +128,9 @@ def test_a_session_is_told_in_full_but_for_its_environment() -> None:
 
 
 def test_an_ended_session_tells_how_it_ended() -> None:
-    failure = Failure("oom", "too much", ("x", "y"))
-    ended = Terminated(Status.READY, Reason.OOM, None, 137, True, failure)
+    failure = Failure("oom", "too much")
+    lines = (LogLine(None, LogStream.STDERR, "x"), LogLine(1, LogStream.STDOUT, "y"))
+    ended = Terminated(Status.READY, Reason.OOM, None, 137, True, failure, lines)
 
     told = views.session(a_session(ended, idle_since=None), {})
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plane_tx.core import wire
+from plane_tx.core.containers import ContainerFields, VolumeRequest
 from plane_tx.core.errors import InvalidRequest, MalformedRequest
 from plane_tx.core.model import (
     Address,
@@ -47,7 +48,7 @@ def test_everything_that_plane_takes_is_taken() -> None:
                     "cpu_period": 100000, "cpu_period_percent": 80, "cpu_time_limit": 60,
                     "memory_limit_bytes": 1024, "disk_limit_bytes": 2048,
                 },
-                "mount": False, "network_name": "net",
+                "mount": "data/of-me", "network_name": "net",
             },
         },
     })  # fmt: skip
@@ -125,12 +126,13 @@ def test_our_own_fields_are_taken() -> None:
             "spawn_config.executable.mount: expected true, false or a string",
         ),
         (
-            spawning({"mount": True}),
-            "spawn_config.executable.mount: this server mounts nothing; leave it out",
+            spawning({"gpus": "both"}),
+            'spawn_config.executable.gpus: expected a whole number >= 0 or "all", got "both"',
         ),
         (
-            spawning({"mount": ""}),
-            "spawn_config.executable.mount: this server mounts nothing; leave it out",
+            spawning({"volumes": [{"name": "/etc", "path": "/x"}]}),
+            ("spawn_config.executable.volumes[0].name: expected the name of a volume (a-z, A-Z,"
+            ' 0-9, \'_\', \'.\', \'-\'; no path), got "/etc"'),
         ),
         (
             spawning({"command": []}),
@@ -250,7 +252,13 @@ executables = objects(
     env=st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2) | anything,
     command=st.lists(st.text(max_size=2), max_size=2) | anything,
     port=st.integers() | anything,
-    mount=anything,
+    mount=st.text("a./", max_size=4) | anything,
+    read_only=anything,
+    tmpfs=st.dictionaries(st.text("/a.", max_size=3), st.text("rw,", max_size=3)) | anything,
+    volumes=st.lists(objects(name=names, path=st.text("/a.", max_size=3))) | anything,
+    cap_add=st.lists(st.sampled_from(["ALL", "x"])) | anything,
+    runtime=names | anything,
+    gpus=anything,
     resource_limits=objects(cpus=anything, pids_limit=anything) | anything,
     readiness=objects(path=st.text(max_size=4), statuses=st.lists(st.integers())) | anything,
     pull_policy=st.sampled_from(["Always", "x"]) | anything,
@@ -277,6 +285,7 @@ requests = objects(
 FIELDS = {field for kind in (
     wire.ConnectRequest, wire.SpawnConfig, wire.ExecutableRequest, wire.KeyRequest,
     wire.ResourceLimitsRequest, wire.ReadinessRequest, wire.CredentialsRequest,
+    ContainerFields, VolumeRequest,
 ) for field in kind.__annotations__} | {"other", "expected an object"}  # fmt: skip
 
 

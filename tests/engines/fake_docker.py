@@ -10,11 +10,12 @@ import json
 import os
 import re
 import struct
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.task import Clock, deferLater
@@ -25,13 +26,15 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
 
-from plane_tx.core.model import Executable
+from plane_tx.core.model import Executable, Key, LogLine, LogStream
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.container import create_body
 from plane_tx.engines.docker.daemon import Daemon
 from plane_tx.engines.docker.engine import DockerEngine
 from plane_tx.engines.docker.errors import NoSuchObject
-from plane_tx.engines.interface import EngineEvent, IEngine, SpawnOrder
+from plane_tx.engines.docker.mounts import MountDirectories
+from plane_tx.engines.interface import EngineEvent, IEngine, SessionExited, SpawnOrder
+from plane_tx.engines.threads import InThread
 
 NO_SUCH_FILE = ConnectError(2, "No such file or directory")
 
@@ -45,6 +48,8 @@ class Program:
     exit_code: int = 0
     exit_code_on_term: int | None = None
     oom: bool = False
+    #: Whether it counts aloud, twenty times a second.
+    talks: bool = False
 
 
 #: The scripts that tests run, for `sh -c`; a real container runs them, a fake one looks here.
@@ -53,6 +58,7 @@ DEAF = "trap '' TERM; echo up; while :; do sleep 0.05; done"
 ENDS_AT_ONCE = "echo one; echo two >&2; exit 3"
 ENDS_SOON = "echo one; sleep 0.2; echo two >&2; sleep 0.2; exit 3"
 RUNS_OUT_OF_MEMORY = "sleep 0.3; tail /dev/zero"
+TALKS = "n=0; while :; do echo $n; n=$((n+1)); sleep 0.05; done"
 SHOWS_ENVIRONMENT = 'echo "$PORT $WHO"; trap "exit 0" TERM; while :; do sleep 0.05; done'
 
 PROGRAMS = {
@@ -61,6 +67,7 @@ PROGRAMS = {
     ENDS_AT_ONCE: Program(((1, "one\n"), (2, "two\n")), ends_after=0, exit_code=3),
     ENDS_SOON: Program(((1, "one\n"), (2, "two\n")), ends_after=0.4, exit_code=3),
     RUNS_OUT_OF_MEMORY: Program(ends_after=0.5, exit_code=137, oom=True),
+    TALKS: Program(talks=True),
     SHOWS_ENVIRONMENT: Program(((1, "{PORT} {WHO}\n"),), exit_code_on_term=0),
 }
 
@@ -77,7 +84,9 @@ class FakeContainer:
     status: str = "created"
     exit_code: int = 0
     oom: bool = False
-    output: list[tuple[int, str]] = attrs.field(factory=list)
+    #: Each with the moment it came at, in nanoseconds, and its stream.
+    output: list[tuple[int, int, bytes]] = attrs.field(factory=list)
+    followers: list[Request] = attrs.field(factory=list)
     waiting: list[Callable[[], None]] = attrs.field(factory=list)
 
     @property
@@ -101,7 +110,8 @@ class FakeContainer:
                 "ExitCode": self.exit_code,
                 "Error": "",
             },
-            "Config": {"Labels": self.labels, "Tty": False, "Env": self.config["Env"]},
+            "Config": {"Labels": self.labels, "Env": self.config["Env"]},
+            "HostConfig": {"Memory": 0, **self.config["HostConfig"]},
             "NetworkSettings": {"Ports": dict.fromkeys(wanted, published) if self.running else {}},
         }
 
@@ -183,6 +193,13 @@ class FakeDocker(Resource):
         self.knocks: list[float] = []
         #: Whether ports are published, which not every network does.
         self.publishes = True
+        #: What every container that runs takes, as Docker tells it.
+        self.usage: dict[str, Any] = {
+            "pids_stats": {"current": 3},
+            "cpu_stats": {"cpu_usage": {"total_usage": 1_500_000_000}},
+            "memory_stats": {"usage": 5000, "limit": 1 << 34, "stats": {"inactive_file": 1000}},
+            "networks": {"eth0": {"rx_bytes": 7, "tx_bytes": 8}},
+        }
         self.calls: list[str] = []
         self.headers: list[Any] = []
         self._gates: list[Gate] = []
@@ -267,9 +284,20 @@ class FakeDocker(Resource):
         container.status, container.exit_code, container.oom = "exited", code, oom
         if not quiet:
             self.emit(container, "die", exitCode=str(code))
+        followers, container.followers = container.followers, []
+        for follower in followers:
+            follower.finish()
         waiting, container.waiting = container.waiting, []
         for wake in waiting:
             wake()
+
+    def print(self, name: str, data: bytes, stream: int = 1) -> None:
+        """Let a container put out a message: a line, or a piece of a long one."""
+        container = self.named(name)
+        at_ns = round(self.clock.seconds() * 1e9)
+        container.output.append((at_ns, stream, data))
+        for follower in container.followers:
+            follower.write(log_frame(*container.output[-1]))
 
     def emit(self, container: FakeContainer, action: str, **attributes: str) -> None:
         """Tell an event to those whose filters it passes."""
@@ -371,11 +399,18 @@ class FakeDocker(Resource):
         environment = dict(line.split("=", 1) for line in container.config["Env"])
         self._end(request, 204)
         for stream, text in container.program.output:
-            container.output.append((stream, text.format_map(environment)))
+            self.print(container.id, text.format_map(environment).encode(), stream)
+        if container.program.talks:
+            self._talk(container, 0)
         if (seconds := container.program.ends_after) == 0:
             self.exit(container.id, container.program.exit_code)
         elif seconds is not None:
             self._later(seconds, self._end_by_itself, container)
+
+    def _talk(self, container: FakeContainer, number: int) -> None:
+        if container.running:
+            self.print(container.id, b"%d\n" % number)
+            self._later(0.05, self._talk, container, number + 1)
 
     def _end_by_itself(self, container: FakeContainer) -> None:
         if container.id in self.containers:
@@ -459,10 +494,27 @@ class FakeDocker(Resource):
     @route("GET", "/containers/([^/]+)/logs")
     def _logs(self, request: Request, name: str) -> None:
         container = self.named(name)
-        for stream, text in container.output[-int(request.args[b"tail"][0]) :]:
-            data = text.encode()
-            request.write(struct.pack(">BxxxI", stream, len(data)) + data)
-        request.finish()
+        assert request.args[b"timestamps"] == [b"1"]
+        (since,) = request.args.get(b"since", [b"0.0"])
+        seconds, _, fraction = since.decode().partition(".")
+        since_ns = int(seconds) * 1_000_000_000 + int(fraction)
+        tail = int(request.args[b"tail"][0])
+        request.write(b"")
+        for message in container.output[max(0, len(container.output) - tail) :]:
+            if message[0] >= since_ns:
+                request.write(log_frame(*message))
+        if b"follow" in request.args and container.running:
+            container.followers.append(request)
+            request.notifyFinish().addErrback(
+                lambda _: request in container.followers and container.followers.remove(request)
+            )
+        else:
+            request.finish()
+
+    @route("GET", "/containers/([^/]+)/stats")
+    def _stats(self, request: Request, name: str) -> None:
+        assert (request.args[b"stream"], request.args[b"one-shot"]) == ([b"false"], [b"true"])
+        self._json(request, self.usage if self.named(name).running else NOTHING_USED)
 
     @route("GET", "/events")
     def _events(self, request: Request) -> None:
@@ -515,6 +567,22 @@ class FakeDocker(Resource):
 def _mute(request: Request) -> None:
     """Let what is done for one who has hung up go nowhere."""
     request.write = request.finish = lambda *_: None
+
+
+def log_frame(at_ns: int, stream: int, data: bytes) -> bytes:
+    """A message of a container's log, as Docker sends it with `timestamps=1`."""
+    seconds, fraction = divmod(at_ns, 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    data = f"{moment}.{fraction:09}Z ".encode() + data
+    return struct.pack(">BxxxI", stream, len(data)) + data
+
+
+#: What Docker 20.10 and later answer for a container that does not run.
+NOTHING_USED = {
+    "pids_stats": {},
+    "cpu_stats": {"cpu_usage": {"total_usage": 0}},
+    "memory_stats": {},
+}
 
 
 def downloading(layer: str, current: int, total: int) -> dict[str, Any]:
@@ -597,9 +665,26 @@ class _Endpoint:
 
 numbers = itertools.count(1)
 
+NO_KEY = Key("k")
+
+
+def untimed(lines: Iterable[LogLine]) -> tuple[LogLine, ...]:
+    """The same lines, with no word of when they came."""
+    return tuple(attrs.evolve(line, at_ns=None) for line in lines)
+
+
+def out(*texts: str) -> tuple[LogLine, ...]:
+    """Lines of stdout, untimed."""
+    return tuple(LogLine(None, LogStream.STDOUT, text) for text in texts)
+
+
+def err(*texts: str) -> tuple[LogLine, ...]:
+    """Lines of stderr, untimed."""
+    return tuple(LogLine(None, LogStream.STDERR, text) for text in texts)
+
 
 class Witness:
-    """Listens to an engine, and waits for what it says."""
+    """Listens to an engine, and waits for what it says; log lines lose their time."""
 
     def __init__(self, engine: IEngine) -> None:
         self.seen: list[EngineEvent] = []
@@ -607,6 +692,8 @@ class Witness:
         engine.events(self._saw)
 
     def _saw(self, event: EngineEvent) -> None:
+        if isinstance(event, SessionExited):
+            event = attrs.evolve(event, log_tail=untimed(event.log_tail))
         self.seen.append(event)
         for kind, waiter in tuple(self._waiting):
             if isinstance(event, kind):
@@ -628,6 +715,9 @@ class World:
     make_daemon: Callable[[], Daemon]
     #: Runs a scenario to its end, or gives a Deferred that pytest-twisted waits for.
     run: Callable[[Coroutine[Any, Any, None]], Deferred[None] | None]
+    in_thread: InThread
+    #: Where the engine's mounts are; "" for none.
+    mount_base: str = ""
     instance: str = attrs.field(factory=lambda: f"test-{os.getpid()}-{next(numbers)}")
     _engines: list[DockerEngine] = attrs.field(factory=list)
 
@@ -638,23 +728,29 @@ class World:
 
     def another_engine(self, instance: str | None = None) -> DockerEngine:
         client = DockerClient(self.make_daemon())
-        engine = DockerEngine(self.clock, client, instance or self.instance)
+        mounts = None
+        if self.mount_base:
+            mounts = MountDirectories(self.mount_base, self.in_thread)
+        engine = DockerEngine(self.clock, client, instance or self.instance, mounts=mounts)
         self._engines.append(engine)
         return engine
 
-    def order(self, script: str, session_id: str = "", **fields: Any) -> SpawnOrder:
+    def order(
+        self, script: str, session_id: str = "", key: Key = NO_KEY, **fields: Any
+    ) -> SpawnOrder:
         executable = Executable(
             image="plane-tx-test/busybox", command=("sh", "-c", script), **fields
         )
         session_id = session_id or f"{self.instance}-{next(numbers)}"
-        return SpawnOrder(session_id, executable, {"PORT": "8080"}, {"plane-tx.key": "k"})
+        labels = {"plane-tx.key": "k"}
+        return SpawnOrder(session_id, executable, {"PORT": "8080"}, labels, key)
 
     def config(self, script: str) -> dict[str, Any]:
         """A container's, as `DockerClient.create` takes it."""
         return create_body(self.order(script), self.instance, "127.0.0.1")
 
-    async def spawned(self, script: str) -> str:
-        order = self.order(script)
+    async def spawned(self, script: str, **fields: Any) -> str:
+        order = self.order(script, **fields)
         await self.engine.spawn(order, lambda _: None)
         return order.session_id
 
@@ -704,9 +800,9 @@ def claim(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:
     return in_the_world
 
 
-def fake_world(fake: FakeDocker) -> Iterator[World]:
+def fake_world(fake: FakeDocker, mount_base: str = "") -> Iterator[World]:
     """A world around the fake, which leaves nothing behind."""
-    world = World(fake.clock, fake.daemon, fake.run)
+    world = World(fake.clock, fake.daemon, fake.run, maybeDeferred, mount_base)
     yield world
     fake.come_back()
     fake.relent()

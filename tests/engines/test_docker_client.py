@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import MemoryReactorClock
 
 from plane_tx.core.errors import ConfigError, EngineUnavailable
+from plane_tx.core.model import LogLine, LogStream
 from plane_tx.engines.docker.daemon import SHORT_CALL_SECONDS, unix_daemon
 from plane_tx.engines.docker.errors import (
     Conflict,
@@ -20,15 +21,20 @@ from plane_tx.engines.docker.errors import (
     NotDocker,
     NotModified,
 )
-from plane_tx.engines.docker.streams import MAX_LOG_LINE, JsonLines, LogLines
+from plane_tx.engines.docker.streams import JsonLines, LogFrames, nanoseconds
+from plane_tx.engines.lines import MAX_LINE_BYTES
 from plane_tx.flights import to_the_end
 from tests.engines.fake_docker import (
     ENDS_AT_ONCE,
     OBEYS,
     FakeDocker,
     World,
+    err,
     fake_world,
+    log_frame,
+    out,
     scenario,
+    untimed,
 )
 
 
@@ -275,8 +281,8 @@ async def test_no_lines_are_asked_for_as_none(world: World) -> None:
     created = await world.docker.create("plane-x", world.config(ENDS_AT_ONCE))
     await world.docker.start(created)
 
-    assert await world.docker.logs(created, 0, tty=False) == ()
-    assert await world.docker.logs(created, 1, tty=False) == ("two",)
+    assert await world.docker.logs(created, 0) == ()
+    assert untimed(await world.docker.logs(created, 1)) == err("two")
 
 
 @scenario
@@ -316,38 +322,81 @@ def test_a_line_without_an_end_is_not_kept() -> None:
         lines(b"x" * (2 << 20))
 
 
+AT = 1_700_000_000_000_000_007
+
+
 def frame(stream: int, data: bytes) -> bytes:
     return struct.pack(">BxxxI", stream, len(data)) + data
 
 
-@pytest.mark.parametrize("size", [1, 3, 100])
+@pytest.mark.parametrize("size", [1, 3, 1000])
 def test_frames_are_found_however_they_are_cut(size: int) -> None:
-    lines = LogLines(tty=False)
+    told = []
+    frames = LogFrames(told.append)
 
-    data = frame(1, b"a") + frame(2, b"err\r\n") + frame(1, b"b\n\xff") + frame(2, b"")
+    data = log_frame(AT, 1, b"a") + log_frame(AT + 1, 2, b"err\r\n") + log_frame(AT + 2, 1, b"b\n")
+    data += log_frame(AT + 3, 1, b"\xff") + log_frame(AT + 4, 2, b"")
     for piece in in_pieces(data, size):
-        lines(piece)
+        frames(piece)
+    frames.finish()
 
-    assert lines.finish() == ("err", "ab", "\N{REPLACEMENT CHARACTER}")
-
-
-def test_a_terminals_output_has_no_frames() -> None:
-    lines = LogLines(tty=True)
-
-    lines(b"one\r\ntw")
-    lines(b"o\r\n")
-
-    assert lines.finish() == ("one", "two")
+    assert told == [
+        LogLine(AT + 1, LogStream.STDERR, "err"),
+        LogLine(AT, LogStream.STDOUT, "ab"),
+        LogLine(AT + 3, LogStream.STDOUT, "\N{REPLACEMENT CHARACTER}"),
+    ]
 
 
 def test_of_a_long_line_only_the_beginning_is_kept() -> None:
-    lines = LogLines(tty=False)
+    told = []
+    frames = LogFrames(told.append)
 
-    for _ in range(4):
-        lines(frame(1, b"x" * MAX_LOG_LINE))
-    lines(frame(1, b"\n" + b"y" * 2 * MAX_LOG_LINE + b"\n"))
+    for at in range(4):
+        frames(log_frame(at, 1, b"x" * MAX_LINE_BYTES))
+    frames(log_frame(4, 1, b"\n"))
 
-    assert lines.finish() == ("x" * MAX_LOG_LINE, "y" * MAX_LOG_LINE)
+    assert told == [LogLine(0, LogStream.STDOUT, "x" * MAX_LINE_BYTES)]
+
+
+@pytest.mark.parametrize("garbage", [b"plain text", frame(4, b""), b"\1\0\0\0\xff\xff\xff\xff"])
+def test_what_has_no_frames_is_no_log(garbage: bytes) -> None:
+    with pytest.raises(NotDocker, match="no frames"):
+        LogFrames(lambda _: None)(garbage)
+
+
+def test_what_docker_complains_of_within_a_log_is_not_the_sessions() -> None:
+    told = []
+
+    LogFrames(told.append)(frame(3, b"Error grabbing logs: EOF\n"))
+
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("stamp", "at_ns"),
+    [
+        (b"1970-01-01T00:00:00Z", 0),
+        (b"2023-11-14T22:13:20.000000007Z", AT),
+        (b"2023-11-15T00:13:20.000000007+02:00", AT),
+        (b"2023-11-14T22:13:20.5Z", 1_700_000_000_500_000_000),
+        (b"yesterday", None),
+        (b"", None),
+    ],
+)
+def test_a_time_is_read_to_the_nanosecond(stamp: bytes, at_ns: int | None) -> None:
+    assert nanoseconds(stamp) == at_ns
+
+
+@scenario
+async def test_a_long_line_is_one_though_docker_sends_it_in_pieces(
+    world: World, fake: FakeDocker
+) -> None:
+    created = await world.docker.create("plane-x", world.config(OBEYS))
+    await world.docker.start(created)
+    for piece in (b"long ", b"longer ", b"longest\n"):
+        fake.print(created, piece)
+
+    assert untimed(await world.docker.logs(created, 3)) == out("long longer longest")
 
 
 def test_a_socket_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> Deferred[None]:

@@ -1,7 +1,9 @@
 """What every engine promises, claimed of Docker: of the fake and of the real one alike."""
 
 import os
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,15 +11,26 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
 
 from plane_tx.core.errors import EndedAtOnce, ImageUnavailable, InvalidRequest, SpawnFailed
-from plane_tx.core.model import Address, Executable, PullPolicy, ResourceLimits
-from plane_tx.engines.docker.daemon import unix_daemon
+from plane_tx.core.model import (
+    Address,
+    Executable,
+    Key,
+    LogLine,
+    PullPolicy,
+    ResourceLimits,
+    Volume,
+)
+from plane_tx.engines.docker.daemon import Daemon, unix_daemon
+from plane_tx.engines.docker.errors import NoSuchObject
 from plane_tx.engines.interface import (
+    Created,
     Creating,
     Pulling,
     Running,
     SessionExited,
     SpawnOrder,
 )
+from plane_tx.engines.threads import threads_of
 from tests.engines.fake_docker import (
     DEAF,
     ENDS_AT_ONCE,
@@ -25,31 +38,52 @@ from tests.engines.fake_docker import (
     OBEYS,
     RUNS_OUT_OF_MEMORY,
     SHOWS_ENVIRONMENT,
+    TALKS,
     FakeDocker,
     Witness,
     World,
     claim,
+    err,
     fake_world,
+    out,
+    untimed,
 )
 
 SOCKET = os.environ.get("PLANE_TX_TEST_DOCKER", "/var/run/docker.sock")
 
 
+@pytest.fixture
+def mount_base(tmp_path: Path) -> Path:
+    return tmp_path / "mounts"
+
+
 @pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.docker)])
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, mount_base: Path) -> Iterator[World]:
     if request.param == "fake":
-        yield from fake_world(FakeDocker())
+        yield from fake_world(FakeDocker(), str(mount_base))
     else:
-        from twisted.internet import reactor
+        yield from docker_world(mount_base)
 
-        def run(scenario: Coroutine[Any, Any, None]) -> Deferred[None]:
-            return Deferred.fromCoroutine(scenario).addTimeout(60, reactor)
 
-        world = World(reactor, lambda: unix_daemon(reactor, SOCKET), run)
-        yield world
-        pytest_twisted.blockon(run(world.close()))
-        assert not [one for one in reactor.getReaders() if "Client" in type(one).__name__]
-        assert reactor.getDelayedCalls() == []
+@pytest.fixture
+def real_world(mount_base: Path) -> Iterator[World]:
+    """For what only a kernel can show."""
+    yield from docker_world(mount_base)
+
+
+def docker_world(mount_base: Path) -> Iterator[World]:
+    from twisted.internet import reactor
+
+    def run(scenario: Coroutine[Any, Any, None]) -> Deferred[None]:
+        return Deferred.fromCoroutine(scenario).addTimeout(60, reactor)
+
+    threads = threads_of(reactor)
+    world = World(reactor, lambda: unix_daemon(reactor, SOCKET), run, threads, str(mount_base))
+    yield world
+    pytest_twisted.blockon(run(world.close()))
+    pytest_twisted.blockon(run(without_volume(unix_daemon(reactor, SOCKET), world.instance)))
+    assert not [one for one in reactor.getReaders() if "Client" in type(one).__name__]
+    assert reactor.getDelayedCalls() == []
 
 
 @claim
@@ -71,11 +105,7 @@ async def test_its_environment_is_the_orders_before_the_executables(world: World
 
     await world.engine.spawn(order, lambda _: None)
 
-    lines = ()
-    while not lines:
-        await world.sleep(0.05)
-        lines = await world.engine.logs(order.session_id, 10)
-    assert lines == ("8080 me",)
+    assert await printed(world, order.session_id) == out("8080 me")
 
 
 @claim
@@ -100,12 +130,12 @@ async def test_another_instances_sessions_are_none_of_ours(world: World) -> None
 
 
 @claim
-async def test_progress_is_told_creating_once(world: World) -> None:
+async def test_each_step_of_a_spawn_is_told_once(world: World) -> None:
     told = []
 
     await world.engine.spawn(world.order(OBEYS), told.append)
 
-    assert told == [Creating()]
+    assert told == [Creating(), Created()]
 
 
 @claim
@@ -116,7 +146,7 @@ async def test_an_exit_is_told_once_with_its_code_and_last_lines_and_then_remove
 
     session_id = await world.spawned(ENDS_SOON)
 
-    assert await exited == SessionExited(session_id, 3, False, ("one", "two"))
+    assert await exited == SessionExited(session_id, 3, False, out("one") + err("two"))
     await world.engine.stop(session_id, 1)
     assert not await world.exists(session_id)
     assert len(world.witness.seen) == 1
@@ -130,14 +160,14 @@ async def test_an_image_that_ends_at_once_is_told_one_way_or_the_other(world: Wo
     try:
         await world.engine.spawn(order, lambda _: None)
     except EndedAtOnce as ended:
-        told = (ended.exit_code, ended.log_tail)
+        told = (ended.exit_code, untimed(ended.log_tail))
     else:
         event = await exited
         told = (event.exit_code, event.log_tail)
         await world.engine.stop(order.session_id, 1)
 
     # Docker keeps the order within each of stdout and stderr, not between them.
-    assert (told[0], set(told[1])) == (3, {"one", "two"})
+    assert (told[0], set(told[1])) == (3, {*out("one"), *err("two")})
     assert not await world.exists(order.session_id)
     assert len(world.witness.seen) <= 1
 
@@ -174,7 +204,7 @@ async def test_stop_asks_and_has_told_when_it_fires(world: World) -> None:
 
     await world.engine.stop(session_id, 5)
 
-    assert world.witness.seen == [SessionExited(session_id, 7, False, ("up",))]
+    assert world.witness.seen == [SessionExited(session_id, 7, False, out("up"))]
     assert not await world.exists(session_id)
 
 
@@ -190,7 +220,7 @@ async def test_a_kill_overtakes_a_stop_that_is_not_heeded(world: World) -> None:
         await stop
 
     assert world.clock.seconds() - began < 15
-    assert world.witness.seen == [SessionExited(session_id, 137, False, ("up",))]
+    assert world.witness.seen == [SessionExited(session_id, 137, False, out("up"))]
 
 
 @claim
@@ -246,14 +276,305 @@ async def test_remove_takes_all_and_tells_nobody(world: World) -> None:
 @claim
 async def test_logs_are_the_last_lines_and_none_when_it_is_gone(world: World) -> None:
     session_id = await world.spawned(ENDS_SOON)
-    lines = ()
-    while not lines:
+
+    lines = await printed(world, session_id, 1)
+
+    await world.engine.kill(session_id)
+    assert lines in (out("one"), err("two"))
+    assert await world.engine.logs(session_id, 1) == ()
+
+
+async def without_volume(daemon: Daemon, name: str) -> None:
+    with suppress(NoSuchObject):
+        await daemon.ask("DELETE", f"/volumes/{name}")
+    await daemon.close()
+
+
+async def printed(
+    world: World, session_id: str, tail: int = 10, least: int = 1
+) -> tuple[LogLine, ...]:
+    """Its output as soon as there is some, untimed."""
+    lines: tuple[LogLine, ...] = ()
+    while len(lines) < least:
         await world.sleep(0.05)
-        lines = await world.engine.logs(session_id, 1)
+        lines = await world.engine.logs(session_id, tail)
+    return untimed(lines)
+
+
+async def until(world: World, holds: Callable[[], bool]) -> None:
+    while not holds():
+        await world.sleep(0.05)
+
+
+@claim
+async def test_a_line_has_its_moment_and_logs_can_begin_at_it(world: World) -> None:
+    began = world.clock.seconds()
+    session_id = await world.spawned(TALKS)
+    await printed(world, session_id, least=3)
+
+    first, second, *_ = await world.engine.logs(session_id, 10_000)
+    since = await world.engine.logs(session_id, 10_000, second.at_ns)
+    later = await world.engine.logs(session_id, 10_000, second.at_ns + 1)
+
+    assert untimed([first, second]) == out("0", "1")
+    assert began * 1e9 <= first.at_ns < second.at_ns <= world.clock.seconds() * 1e9
+    assert (since[0], later[0].text) == (second, "2")
+
+
+@claim
+async def test_who_follows_a_log_is_told_the_tail_and_all_that_comes(world: World) -> None:
+    session_id = await world.spawned(TALKS)
+    await printed(world, session_id, least=3)
+    (last,) = await world.engine.logs(session_id, 1)
+    told: list[LogLine] = []
+
+    following = world.engine.follow_logs(session_id, 10_000, last.at_ns, told.append)
+    await until(world, lambda: len(told) > 3)
+    assert not following.called
     await world.engine.kill(session_id)
 
-    assert lines in (("one",), ("two",))
-    assert await world.engine.logs(session_id, 1) == ()
+    assert await following is None
+    begin = int(last.text)
+    assert untimed(told) == out(*(str(begin + at) for at in range(len(told))))
+
+
+@claim
+async def test_what_was_said_before_is_left_out_by_who_follows_without_a_tail(
+    world: World,
+) -> None:
+    session_id = await world.spawned(OBEYS)
+    await printed(world, session_id)
+    told: list[LogLine] = []
+
+    following = world.engine.follow_logs(session_id, 0, None, told.append)
+    await world.sleep(0.2)
+    await world.engine.kill(session_id)
+
+    await following
+    assert told == []
+
+
+@claim
+async def test_who_leaves_a_log_is_told_no_more(world: World) -> None:
+    session_id = await world.spawned(TALKS)
+    told: list[LogLine] = []
+    stays = world.engine.follow_logs(session_id, 10, None, lambda _: None)
+
+    def leave_at_once(line: LogLine) -> None:
+        told.append(line)
+        from_within.cancel()
+
+    from_within = world.engine.follow_logs(session_id, 10, None, leave_at_once)
+    from_outside = world.engine.follow_logs(session_id, 0, None, lambda _: None)
+    await until(world, lambda: from_within.called)
+    from_outside.cancel()
+
+    for left in (from_within, from_outside):
+        with pytest.raises(CancelledError):
+            await left
+    await world.sleep(0.2)
+    assert untimed(told) == out("0")
+    assert not stays.called
+    await world.engine.kill(session_id)
+    await stays
+
+
+@claim
+async def test_a_follower_that_fails_ends_its_following_alone(world: World) -> None:
+    session_id = await world.spawned(TALKS)
+
+    def fail(line: LogLine) -> None:
+        raise ValueError(line.text)
+
+    with pytest.raises(ValueError, match=r"^0$"):
+        await world.engine.follow_logs(session_id, 10, None, fail)
+
+    assert (await world.docker.inspect(f"plane-{session_id}"))["State"]["Running"]
+
+
+@claim
+async def test_the_log_of_what_is_gone_or_never_was_has_ended(world: World) -> None:
+    session_id = await world.spawned(OBEYS)
+    await world.engine.kill(session_id)
+
+    for gone in (session_id, "never-was"):
+        assert await world.engine.follow_logs(gone, 10, None, lambda _: None) is None
+        assert await world.engine.logs(gone, 10) == ()
+
+
+@claim
+async def test_stats_are_told_while_it_runs(world: World) -> None:
+    session_id = await world.spawned(OBEYS, limits=ResourceLimits(memory_limit_bytes=64 << 20))
+    await world.sleep(0.2)
+
+    stats = await world.engine.stats(session_id)
+
+    await world.engine.kill(session_id)
+    assert stats.cpu_seconds > 0
+    assert 0 < stats.memory_bytes < stats.memory_limit_bytes == 64 << 20
+    assert stats.pids >= 1
+    assert (stats.received_bytes, stats.sent_bytes) >= (0, 0)
+    assert await world.engine.stats(session_id) is None
+    assert await world.engine.stats("never-was") is None
+
+
+@claim
+async def test_no_limit_of_its_own_is_told_as_none(world: World) -> None:
+    session_id = await world.spawned(OBEYS)
+
+    assert (await world.engine.stats(session_id)).memory_limit_bytes is None
+
+
+@claim
+async def test_a_container_that_has_ended_takes_nothing(world: World) -> None:
+    created = await world.docker.create("plane-ended", world.config(ENDS_AT_ONCE))
+    await world.docker.start(created)
+    await world.docker.wait(created, "not-running")
+
+    assert await world.engine.stats("ended") is None
+
+
+@claim
+async def test_the_surroundings_that_are_asked_for_reach_docker(world: World) -> None:
+    order = world.order(
+        OBEYS,
+        read_only=True,
+        tmpfs={"/scratch": "size=1m,mode=1777"},
+        volumes=(Volume(world.instance, "/volume", read_only=True),),
+        cap_add=("NET_ADMIN",),
+    )
+    world.engine.check(order.executable)
+
+    await world.engine.spawn(order, lambda _: None)
+
+    found = (await world.docker.inspect(f"plane-{order.session_id}"))["HostConfig"]
+    assert found["ReadonlyRootfs"]
+    assert found["Tmpfs"] == {"/scratch": "size=1m,mode=1777"}
+    assert found["CapAdd"] in (["NET_ADMIN"], ["CAP_NET_ADMIN"])
+    (mount,) = found["Mounts"]
+    assert (mount["Type"], mount["Source"], mount["ReadOnly"]) == ("volume", world.instance, True)
+
+
+@claim
+async def test_mounts_are_directories_of_the_key_or_of_a_name_in_its_namespace(
+    world: World, mount_base: Path
+) -> None:
+    sources = []
+    for key, mount in ((Key("my key"), True), (Key("k", "team"), True), (Key("k"), "custom/path")):
+        order = world.order(OBEYS, key=key, mount=mount)
+        world.engine.check(order.executable)
+        await world.engine.spawn(order, lambda _: None)
+
+        (made,) = (await world.docker.inspect(f"plane-{order.session_id}"))["HostConfig"]["Mounts"]
+        assert (made["Type"], made["Target"]) == ("bind", "/plane-data")
+        sources.append(made["Source"])
+
+    made = [mount_base / path for path in ("@default/my%20key", "team/k", "@default/custom%2Fpath")]
+    assert sources == list(map(str, made))
+    assert all(map(os.path.isdir, sources))
+
+
+@claim
+async def test_a_mount_that_is_a_link_fails_the_spawn(world: World, mount_base: Path) -> None:
+    (mount_base / "@default").mkdir(parents=True)
+    (mount_base / "@default" / "k").symlink_to("/etc")
+    order = world.order(OBEYS, mount=True)
+
+    with pytest.raises(SpawnFailed, match=r"@default/k is a link or a file"):
+        await world.engine.spawn(order, lambda _: None)
+
+    assert not await world.exists(order.session_id)
+
+
+@claim
+async def test_plane_s_own_limits_reach_docker_as_plane_has_them(world: World) -> None:
+    await world.spawned(OBEYS, session_id="limited", limits=PLANE_LIMITS)
+
+    found = (await world.docker.inspect("plane-limited"))["HostConfig"]
+
+    await world.engine.kill("limited")
+    assert (found["CpuPeriod"], found["CpuQuota"]) == (1_000_000, 800_000)
+    assert (found["Memory"], found["MemorySwap"]) == (10_000_000, 10_000_000)
+    (ulimit,) = found["Ulimits"]
+    assert (ulimit["Name"], ulimit["Soft"], ulimit["Hard"]) == ("cpu", 100, 100)
+
+
+#: Those of Plane's docker_command::test_resource_limits (plane.md part 7).
+PLANE_LIMITS = ResourceLimits(
+    cpu_period=1_000_000, cpu_period_percent=80, cpu_time_limit=100, memory_limit_bytes=10_000_000
+)
+
+# Under cgroup v2 the files are elsewhere, and quota and period are one.
+SHOWS_LIMITS = """
+ulimit -t
+cd /sys/fs/cgroup
+cat cpu.max 2>/dev/null || echo $(cat cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us)
+cat memory.max 2>/dev/null || cat memory/memory.limit_in_bytes
+trap 'exit 0' TERM; while :; do sleep 0.05; done
+"""
+
+WRITES = """
+touch /rooted 2>/dev/null || echo read-only
+echo scratch > /scratch/file && cat /scratch/file
+ls /plane-data && echo kept > /plane-data/file && echo written
+trap 'exit 0' TERM; while :; do sleep 0.05; done
+"""
+
+
+@pytest.mark.docker
+def test_limits_are_seen_from_inside(real_world: World) -> Deferred[None] | None:
+    async def scenario() -> None:
+        session_id = await real_world.spawned(SHOWS_LIMITS, limits=PLANE_LIMITS)
+
+        lines = [line.text for line in await printed(real_world, session_id, least=3)]
+
+        # Whole pages only.
+        assert lines == ["100", "800000 1000000", str(10_000_000 // 4096 * 4096)]
+
+    return real_world.run(scenario())
+
+
+@pytest.mark.docker
+def test_a_limit_of_the_disk_holds_or_is_a_failure_in_dockers_words(
+    real_world: World,
+) -> Deferred[None] | None:
+    async def scenario() -> None:
+        order = real_world.order(OBEYS, limits=ResourceLimits(disk_limit_bytes=1 << 30))
+        spawning = real_world.engine.spawn(order, lambda _: None)
+
+        outcome = await spawning.addErrback(lambda failure: failure.value)
+
+        # Most file systems have no quota for this (plane.md 3.4).
+        refused = isinstance(outcome, SpawnFailed) and "storage-opt" in str(outcome)
+        assert refused or await disk_limit(real_world, order.session_id) == str(1 << 30)
+
+    return real_world.run(scenario())
+
+
+async def disk_limit(world: World, session_id: str) -> str:
+    found = await world.docker.inspect(f"plane-{session_id}")
+    return found["HostConfig"]["StorageOpt"]["size"]
+
+
+@pytest.mark.docker
+def test_a_session_that_may_write_nowhere_else_keeps_what_it_writes_in_its_mount(
+    real_world: World, mount_base: Path
+) -> Deferred[None] | None:
+    async def scenario() -> None:
+        told = []
+        for least in (3, 4):
+            session_id = await real_world.spawned(
+                WRITES, mount=True, user="1234", read_only=True, tmpfs={"/scratch": "mode=1777"}
+            )
+            lines = await printed(real_world, session_id, least=least)
+            told.append([line.text for line in lines])
+            await real_world.engine.kill(session_id)
+
+        assert told[0] == ["read-only", "scratch", "written"]
+        assert told[1] == ["read-only", "scratch", "file", "written"]
+        assert (mount_base / "@default" / "k" / "file").read_text() == "kept\n"
+
+    return real_world.run(scenario())
 
 
 @claim
@@ -331,7 +652,7 @@ async def test_a_cancelled_spawn_leaves_nothing(world: World) -> None:
 async def test_an_image_that_may_not_be_pulled_is_not(world: World) -> None:
     told = []
     executable = Executable(image="plane-tx-test/nowhere", pull_policy=PullPolicy.NEVER)
-    order = SpawnOrder("nowhere", executable, {}, {})
+    order = SpawnOrder("nowhere", executable, {}, {}, Key("k"))
 
     with pytest.raises(ImageUnavailable, match=r"plane-tx-test/nowhere:latest .*No such image"):
         await world.engine.spawn(order, told.append)
@@ -345,7 +666,7 @@ async def test_a_pull_that_fails_says_why(world: World) -> None:
     executable = Executable(image="registry.invalid/nowhere:1")
 
     with pytest.raises(ImageUnavailable, match=r"registry\.invalid/nowhere:1 is not to be had: "):
-        await world.engine.spawn(SpawnOrder("nowhere", executable, {}, {}), told.append)
+        await world.engine.spawn(SpawnOrder("nowhere", executable, {}, {}, Key("k")), told.append)
 
     assert told == [Pulling("registry.invalid/nowhere:1")]
 

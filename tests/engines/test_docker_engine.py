@@ -17,12 +17,23 @@ from plane_tx.core.errors import (
     InvalidRequest,
     SpawnFailed,
 )
-from plane_tx.core.model import Address, Credentials, Executable, PullPolicy, ResourceLimits
+from plane_tx.core.model import (
+    Address,
+    Credentials,
+    Executable,
+    Key,
+    PullPolicy,
+    ResourceLimits,
+    Volume,
+)
 from plane_tx.engines.docker.container import Image, check, create_body
+from plane_tx.engines.docker.stats import stats_of
 from plane_tx.engines.interface import (
+    Created,
     Creating,
     EngineLost,
     EngineRegained,
+    EngineStats,
     Progress,
     Pulling,
     Running,
@@ -39,6 +50,7 @@ from tests.engines.fake_docker import (
     claim,
     downloading,
     fake_world,
+    out,
     scenario,
 )
 
@@ -220,7 +232,7 @@ async def test_an_end_before_the_spawn_has_fired_is_told_after_it(
     fake.exit(name, 4, quiet=True)
     await world.sleep(1)
 
-    assert seen == [address, SessionExited(order.session_id, 4, False, ("up",))]
+    assert seen == [address, SessionExited(order.session_id, 4, False, out("up"))]
 
 
 @claim
@@ -235,7 +247,7 @@ async def test_a_session_that_runs_is_not_told_to_have_ended(
 
     fake.exit(f"plane-{session_id}", 5)
     await world.sleep(1)
-    assert world.witness.seen == [SessionExited(session_id, 5, False, ("up",))]
+    assert world.witness.seen == [SessionExited(session_id, 5, False, out("up"))]
 
 
 @scenario
@@ -264,7 +276,7 @@ async def test_what_docker_says_and_nobody_understands_does_not_end_the_watch(
 
     lost, back, *exits = world.witness.seen
     assert (type(lost), type(back)) == (EngineLost, EngineRegained)
-    assert exits == [SessionExited(session_id, 5, False, ("up",))]
+    assert exits == [SessionExited(session_id, 5, False, out("up"))]
     assert logged_failures.claim(TypeError)
 
 
@@ -329,7 +341,7 @@ LAYERS = [
 def wants(world: World, image: str = "app", **fields: object) -> SpawnOrder:
     order = world.order(OBEYS)
     executable = Executable(image=image, command=("sh", "-c", OBEYS), **fields)
-    return SpawnOrder(order.session_id, executable, order.environment, {})
+    return SpawnOrder(order.session_id, executable, order.environment, {}, order.key)
 
 
 @scenario
@@ -345,6 +357,7 @@ async def test_progress_is_summed_over_layers(world: World, fake: FakeDocker) ->
         Pulling("app:latest", 15, 150),
         Pulling("app:latest", 105, 150),
         Creating(),
+        Created(),
     ]
 
 
@@ -515,6 +528,9 @@ def refusal(**fields: object) -> str:
         ({"network_name": "none"}, "network_name: "),
         ({"network_name": "host"}, "network_name: "),
         ({"network_name": "container:other"}, "network_name: "),
+        ({"tmpfs": {"/plane-data": ""}, "mount": True}, "tmpfs: something else is to be at"),
+        ({"tmpfs": {"/x": ""}, "volumes": (Volume("v", "/x"),)}, "tmpfs: something else is to be"),
+        ({"volumes": (Volume("v", "/x"), Volume("w", "/x"))}, "volumes: something else is to be"),
         ({"limits": ResourceLimits(cpus=1, cpu_period_percent=50)}, "resource_limits.cpus: "),
         ({"limits": ResourceLimits(cpus=1, cpu_period=5000)}, "resource_limits.cpus: "),
         ({"limits": ResourceLimits(cpus=0)}, "resource_limits.cpus: "),
@@ -528,9 +544,9 @@ def test_what_docker_could_never_run_is_refused_by_its_field(
     assert refusal(**fields).startswith(beginning)
 
 
-def body(executable: Executable) -> dict[str, object]:
-    order = SpawnOrder("s", executable, {"PORT": "8080"}, {"plane-tx.key": "k"})
-    return create_body(order, "test", "127.0.0.1")
+def body(executable: Executable, mounted: str | None = None) -> dict[str, object]:
+    order = SpawnOrder("s", executable, {"PORT": "8080"}, {"plane-tx.key": "k"}, Key("k"))
+    return create_body(order, "test", "127.0.0.1", mounted)
 
 
 def test_an_executable_that_asks_for_nothing_gets_nothing_but_its_port() -> None:
@@ -557,6 +573,12 @@ def test_every_field_has_its_place() -> None:
         user="1000:1000",
         workdir="/srv",
         network_name="mine",
+        read_only=True,
+        tmpfs={"/tmp": "size=1m"},
+        volumes=(Volume("models", "/models", read_only=True),),
+        cap_add=("NET_ADMIN",),
+        runtime="runsc",
+        gpus=2,
         limits=ResourceLimits(
             cpu_period=50_000,
             cpu_period_percent=150,
@@ -567,7 +589,7 @@ def test_every_field_has_its_place() -> None:
         ),
     )
 
-    said = body(executable)
+    said = body(executable, "/srv/k")
 
     assert said["Env"] == ["A=b=c", "PORT=8080"]
     assert said["Cmd"] == ["serve", "--fast"]
@@ -584,8 +606,31 @@ def test_every_field_has_its_place() -> None:
         "Ulimits": [{"Name": "cpu", "Soft": 60, "Hard": 60}],
         "StorageOpt": {"size": "5"},
         "NetworkMode": "mine",
+        "ReadonlyRootfs": True,
+        "Tmpfs": {"/tmp": "size=1m"},
+        "Mounts": [
+            {"Type": "volume", "Source": "models", "Target": "/models", "ReadOnly": True},
+            {"Type": "bind", "Source": "/srv/k", "Target": "/plane-data"},
+        ],
+        "CapAdd": ["NET_ADMIN"],
+        "Runtime": "runsc",
+        "DeviceRequests": [{"Count": 2, "Capabilities": [["gpu"]]}],
         "PortBindings": {"9000/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]},
     }
+
+
+def test_all_gpus_are_minus_one() -> None:
+    host_config = body(Executable(image="app", gpus="all"))["HostConfig"]
+
+    assert host_config["DeviceRequests"] == [{"Count": -1, "Capabilities": [["gpu"]]}]
+
+
+@scenario
+async def test_a_mount_where_there_is_no_place_for_it_is_refused(
+    world: World, fake: FakeDocker
+) -> None:
+    with pytest.raises(InvalidRequest, match=r"executable\.mount: this server mounts nothing"):
+        world.engine.check(Executable(image="app", mount=True))
 
 
 @pytest.mark.parametrize(
@@ -655,7 +700,7 @@ async def test_ends_that_nobody_saw_are_told_after_the_engine_is_back(
     lost, back, *exits = world.witness.seen
     assert (type(lost), type(back)) == (EngineLost, EngineRegained)
     assert sorted(exits, key=str) == sorted(
-        [SessionExited(ended, 9, False, ("up",)), SessionExited(removed)], key=str
+        [SessionExited(ended, 9, False, out("up")), SessionExited(removed)], key=str
     )
     assert await world.engine.list_running() == [Running(lives, {"plane-tx.key": "k"}, True)]
 
@@ -672,7 +717,7 @@ async def test_a_stream_of_events_that_ends_is_opened_again(world: World, fake: 
     assert world.witness.seen == [
         EngineLost("Docker at fake.sock ended its stream of events"),
         EngineRegained(),
-        SessionExited(session_id, 5, False, ("up",)),
+        SessionExited(session_id, 5, False, out("up")),
     ]
 
 
@@ -699,7 +744,7 @@ async def test_an_event_that_makes_no_sense_does_not_end_the_watch(
     fake.exit(f"plane-{session_id}")
     await world.sleep(0.1)
 
-    assert told(world, SessionExited) == [SessionExited(session_id, 0, False, ("up",))]
+    assert told(world, SessionExited) == [SessionExited(session_id, 0, False, out("up"))]
     assert len(logged_failures.claim(KeyError)) == 1
 
 
@@ -716,7 +761,7 @@ async def test_an_end_that_could_not_be_read_up_is_told_later(
     fake.relent()
     await world.sleep(10)
 
-    assert told(world, SessionExited) == [SessionExited(session_id, 5, False, ("up",))]
+    assert told(world, SessionExited) == [SessionExited(session_id, 5, False, out("up"))]
     assert fake.containers == {}
 
 
@@ -729,6 +774,92 @@ async def test_an_end_without_readable_logs_is_told_without(world: World, fake: 
     await world.engine.kill(session_id)
 
     assert world.witness.seen == [SessionExited(session_id, 137)]
+
+
+@claim
+async def test_a_log_that_cannot_be_read_has_ended(world: World, fake: FakeDocker) -> None:
+    session_id = await world.spawned(OBEYS)
+    fake.refuse("GET", "/containers/.+/logs", 501, "logging driver does not support reading")
+
+    assert await world.engine.follow_logs(session_id, 5, None, lambda _: None) is None
+
+
+@claim
+async def test_docker_lost_breaks_off_who_follows_a_log_and_who_asks_for_stats(
+    world: World, fake: FakeDocker
+) -> None:
+    session_id = await world.spawned(OBEYS)
+    following = world.engine.follow_logs(session_id, 5, None, lambda _: None)
+    await world.sleep(1)
+    assert not following.called
+
+    fake.go_down()
+
+    assert isinstance(await outcome(following), EngineUnavailable)
+    assert isinstance(await outcome(world.engine.stats(session_id)), EngineUnavailable)
+
+
+@claim
+async def test_who_leaves_a_log_hangs_up(world: World, fake: FakeDocker) -> None:
+    session_id = await world.spawned(OBEYS)
+    await world.sleep(1)
+    before = fake.connections
+    following = world.engine.follow_logs(session_id, 5, None, lambda _: None)
+    await world.sleep(1)
+
+    following.cancel()
+
+    assert isinstance(await outcome(following), CancelledError)
+    await world.settle()
+    assert fake.connections <= before
+    assert fake.named(f"plane-{session_id}").followers == []
+
+
+@pytest.mark.parametrize(("status", "error"), [(404, None), (409, None), (500, EngineUnavailable)])
+@claim
+async def test_stats_that_docker_refuses_are_none_only_where_there_is_nothing_to_tell(
+    world: World, fake: FakeDocker, status: int, error: type[Exception] | None
+) -> None:
+    session_id = await world.spawned(OBEYS)
+    fake.refuse("GET", "/containers/.+/stats", status)
+
+    told_stats = await outcome(world.engine.stats(session_id))
+
+    assert told_stats is None if error is None else isinstance(told_stats, error)
+
+
+V1 = {"usage": 5000, "stats": {"total_inactive_file": 1500, "inactive_file": 1}}
+V2 = {"usage": 5000, "stats": {"inactive_file": 1500, "active_file": 1}}
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"),
+    [
+        (V1, 3500),
+        (V2, 3500),
+        ({"usage": 5000}, 5000),
+        ({"usage": 5, "stats": {"inactive_file": 9}}, 5),
+        ({}, None),
+    ],
+)
+def test_memory_is_without_what_can_be_dropped_as_dockers_own_client_says_it(
+    memory: dict[str, object], expected: int | None
+) -> None:
+    found = {
+        "pids_stats": {"current": 2},
+        "cpu_stats": {"cpu_usage": {"total_usage": 2_500_000_000}},
+        "memory_stats": memory,
+    }
+
+    assert stats_of(found, 9000) == EngineStats(2.5, expected, 9000, 2, None, None)
+
+
+def test_traffic_is_that_of_every_network() -> None:
+    networks = {"eth0": {"rx_bytes": 1, "tx_bytes": 2}, "eth1": {"rx_bytes": 10, "tx_bytes": 20}}
+
+    stats = stats_of({**FakeDocker().usage, "networks": networks}, None)
+
+    assert (stats.received_bytes, stats.sent_bytes) == (11, 22)
 
 
 @pytest.mark.parametrize(
@@ -752,7 +883,7 @@ async def test_running_out_of_memory_is_told_when_the_session_died_of_it(
     fake.exit(container.id, code, oom=flag)
     await world.sleep(0.1)
 
-    assert world.witness.seen == [SessionExited(session_id, code, oom, ("up",))]
+    assert world.witness.seen == [SessionExited(session_id, code, oom, out("up"))]
 
 
 @claim
@@ -816,7 +947,7 @@ async def test_a_stop_that_comes_too_late_is_an_end(
 
     await stopping
 
-    assert world.witness.seen == [SessionExited(session_id, 6, False, ("up",))]
+    assert world.witness.seen == [SessionExited(session_id, 6, False, out("up"))]
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
@@ -829,7 +960,7 @@ async def test_an_end_is_told_before_stop_and_kill_fire_though_no_event_comes(
     await (world.engine.stop(session_id, 1) if end == "stop" else world.engine.kill(session_id))
 
     assert world.witness.seen == [
-        SessionExited(session_id, 7 if end == "stop" else 137, False, ("up",))
+        SessionExited(session_id, 7 if end == "stop" else 137, False, out("up"))
     ]
     assert fake.containers == {}
 

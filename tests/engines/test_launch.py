@@ -75,7 +75,7 @@ def test_an_order_is_carried_out_in_an_order_that_is_safe(ordered, answer, steps
     launch.main()
 
     assert [name for name, *_ in steps] == [
-        "control", "setsid", "control", "dup2", "set_inheritable", "close_above",
+        "control", "setsid", "control", "set_inheritable", "close_above",
         "end_with_server", "umask", "default_signals", "chdir", "setrlimit", "execvpe",
     ]  # fmt: skip
     assert steps[-1] == ("execvpe", "serve", ["serve", "--fast"], {"A": "b"})

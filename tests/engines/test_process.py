@@ -8,6 +8,7 @@ import socket
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred, DeferredQueue, gatherResults
@@ -21,11 +22,21 @@ from plane_tx.core.model import (
     Address,
     Credentials,
     Executable,
+    Key,
+    LogStream,
     PullPolicy,
     ResourceLimits,
+    Volume,
 )
 from plane_tx.engines.child import DRAIN_SECONDS
-from plane_tx.engines.interface import Creating, IEngine, Running, SessionExited, SpawnOrder
+from plane_tx.engines.interface import (
+    Created,
+    Creating,
+    IEngine,
+    Running,
+    SessionExited,
+    SpawnOrder,
+)
 from plane_tx.engines.ports import Ports
 from plane_tx.engines.process import CLOSE_GRACE_SECONDS, ProcessEngine
 
@@ -101,8 +112,12 @@ async def ear(reactor):
         await voice.gone
 
 
+def texts(lines):
+    return tuple(line.text for line in lines)
+
+
 class Watched(ProcessEngine):
-    """An engine that remembers what it told."""
+    """An engine that remembers what it told, of log lines the text."""
 
     def __init__(self, reactor, port_range=PORTS, clock=None):
         super().__init__(reactor, port_range, True, clock or reactor)
@@ -111,6 +126,7 @@ class Watched(ProcessEngine):
         self.events(self.hear)
 
     def hear(self, event):
+        event = attrs.evolve(event, log_tail=texts(event.log_tail))
         self.told.append(event)
         if event.session_id in self.awaited:
             self.awaited.pop(event.session_id).callback(event)
@@ -134,7 +150,7 @@ async def engine(reactor):
 
 def order(*command, session_id="s1", environment=(), **fields):
     executable = Executable(command=command, **fields)
-    return SpawnOrder(session_id, executable, dict(environment), {"color": "red"})
+    return SpawnOrder(session_id, executable, dict(environment), {"color": "red"}, Key("k"))
 
 
 def python(code, **fields):
@@ -186,8 +202,8 @@ async def test_an_end_is_told_once_with_its_code(engine, code, exit_code):
 
 
 @ensureDeferred
-async def test_an_end_brings_the_last_of_both_outputs_in_order(engine):
-    code = "import os\nfor n in range(60): os.write(1 + n % 2, b'%d\\n' % n)"
+async def test_an_end_brings_the_last_lines_in_order(engine):
+    code = "import os\nfor n in range(60): os.write(1, b'%d\\n' % n)"
 
     ended = await engine.run(python(code))
 
@@ -195,11 +211,66 @@ async def test_an_end_brings_the_last_of_both_outputs_in_order(engine):
 
 
 @ensureDeferred
+async def test_both_outputs_are_told_apart_and_have_their_moments(engine, ear, reactor):
+    began = reactor.seconds()
+    code = "import os; os.write(1, b'said\\n'); os.write(2, b'warned\\n')\n"
+    await engine.begin(python(ear.program(code + SLEEP)))
+    await ear.hears("here")
+    while len(lines := await engine.logs("s1", 9)) < 2:
+        await turn(reactor)
+
+    assert {(line.stream, line.text) for line in lines} == {
+        (LogStream.STDOUT, "said"),
+        (LogStream.STDERR, "warned"),
+    }
+    assert began * 1e9 <= lines[0].at_ns < lines[1].at_ns <= reactor.seconds() * 1e9
+    assert await engine.logs("s1", 9, lines[1].at_ns) == lines[1:]
+
+
+@ensureDeferred
+async def test_who_follows_a_log_is_told_all_until_the_session_ends(engine, ear):
+    code = "print('one', flush=True)\nsay('here')\nvoice.recv(1)\nprint('two\\nthree', end='')\n"
+    await engine.begin(python(ear.program(code)))
+    voice = await ear.hears("here")
+    told, left = [], []
+    following = engine.follow_logs("s1", 9, None, told.append)
+    leaving = engine.follow_logs("s1", 9, None, left.append)
+
+    leaving.cancel()
+    voice.transport.write(b"!")
+
+    assert await following is None
+    assert texts(told) == ("one", "two", "three")
+    with pytest.raises(CancelledError):
+        await leaving
+    assert "two" not in texts(left)
+    assert await engine.follow_logs("s1", 9, None, told.append) is None
+
+
+@ensureDeferred
+async def test_stats_are_the_sum_over_the_group_while_it_runs(engine, ear):
+    inner = ear.program("memory = bytearray(1 << 25)\n" + SLEEP)
+    await engine.begin(python(ear.program(f"child({inner!r})\n{SLEEP}")))
+    await ear.hears("here")
+    await ear.hears("here")
+
+    stats = await engine.stats("s1")
+
+    assert stats.pids == 2
+    assert stats.memory_bytes > 1 << 25
+    assert stats.cpu_seconds > 0
+    assert (stats.memory_limit_bytes, stats.received_bytes, stats.sent_bytes) == (None, None, None)
+    await engine.kill("s1")
+    assert await engine.stats("s1") is None
+    assert await engine.stats("nobody") is None
+
+
+@ensureDeferred
 async def test_a_log_is_there_while_the_session_is(engine, ear):
     await engine.begin(python(ear.program("print('one\\ntwo', flush=True)\n" + SLEEP)))
     await ear.hears("here")
 
-    assert await engine.logs("s1", 1) == ("two",)
+    assert texts(await engine.logs("s1", 1)) == ("two",)
     await engine.kill("s1")
     assert await engine.logs("s1", 1) == ()
     assert engine.told[0].log_tail == ("one", "two")
@@ -420,7 +491,7 @@ async def test_a_session_is_told_to_the_one_who_spawns(engine):
 
     address = await engine.spawn(order("sleep", "60"), reports.append)
 
-    assert reports == [Creating()]
+    assert reports == [Creating(), Created()]
     assert address == Address("127.0.0.1", address.port)
     assert PORTS[0] <= address.port <= PORTS[1]
     assert await engine.list_running() == [Running("s1", {"color": "red"}, running=True)]
@@ -606,12 +677,12 @@ async def test_close_leaves_no_descriptor(reactor):
 SERVER = """
 import sys
 from twisted.internet import reactor
-from plane_tx.core.model import Executable
+from plane_tx.core.model import Executable, Key
 from plane_tx.engines.interface import SpawnOrder
 from plane_tx.engines.process import ProcessEngine
 
 engine = ProcessEngine(reactor, (20000, 29999), True, reactor)
-order = SpawnOrder("s1", Executable(command=("{python}", "-c", sys.argv[1])), {}, {})
+order = SpawnOrder("s1", Executable(command=("{python}", "-c", sys.argv[1])), {}, {}, Key("k"))
 reactor.callWhenRunning(engine.spawn, order, print)
 reactor.run()
 """
@@ -657,6 +728,13 @@ async def test_a_server_that_is_killed_takes_its_sessions_along_with_all_they_st
         ({"user": "root"}, "user: "),
         ({"network_name": "host"}, "network_name: "),
         ({"entrypoint": ("sh",)}, "entrypoint: "),
+        ({"read_only": True}, "read_only: "),
+        ({"tmpfs": {"/tmp": ""}}, "tmpfs: "),
+        ({"volumes": (Volume("v", "/v"),)}, "volumes: "),
+        ({"cap_add": ("ALL",)}, "cap_add: "),
+        ({"runtime": "runsc"}, "runtime: "),
+        ({"gpus": 1}, "gpus: "),
+        ({"mount": True}, "mount: "),
         ({"port": 1234}, "port: "),
         ({"pull_policy": PullPolicy.ALWAYS}, "pull_policy: "),
         ({"credentials": Credentials("me", "secret")}, "credentials: "),

@@ -8,13 +8,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from plane_tx.core.model import Credentials
+from plane_tx.core.model import Credentials, LogLine
 from plane_tx.engines.docker.daemon import Daemon
 from plane_tx.engines.docker.errors import DockerError, NoSuchObject
-from plane_tx.engines.docker.streams import JsonLines, LogLines, Stream
+from plane_tx.engines.docker.streams import JsonLines, LogFrames, Stream
+from plane_tx.engines.lines import Ring
 
 #: Making and starting may wait for a slow disk.
 _SLOW_CALL_SECONDS = 120.0
+
+#: How much of a log is read into memory.
+MAX_LOG_CHARACTERS = 4 * 1024 * 1024
 
 JsonObject = dict[str, Any]
 
@@ -82,15 +86,33 @@ class DockerClient:
         )
         return found
 
-    async def logs(self, container: str, tail: int, *, tty: bool) -> tuple[str, ...]:
-        """The last `tail` lines of its output (`GET /containers/{id}/logs`)."""
-        lines = LogLines(tty=tty)
-        stream = await self._daemon.open(
-            "GET", _container(container, "logs"), {"stdout": "1", "stderr": "1", "tail": str(tail)}
+    async def logs(
+        self, container: str, tail: int, since_ns: int | None = None
+    ) -> tuple[LogLine, ...]:
+        """The last `tail` lines of its output (`GET /containers/{id}/logs`).
+
+        Those from `since_ns` on, and no more than `MAX_LOG_CHARACTERS`.
+        """
+        # Docker counts each piece of a long line as one.
+        ring = Ring(tail, MAX_LOG_CHARACTERS)
+        await self._logs(container, _log_query(tail, since_ns), ring.add)
+        return ring.lines()
+
+    async def follow_logs(
+        self, container: str, tail: int, since_ns: int | None, tell: Callable[[LogLine], None]
+    ) -> None:
+        """The same, and each new line, told as they come; returns when the container has ended."""
+        await self._logs(container, {**_log_query(tail, since_ns), "follow": "1"}, tell)
+
+    async def stats(self, container: str) -> JsonObject:
+        """What it takes of the box now (`GET /containers/{id}/stats`).
+
+        An Engine of API 1.40 does not know `one-shot` and takes two seconds for it.
+        """
+        found: JsonObject = await self._daemon.ask(
+            "GET", _container(container, "stats"), {"stream": "false", "one-shot": "true"}
         )
-        await self._follow(stream, lines)
-        # Docker counts a long line as several pieces, so that more lines than asked may come.
-        return lines.finish()[-tail:] if tail > 0 else ()
+        return found
 
     async def events(self, filters: Mapping[str, list[str]]) -> Stream:
         """What happens from now on, as a stream to `follow_json` (`GET /events`)."""
@@ -138,6 +160,14 @@ class DockerClient:
         """Break off every call; returns when no connection is left."""
         await self._daemon.close()
 
+    async def _logs(
+        self, container: str, query: dict[str, str], tell: Callable[[LogLine], None]
+    ) -> None:
+        frames = LogFrames(tell)
+        stream = await self._daemon.open("GET", _container(container, "logs"), query)
+        await self._follow(stream, frames)
+        frames.finish()
+
     async def _follow(self, stream: Stream, sink: Callable[[bytes], None]) -> None:
         with self._daemon.translated():
             await stream.follow(sink)
@@ -145,6 +175,13 @@ class DockerClient:
 
 def _container(container: str, action: str = "") -> str:
     return f"/containers/{quote(container, safe='')}" + (f"/{action}" if action else "")
+
+
+def _log_query(tail: int, since_ns: int | None) -> dict[str, str]:
+    query = {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": str(tail)}
+    if since_ns is not None:
+        query["since"] = f"{since_ns // 1_000_000_000}.{since_ns % 1_000_000_000:09}"
+    return query
 
 
 def _login(credentials: Credentials | None) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from plane_tx.core.containers import MOUNT_TARGET
 from plane_tx.core.errors import InvalidRequest
 from plane_tx.core.model import Address, Executable, ResourceLimits
 from plane_tx.engines.interface import Running, SpawnOrder
@@ -70,7 +71,7 @@ class Container:
     running: bool
     exit_code: int | None
     oom: bool
-    tty: bool
+    memory_limit: int | None
     error: str
     ports: Mapping[str, Any]
 
@@ -84,7 +85,7 @@ class Container:
             running=state["Running"],
             exit_code=state.get("ExitCode"),
             oom=state.get("OOMKilled", False),
-            tty=config.get("Tty", False),
+            memory_limit=found.get("HostConfig", {}).get("Memory") or None,
             error=state.get("Error", ""),
             ports=found.get("NetworkSettings", {}).get("Ports") or {},
         )
@@ -146,6 +147,7 @@ def check(executable: Executable) -> None:
         # Its URL would lead to whatever listens there, this server's control API for one.
         raise InvalidRequest(f"{where}.network_name: a session needs a network of its own")
     _check_limits(f"{where}.resource_limits", executable.limits)
+    _check_places(where, executable)
 
 
 def _check_limits(where: str, limits: ResourceLimits) -> None:
@@ -163,12 +165,31 @@ def _check_limits(where: str, limits: ResourceLimits) -> None:
         )
 
 
-def create_body(order: SpawnOrder, instance: str, host: str) -> dict[str, Any]:
-    """The body of `POST /containers/create` for an executable that has passed `check`."""
+def _check_places(where: str, executable: Executable) -> None:
+    places = [*executable.tmpfs, *(volume.path for volume in executable.volumes)]
+    taken = {MOUNT_TARGET} if executable.mount else set()
+    for place in places:
+        if place in taken:
+            field = "tmpfs" if place in executable.tmpfs else "volumes"
+            raise InvalidRequest(f"{where}.{field}: something else is to be at {place!r} already")
+        taken.add(place)
+
+
+def create_body(
+    order: SpawnOrder, instance: str, host: str, mounted: str | None = None
+) -> dict[str, Any]:
+    """The body of `POST /containers/create` for an executable that has passed `check`.
+
+    `mounted` is the directory of this box that it finds at `MOUNT_TARGET`.
+    """
     executable = order.executable
     port = f"{executable.port}/tcp"
     environment = {**executable.env, **order.environment}
-    host_config: dict[str, Any] = _limits(executable.limits)
+    host_config: dict[str, Any] = {
+        **_limits(executable.limits),
+        **_surroundings(executable),
+        **_storage(executable, mounted),
+    }
     if executable.network_name is not None:
         host_config["NetworkMode"] = executable.network_name
     host_config["PortBindings"] = {port: [{"HostIp": host, "HostPort": ""}]}
@@ -190,6 +211,37 @@ def _command(executable: Executable) -> dict[str, Any]:
         "WorkingDir": executable.workdir,
     }
     return {name: value for name, value in said.items() if value is not None}
+
+
+def _surroundings(executable: Executable) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    if executable.read_only:
+        said["ReadonlyRootfs"] = True
+    if executable.cap_add:
+        said["CapAdd"] = list(executable.cap_add)
+    if executable.runtime is not None:
+        said["Runtime"] = executable.runtime
+    if executable.gpus:
+        # As `docker run --gpus` says it (Engine API 1.40); -1 is all.
+        count = -1 if executable.gpus == "all" else executable.gpus
+        said["DeviceRequests"] = [{"Count": count, "Capabilities": [["gpu"]]}]
+    return said
+
+
+def _storage(executable: Executable, mounted: str | None) -> dict[str, Any]:
+    mounts: list[dict[str, Any]] = [
+        {
+            "Type": "volume",
+            "Source": volume.name,
+            "Target": volume.path,
+            "ReadOnly": volume.read_only,
+        }
+        for volume in executable.volumes
+    ]
+    if mounted is not None:
+        mounts.append({"Type": "bind", "Source": mounted, "Target": MOUNT_TARGET})
+    said = {"Tmpfs": dict(executable.tmpfs), "Mounts": mounts}
+    return {name: value for name, value in said.items() if value}
 
 
 def _limits(limits: ResourceLimits) -> dict[str, Any]:

@@ -9,16 +9,14 @@ import attrs
 from twisted.internet.defer import Deferred, DeferredList, succeed
 
 from plane_tx.core.errors import EngineUnavailable, SpawnFailed
-from plane_tx.core.model import Address
+from plane_tx.core.model import Address, LogLine
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.container import Container, running, session_named
 from plane_tx.engines.docker.errors import DockerError
 from plane_tx.engines.docker.removal import Removal
 from plane_tx.engines.interface import SessionExited
+from plane_tx.engines.lines import TAIL_LINES, told_with_end
 from plane_tx.flights import Flight
-
-#: How much of a session's output is told with its end, in lines.
-LOG_TAIL_LINES = 50
 
 _KILLED = 137
 
@@ -152,17 +150,17 @@ class Endings:
         self._tell(_exited(held, container, tail))
         await self._removal.remove_in_time(held.container_id)
 
-    async def last_lines(self, container: Container | None) -> tuple[str, ...]:
+    async def last_lines(self, container: Container | None) -> tuple[LogLine, ...]:
         """Its last output, as far as there is any to be had: some log drivers cannot be read."""
         if container is None:
             return ()
         try:
-            return await self._client.logs(container.id, LOG_TAIL_LINES, tty=container.tty)
+            return told_with_end(await self._client.logs(container.id, TAIL_LINES))
         except DockerError:
             return ()
 
 
-def _exited(held: Held, container: Container | None, tail: tuple[str, ...]) -> SessionExited:
+def _exited(held: Held, container: Container | None, tail: tuple[LogLine, ...]) -> SessionExited:
     exit_code = held.exit_code if container is None else container.exit_code
     # An `oom` event may be of a child that the session has survived.
     oom = (container is not None and container.oom) or (held.oom and exit_code == _KILLED)

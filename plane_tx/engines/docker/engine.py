@@ -12,20 +12,31 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from plane_tx.core.errors import EndedAtOnce, EngineUnavailable, PlaneError, SpawnFailed
-from plane_tx.core.model import Address, Executable
+from plane_tx.core.errors import (
+    EndedAtOnce,
+    EngineUnavailable,
+    InvalidRequest,
+    PlaneError,
+    SpawnFailed,
+)
+from plane_tx.core.model import Address, Executable, LogLine
 from plane_tx.engines.docker import container as said
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.container import Container, container_name
 from plane_tx.engines.docker.endings import Endings, Held
 from plane_tx.engines.docker.errors import Conflict, DockerError, NoSuchObject, NotModified
 from plane_tx.engines.docker.images import Images, unavailable
+from plane_tx.engines.docker.mounts import MountDirectories
 from plane_tx.engines.docker.removal import Removal
+from plane_tx.engines.docker.stats import stats_of
 from plane_tx.engines.docker.watch import Watch
+from plane_tx.engines.follower import Follower
 from plane_tx.engines.interface import (
+    Created,
     Creating,
     EngineEvent,
     EngineHealth,
+    EngineStats,
     IEngine,
     Progress,
     Running,
@@ -42,16 +53,23 @@ CLOSE_SECONDS = 3.0
 class DockerEngine:
     """Runs sessions as containers named `plane-<id>`, published on `host` at a random port.
 
-    `instance` tells this server's containers from those of another on the same Docker.
+    `instance` tells this server's containers from those of another on the same Docker. Without
+    `mounts` a session can have none.
     """
 
     def __init__(
-        self, clock: IReactorTime, client: DockerClient, instance: str, host: str = "127.0.0.1"
+        self,
+        clock: IReactorTime,
+        client: DockerClient,
+        instance: str,
+        host: str = "127.0.0.1",
+        mounts: MountDirectories | None = None,
     ) -> None:
         self._clock = clock
         self._client = client
         self._instance = instance
         self._host = host
+        self._mounts = mounts
         self._listeners = Listeners()
         self._images = Images(clock, client)
         self._removal = Removal(clock, client, instance)
@@ -83,6 +101,11 @@ class DockerEngine:
     def check(self, executable: Executable) -> None:
         """Raise `InvalidRequest` for what Docker could never run."""
         said.check(executable)
+        if executable.mount and self._mounts is None:
+            raise InvalidRequest(
+                "spawn_config.executable.mount: this server mounts nothing: leave it out, or have"
+                " engine.mount_base set"
+            )
 
     def spawn(self, order: SpawnOrder, report: Callable[[Progress], None]) -> Deferred[Address]:
         """Make a container and start it."""
@@ -109,9 +132,30 @@ class DockerEngine:
         """Send the container SIGKILL."""
         return Deferred.fromCoroutine(self._kill(session_id))
 
-    def logs(self, session_id: str, tail: int) -> Deferred[tuple[str, ...]]:
+    def logs(
+        self, session_id: str, tail: int, since_ns: int | None = None
+    ) -> Deferred[tuple[LogLine, ...]]:
         """The last lines of the container's output."""
-        return Deferred.fromCoroutine(self._logs(session_id, tail))
+        return Deferred.fromCoroutine(self._logs(session_id, tail, since_ns))
+
+    def follow_logs(
+        self, session_id: str, tail: int, since_ns: int | None, tell: Callable[[LogLine], None]
+    ) -> Deferred[None]:
+        """The same and what follows, until the container ends."""
+
+        def hang_up() -> None:
+            following.cancel()
+
+        follower = Follower(tell, hang_up)
+        following = Deferred.fromCoroutine(
+            self._follow_logs(session_id, tail, since_ns, follower.tell)
+        )
+        following.addBoth(follower.end)
+        return follower.ended
+
+    def stats(self, session_id: str) -> Deferred[EngineStats | None]:
+        """What Docker's cgroups count."""
+        return Deferred.fromCoroutine(self._stats(session_id))
 
     def list_running(self) -> Deferred[list[Running]]:
         """Every container of this instance."""
@@ -165,8 +209,10 @@ class DockerEngine:
         tell(Creating())
         # An id may be used again as soon as its end is told; its name is free a little later.
         await self._endings.ended(order.session_id)
+        mounted = None if self._mounts is None else await self._mounts.of(order)
         try:
-            await to_the_end(self._create(held, order))
+            await to_the_end(self._create(held, order, mounted))
+            tell(Created())
             await to_the_end(self._start(held))
             return await self._started(held, order.executable)
         except (CancelledError, PlaneError):
@@ -174,9 +220,9 @@ class DockerEngine:
                 await to_the_end(self._removal.remove_in_time(held.container_id))
             raise
 
-    async def _create(self, held: Held, order: SpawnOrder) -> None:
+    async def _create(self, held: Held, order: SpawnOrder, mounted: str | None) -> None:
         name = container_name(order.session_id)
-        body = said.create_body(order, self._instance, self._host)
+        body = said.create_body(order, self._instance, self._host, mounted)
         try:
             held.container_id = await self._client.create(name, body)
         except EngineUnavailable:
@@ -242,14 +288,35 @@ class DockerEngine:
                     await self._client.wait(container.id, "not-running")
         await self._endings.ended(session_id)
 
-    async def _logs(self, session_id: str, tail: int) -> tuple[str, ...]:
+    async def _logs(self, session_id: str, tail: int, since_ns: int | None) -> tuple[LogLine, ...]:
         container = await self._find(session_id)
         if container is None:
             return ()
         try:
-            return await self._client.logs(container.id, tail, tty=container.tty)
+            return await self._client.logs(container.id, tail, since_ns)
         except DockerError:
             return ()
+
+    async def _follow_logs(
+        self, session_id: str, tail: int, since_ns: int | None, tell: Callable[[LogLine], None]
+    ) -> None:
+        container = await self._find(session_id)
+        if container is not None:
+            # One that is just being removed, or whose log driver cannot be read, has no log.
+            with suppress(DockerError):
+                await self._client.follow_logs(container.id, tail, since_ns, tell)
+
+    async def _stats(self, session_id: str) -> EngineStats | None:
+        container = await self._find(session_id)
+        if container is None:
+            return None
+        try:
+            found = await self._client.stats(container.id)
+        except (NoSuchObject, Conflict):
+            return None
+        except DockerError as error:
+            raise EngineUnavailable(f"Docker could not tell its stats: {error.message}") from None
+        return stats_of(found, container.memory_limit)
 
     async def _find(self, session_id: str) -> Container | None:
         with _telling(f"find session {session_id}"):

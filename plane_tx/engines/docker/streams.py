@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from twisted.internet.defer import Deferred, execute, fail
@@ -15,15 +17,22 @@ from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IResponse
 
+from plane_tx.core.model import LogLine, LogStream
 from plane_tx.engines.docker.errors import NotDocker
+from plane_tx.engines.lines import Cutter
 
 #: No line of JSON of Docker's is near this; more is not Docker, and must not fill the memory.
 _MAX_JSON_LINE = 1 << 20
 
-#: What is kept of one line of a session's output, in bytes.
-MAX_LOG_LINE = 16 * 1024
+#: No message of a log of Docker's is near this: its drivers cut them at 16 KiB, plugins at 1 MB.
+_MAX_FRAME = 1 << 21
 
 _FRAME = struct.Struct(">BxxxI")
+
+#: What the first byte of a frame says (moby pkg/stdcopy); in 3 Docker complains, not the session.
+_STREAMS = {1: LogStream.STDOUT, 2: LogStream.STDERR, 3: None}
+
+_STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
 
 def parsed(data: bytes) -> Any:
@@ -51,53 +60,56 @@ class JsonLines:
                 self._tell(parsed(line))
 
 
-class LogLines:
-    """Takes a container's output as bytes and gathers its lines.
+class LogFrames:
+    """Takes a container's output as bytes and hands each line to `tell`.
 
-    Without a terminal Docker sends frames: one byte says stdout or stderr, four the length.
-    Both streams' lines come in the order in which they were ended.
+    It comes in frames: one byte says stdout or stderr, four the length. Each holds one message of
+    the log, which is a line or, of a long one, a piece, and begins with the time (`timestamps=1`).
+    The output of a terminal has no frames; a session has none.
     """
 
-    def __init__(self, *, tty: bool) -> None:
-        self._tty = tty
+    def __init__(self, tell: Callable[[LogLine], None]) -> None:
+        self._tell = tell
         self._rest = b""
-        self._partial: dict[int, bytes] = {}
-        self._lines: list[str] = []
+        self._cutters = {stream: Cutter(stream) for stream in LogStream}
 
     def __call__(self, data: bytes) -> None:
-        """Take the next bytes."""
-        if self._tty:
-            self._output(1, data)
-        else:
-            self._frames(self._rest + data)
-
-    def finish(self) -> tuple[str, ...]:
-        """All lines, oldest first; what came after the last line break is a line too."""
-        self._lines += [_text(partial) for partial in self._partial.values() if partial]
-        self._partial.clear()
-        return tuple(self._lines)
-
-    def _frames(self, data: bytes) -> None:
-        while len(data) >= _FRAME.size:
-            stream, length = _FRAME.unpack_from(data)
-            end = _FRAME.size + length
+        """Take the next bytes; raises `NotDocker` for what are no frames, and what `tell` does."""
+        data = self._rest + data
+        start = 0
+        while len(data) >= start + _FRAME.size:
+            stream, length = _FRAME.unpack_from(data, start)
+            if stream not in _STREAMS or length > _MAX_FRAME:
+                raise NotDocker("its log has no frames")
+            begin, end = start + _FRAME.size, start + _FRAME.size + length
             if len(data) < end:
                 break
-            self._output(stream, data[_FRAME.size : end])
-            data = data[end:]
-        self._rest = data
+            self._message(_STREAMS[stream], data[begin:end])
+            start = end
+        self._rest = data[start:]
 
-    def _output(self, stream: int, data: bytes) -> None:
-        first, *others = data.split(b"\n")
-        partial = (self._partial.get(stream, b"") + first)[:MAX_LOG_LINE]
-        for line in others:
-            self._lines.append(_text(partial))
-            partial = line[:MAX_LOG_LINE]
-        self._partial[stream] = partial
+    def finish(self) -> None:
+        """The log has ended: what came after the last line break is a line too."""
+        for cutter in self._cutters.values():
+            if (line := cutter.unfinished()) is not None:
+                self._tell(line)
+
+    def _message(self, stream: LogStream | None, message: bytes) -> None:
+        if stream is None:
+            return
+        stamp, _, text = message.partition(b" ")
+        for line in self._cutters[stream].cut(text, nanoseconds(stamp)):
+            self._tell(line)
 
 
-def _text(line: bytes) -> str:
-    return line.decode("utf-8", "replace").removesuffix("\r")
+def nanoseconds(stamp: bytes) -> int | None:
+    """A time of RFC 3339 in nanoseconds since epoch; None when it is none."""
+    match = _STAMP.fullmatch(stamp)
+    if match is None:
+        return None
+    moment, fraction, zone = match.groups(b"")
+    seconds = int(datetime.fromisoformat((moment + zone).decode()).timestamp())
+    return seconds * 1_000_000_000 + int(fraction.ljust(9, b"0"))
 
 
 class Stream:

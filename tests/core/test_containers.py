@@ -1,0 +1,84 @@
+"""What a container cannot have is refused by its field, before any engine hears of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from plane_tx.core.containers import ContainerFields, VolumeRequest, check_container
+from plane_tx.core.errors import InvalidRequest
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"tmpfs": {"/tmp": "", "/run/app": "rw,noexec,nosuid,nodev,size=64m,mode=1777,uid=7"}},
+        {"volumes": (VolumeRequest("a-b_c.1", "/data"), VolumeRequest("x", "/d/e", True))},
+        {"cap_add": ("NET_ADMIN", "CAP_SYS_PTRACE", "chown", "ALL")},
+        {"runtime": "io.containerd.runc.v2"},
+        {"mount": True},
+        {"mount": False},
+        {"mount": "a"},
+        {"mount": "projects/Ünïcode: a b"},
+        {"mount": "..a/b.."},
+    ],
+)
+def test_what_a_container_can_have_is_let_be(fields: dict[str, Any]) -> None:
+    assert check_container("executable", ContainerFields(**fields)) is None
+
+
+PATHS = ["", "/", "x", "//x", "/x/", "/x/../y", "/./x", "/x//y", "/x\n", "/x\0", "/" + 2000 * "x"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_place_in_a_container_is_a_plain_absolute_path(path: str) -> None:
+    for field, fields in (
+        ("tmpfs", {"tmpfs": {path: ""}}),
+        ("volumes[0].path", {"volumes": (VolumeRequest("v", path),)}),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            check_container("executable", ContainerFields(**fields))
+        assert str(refused.value).startswith(f"executable.{field}: expected absolute paths below /")
+
+
+@pytest.mark.parametrize("name", ["", "/etc", "..", ".x", "a/b", "a:b", "ü", "a\n", 256 * "x"])
+def test_a_volume_is_a_name_and_never_a_path_of_the_host(name: str) -> None:
+    asked = ContainerFields(volumes=(VolumeRequest("v", "/v"), VolumeRequest(name, "/x")))
+
+    with pytest.raises(InvalidRequest, match=r"^executable\.volumes\[1\]\.name: expected the name"):
+        check_container("executable", asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [("size=x", "size=x"), ("rw,", ""), ("rw,bind", "bind"), ("mode=9", "mode=9"), ("a b", "a b")],
+)
+def test_an_option_that_tmpfs_does_not_know_is_named(options: str, wrong: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf'^executable\.tmpfs: .*, got "{wrong}"$'):
+        check_container("executable", ContainerFields(tmpfs={"/tmp": options}))
+
+
+@pytest.mark.parametrize("name", ["", "NET", "CAP_", "CAP_ALL", "net admin", "CAP_CAP_CHOWN"])
+def test_a_capability_that_linux_does_not_know_is_named(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf'^executable\.cap_add: .* got "{name}"$'):
+        check_container("executable", ContainerFields(cap_add=("CHOWN", name)))
+
+
+@pytest.mark.parametrize("name", ["", "a b", "/usr/bin/runc", "a\0"])
+def test_a_runtime_is_a_name(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"^executable\.runtime: expected the name"):
+        check_container("executable", ContainerFields(runtime=name))
+
+
+@pytest.mark.parametrize(
+    "mount",
+    [
+        "", ".", "..", "../x", "/x", "./x", "x/", "x//y", "hide/under/../../../escape", "x/.", "\0",
+        "a\nb", 2000 * "x",
+    ],
+)  # fmt: skip
+def test_a_mount_that_is_no_plain_relative_path_is_refused(mount: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"^executable\.mount: expected true, or a relative"):
+        check_container("executable", ContainerFields(mount=mount))

@@ -1,0 +1,29 @@
+"""What /proc says of a process is read as it is meant."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from plane_tx.engines.proc import Stat, group_stats
+
+LINE = (
+    "77 (a) b) (c) S 1 42 7 0 -1 4194560 113 0 0 0 1 20 300 4000 20 0 5 0 1234 9999 88"
+    " 18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0\n"
+)
+
+
+def test_a_name_with_brackets_and_spaces_is_passed_over() -> None:
+    assert Stat.parse(LINE) == Stat(group=42, ticks=4321, threads=5, pages=88)
+
+
+def test_our_own_group_is_there_and_its_time_is_in_seconds() -> None:
+    stats = group_stats(os.getpgrp())
+
+    assert stats.cpu_seconds >= time.process_time() / 2
+    assert stats.memory_bytes > 1 << 20
+    assert stats.pids >= 1
+
+
+def test_a_group_without_a_process_takes_nothing() -> None:
+    assert group_stats(1 << 30) is None
