@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from plane_tx.core.containers import ContainerFields, VolumeRequest, check_container
+from plane_tx.core.containers import (
+    ContainerFields,
+    VolumeRequest,
+    check_container,
+    gpus_or_all,
+)
 from plane_tx.core.errors import InvalidRequest
 
 
@@ -64,6 +69,17 @@ def test_an_option_that_tmpfs_does_not_know_is_named(options: str, wrong: str) -
 def test_a_capability_that_linux_does_not_know_is_named(name: str) -> None:
     with pytest.raises(InvalidRequest, match=rf'^executable\.cap_add: .* got "{name}"$'):
         check_container("executable", ContainerFields(cap_add=("CHOWN", name)))
+
+
+@pytest.mark.parametrize("value", [None, 0, 2, "all"])
+def test_gpus_are_a_number_or_all(value: Any) -> None:
+    assert gpus_or_all(value, None) == value
+
+
+@pytest.mark.parametrize("value", [-1, True, 1.5, "2", "ALL", []])
+def test_what_else_is_given_for_gpus_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match=r'^expected a whole number >= 0 or "all", got '):
+        gpus_or_all(value, None)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "/usr/bin/runc", "a\0"])

@@ -139,6 +139,21 @@ async def test_a_spawn_may_be_cancelled_by_what_its_progress_sets_off(
     assert not any("create" in call for call in fake.calls)
 
 
+@scenario
+async def test_a_spawn_that_is_cancelled_by_the_news_that_it_was_created_leaves_nothing(
+    world: World, fake: FakeDocker
+) -> None:
+    spawning = world.engine.spawn(
+        world.order(OBEYS), lambda told: spawning.cancel() if told == Created() else None
+    )
+
+    assert isinstance(await outcome(spawning), CancelledError)
+    await world.sleep(1)
+    assert any("create" in call for call in fake.calls)
+    assert not any("start" in call for call in fake.calls)
+    assert fake.containers == {}
+
+
 @pytest.mark.parametrize("point", POINTS)
 @claim
 async def test_docker_lost_at_any_point_of_a_spawn_is_unavailable_and_cleared_away_later(
