@@ -202,7 +202,12 @@ class Conductor:
 
     def _true_deadline(self, session_id: str) -> float | None:
         session = self._registry.get(session_id)
-        deadline = next(iter(next_deadlines(session)), None) if session is not None else None
+        if session is None:
+            return None
+        if session.status in ENDING:
+            # What is queued may be the next try of its ending, of which no deadline knows.
+            return 0.0
+        deadline = next(iter(next_deadlines(session)), None)
         return None if deadline is None else deadline.at
 
     def launch(self, session: Session, order: SpawnOrder) -> None:

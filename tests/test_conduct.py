@@ -12,7 +12,7 @@ from plane_tx.core.model import LogLine, LogStream, Reason, Session, Status, Ter
 from plane_tx.core.wire import ExecutableRequest, ReadinessRequest
 from plane_tx.engines.interface import SessionExited
 from tests.conftest import LoggedFailures
-from tests.recording_engine import Box, address_of, now
+from tests.recording_engine import EPOCH, Box, address_of, now
 
 
 @pytest.fixture
@@ -321,6 +321,22 @@ def test_an_ending_that_fails_is_tried_again(
     box.assert_at_rest()
     if isinstance(error, ZeroDivisionError):
         logged_failures.claim(ZeroDivisionError)
+
+
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+def test_asking_when_a_place_comes_free_calls_off_no_retry(box: Box, kind: str) -> None:
+    session = grown_to(box, "ready")
+    box.engine.refusal = errors.EngineUnavailable("hiccup")
+    getattr(box.supervisor, f"{kind}_terminate")(session.id)
+    box.engine.refusal = None
+
+    soonest = box.supervisor._conductor.soonest_deadline()
+    box.clock.advance(ENDING_RETRY_SECONDS)
+    box.supervisor.reap()
+
+    assert soonest == EPOCH + ENDING_RETRY_SECONDS
+    assert session.status is Status.TERMINATED
+    box.assert_at_rest()
 
 
 def test_a_stop_that_goes_on_failing_is_followed_by_a_kill(box: Box) -> None:
