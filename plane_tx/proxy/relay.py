@@ -106,16 +106,20 @@ class Relay:
         self._heard = True
         if self._upstream is None or self._parting:
             return
-        tracker = self._to_upstream
+        tracker, passed = self._to_upstream, 0
         earlier = tracker.messages
-        pieces = tracker.feed(data)
-        self.use.from_client(len(data), tracker.messages - earlier, self._reactor.seconds())
-        for piece in pieces:
+        for piece in tracker.feed(data):
             if not isinstance(piece, Control):
-                self._upstream.write(piece)
-            elif piece.opcode != PONG or piece.payload != PING_PAYLOAD:
+                raw = piece
+            elif piece.opcode == PONG and piece.payload == PING_PAYLOAD:
+                continue  # its answer to us says that the browser lives, not that it is used
+            else:
                 self._browser_closes = self._browser_closes or piece.opcode == CLOSE
-                self._upstream.write(piece.raw)
+                raw = piece.raw
+            passed += len(raw)
+            self._upstream.write(raw)
+        if passed:
+            self.use.from_client(passed, tracker.messages - earlier, self._reactor.seconds())
 
     def from_upstream(self, data: bytes) -> None:
         """Pass on what the session sent."""

@@ -1,8 +1,10 @@
 """An open WebSocket between a browser and a session, in memory."""
 
+import attrs
 import pytest
 from twisted.internet.defer import ensureDeferred
 
+from plane_tx.core.use import Traffic
 from plane_tx.proxy.relay import CLOSE_SECONDS, FLUSH_SECONDS
 from plane_tx.proxy.upstream import STALL_SECONDS
 from plane_tx.supervisor import CONFIRM_SECONDS
@@ -313,6 +315,221 @@ def test_the_slow_side_pauses_the_other(world):
 
     assert full == (True, True)
     assert (browser.paused, upstream.paused) == (False, False)
+
+
+# Counting
+
+
+def use_of(session):
+    (use,) = session.uses
+    return use
+
+
+def test_bytes_and_messages_are_counted_both_ways(world):
+    session, browser, upstream = opened(world)
+    up = [frame(TEXT, b"hel", masked=True, fin=False), frame(0, b"lo", masked=True)]
+    down = [frame(BINARY, bytes(70000)), frame(PING, b"theirs"), frame(TEXT, b"x")]
+
+    browser.send(b"".join(up))
+    for place in range(0, len(b"".join(down)), 999):
+        upstream.send(b"".join(down)[place : place + 999])
+    during = attrs.asdict(world.traffic())
+    browser.hang_up()
+
+    counted = Traffic(1, len(b"".join(up)), len(b"".join(down)), 1, 2)
+    assert during == attrs.asdict(counted)
+    assert attrs.asdict(session.traffic) == attrs.asdict(counted)
+    assert attrs.asdict(world.supervisor.registry.traffic) == attrs.asdict(counted)
+
+
+def test_what_comes_with_the_handshake_is_counted(world):
+    _session, token = world.session()
+    browser = world.client()
+    early, first = frame(TEXT, b"early", masked=True), frame(TEXT, b"first")
+
+    browser.send(upgrade(f"/{token}/") + early)
+    world.accept().send(switched() + first)
+
+    assert attrs.asdict(world.traffic()) == attrs.asdict(Traffic(1, len(early), len(first), 1, 1))
+
+
+def test_an_answer_to_our_own_ping_is_no_data(world):
+    session, browser, _upstream = opened(world)
+    browser.send(frame(TEXT, b"hi", masked=True))
+    said = use_of(session).last_data
+
+    world.wait(2 * PING_SECONDS)
+    (ping,) = read(browser.get())
+    browser.send(frame(PONG, ping[1], masked=True))
+
+    assert said == world.reactor.seconds() - 2 * PING_SECONDS
+    assert use_of(session).last_data == said
+    assert world.traffic().bytes_from_clients == len(frame(TEXT, b"hi", masked=True))
+
+
+def test_a_websocket_tells_who_it_is_and_when_it_last_said_something(world):
+    session, token = world.session(user="ada")
+    browser = world.client("203.0.113.9")
+    browser.send(upgrade(f"/{token}/ws?secret"))
+    world.accept().send(switched())
+    silent = use_of(session).last_data
+
+    world.wait(5)
+    browser.send(frame(TEXT, b"hi", masked=True))
+
+    use = use_of(session)
+    assert (use.visit.peer, use.visit.path, use.visit.user) == ("203.0.113.9", "/ws", "ada")
+    assert (silent, use.last_data) == (None, use.since + 5)
+
+
+# Revoking
+
+
+def revocable(world, user="ada"):
+    """An open WebSocket of `user`: session, browser and upstream."""
+    session, token = world.session(user=user, token_ttl_seconds=60)
+    return session, *joined(world, token)
+
+
+def joined(world, token):
+    browser = world.client()
+    browser.send(upgrade(f"/{token}/"))
+    upstream = world.accept()
+    upstream.get()
+    upstream.send(switched())
+    browser.get()
+    return browser, upstream
+
+
+def test_a_revoked_websocket_is_closed_at_once_with_4403(world):
+    session, browser, upstream = revocable(world)
+
+    revoked = world.supervisor.revoke(session.id, "ada")
+    browser.send(frame(TEXT, b"too late", masked=True))
+
+    assert revoked == 1
+    assert read(browser.get()) == [(CLOSE, b"\x11\x33revoked")]
+    assert read(upstream.get()) == [(CLOSE, b"\x11\x33revoked")]
+    assert browser.half_closed
+    assert world.uses() == []
+
+
+def test_a_revocation_leaves_the_websockets_of_others_alone(world):
+    session, browser, _upstream = revocable(world)
+    other, others = joined(world, world.join(session, "bob"))
+    shared, _ = joined(world, world.join(session))
+
+    world.supervisor.revoke(session.id, "ada")
+    later, laters = joined(world, world.join(session, "ada"))
+    others.send(frame(TEXT, b"still here"))
+    laters.send(frame(TEXT, b"welcome"))
+
+    assert read(browser.get()) == [(CLOSE, b"\x11\x33revoked")]
+    assert read(other.get()) == [(TEXT, b"still here")]
+    assert read(later.get()) == [(TEXT, b"welcome")]
+    assert shared.get() == b""
+    assert world.uses() == ["websocket"] * 3
+
+
+def test_a_websocket_that_is_revoked_in_the_middle_of_a_frame_ends_there(world):
+    session, browser, upstream = revocable(world)
+    half = frame(TEXT, b"x" * 100)[:50]
+    upstream.send(half)
+
+    world.supervisor.revoke(session.id, "ada")
+    upstream.protocol.dataReceived(b"x" * 50)
+
+    assert browser.get() == half
+    assert browser.half_closed
+    assert world.uses() == []
+
+
+def test_a_websocket_whose_session_was_just_lost_is_revoked_all_the_same(world):
+    session, browser, upstream = revocable(world)
+    upstream.reset()
+
+    world.supervisor.revoke(session.id, "ada")
+    world.wait(LOST)
+
+    assert read(browser.get()) == [(CLOSE, b"\x11\x33revoked")]
+
+
+def test_a_websocket_that_is_closing_is_not_closed_again(world):
+    session, browser, _upstream = revocable(world)
+    world.end(session)
+
+    world.supervisor.revoke(session.id, "ada")
+
+    assert read(browser.get()) == [(CLOSE, b"\x03\xe9exited")]
+
+
+def test_a_revoked_upgrade_that_was_not_answered_is_410(world):
+    session, token = world.session(user="ada")
+    browser = world.client()
+    browser.send(upgrade(f"/{token}/"))
+    upstream = world.accept()
+
+    world.supervisor.revoke(session.id, "ada")
+    world.advance(0)
+
+    assert status(browser.get()) == 410
+    assert upstream.aborted
+    assert world.uses() == []
+
+
+def term_of(world):
+    (term,) = world.supervisor.registry.grants._terms.values()
+    return term
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda world, session, browser, upstream: browser.reset(),
+        lambda world, session, browser, upstream: upstream.reset(),
+        lambda world, session, browser, upstream: browser.send(close(1000, masked=True)),
+        lambda world, session, browser, upstream: upstream.send(close(1000)),
+        lambda world, session, browser, upstream: world.end(session),
+        lambda world, session, browser, upstream: world.wait(4 * PING_SECONDS),
+        lambda world, session, browser, upstream: ensureDeferred(world.factory.close()),
+    ],
+    ids=["browser lost", "upstream lost", "browser closes", "upstream closes", "session ends",
+         "browser dead", "server stops"],
+)  # fmt: skip
+def test_however_a_websocket_ends_its_use_and_its_token_are_let_go_once(world, end):
+    session, browser, upstream = revocable(world)
+    during = (term_of(world).open, len(world.supervisor.registry.open_uses))
+
+    end(world, session, browser, upstream)
+    upstream.hang_up()
+    browser.hang_up()
+    world.wait(LOST)
+
+    assert during == (1, 1)
+    assert term_of(world).open == 0
+    assert world.supervisor.registry.open_uses == set()
+    assert session.traffic.requests == 1
+
+
+def test_a_token_lives_while_its_websocket_is_open_and_its_time_after_it(world):
+    session, browser, upstream = revocable(world)
+    for _ in range(20):
+        world.wait(PING_SECONDS - 1)
+        browser.send(frame(TEXT, b"hi", masked=True))
+        world.supervisor.reap()
+    kept = len(world.supervisor.registry.grants)
+
+    browser.hang_up()
+    world.wait(59)
+    world.supervisor.reap()
+    still = len(world.supervisor.registry.grants)
+    world.wait(1)
+    world.supervisor.reap()
+
+    grants = world.supervisor.registry.grants
+    assert (kept, still, len(grants)) == (2, 2, 1)
+    assert grants.get(session.own_token.value)
+    assert (len(grants._terms), len(grants._expiry)) == (0, 0)
 
 
 # Ends

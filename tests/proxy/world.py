@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import (
@@ -18,7 +19,9 @@ from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
 from plane_tx.core.model import Address, Session
-from plane_tx.core.wire import ConnectRequest, ExecutableRequest, SpawnConfig
+from plane_tx.core.use import Traffic
+from plane_tx.core.views import traffic_of
+from plane_tx.core.wire import ConnectRequest, ExecutableRequest, KeyRequest, SpawnConfig
 from plane_tx.proxy.client import ProxySettings
 from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.supervisor import Policy, Supervisor
@@ -153,6 +156,11 @@ class World:
         self.token = response.token
         return self.supervisor.get(response.backend_id), response.token
 
+    def join(self, session: Session, user: str | None = None) -> str:
+        """One more token of a session."""
+        request = ConnectRequest(KeyRequest(session.key.name), user=user)
+        return done(ensureDeferred(self.supervisor.connect(request))).token
+
     def make_ready(self, session: Session) -> None:
         self.engine.run(session.id, Address("10.0.0.2", 8080))
         self.accept().send(b"HTTP/1.1 200 OK\r\n")
@@ -201,6 +209,11 @@ class World:
     def get(self, token: str, path: str = "/", more: str = "", method: str = "GET") -> bytes:
         return f"{method} /{token}{path} HTTP/1.1\r\nHost: {CLUSTER}\r\n{more}\r\n".encode()
 
+    def traffic(self) -> Traffic:
+        """What has passed through the only session so far."""
+        (session,) = self.supervisor.registry
+        return Traffic(**traffic_of(session))
+
     def uses(self) -> list[str]:
         """What keeps sessions in use now."""
         return sorted(use.kind for session in self.supervisor.registry for use in session.uses)
@@ -214,6 +227,13 @@ class World:
             "<ProxyFactory [Clients: 0 | Relays: 0] <UpstreamPool [Connections: 0 open, 0 idle]>>"
         )
         assert self.uses() == []
+        registry = self.supervisor.registry
+        assert registry.open_uses == set()
+        assert {term.open for term in registry.grants._terms.values()} <= {0}
+        summed = Traffic()
+        for session in registry:
+            summed.add(session.traffic)
+        assert attrs.asdict(registry.traffic) == attrs.asdict(summed)
         assert self.reactor.getDelayedCalls() == []
 
 
