@@ -512,7 +512,7 @@ def test_however_a_websocket_ends_its_use_and_its_token_are_let_go_once(world, e
 
 
 def test_a_token_lives_while_its_websocket_is_open_and_its_time_after_it(world):
-    session, browser, upstream = revocable(world)
+    session, browser, _upstream = revocable(world)
     for _ in range(20):
         world.wait(PING_SECONDS - 1)
         browser.send(frame(TEXT, b"hi", masked=True))
