@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 from twisted.internet.defer import CancelledError, ensureDeferred
+from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from plane_tx.core import errors
@@ -302,6 +303,110 @@ def test_each_user_has_a_number_of_sessions() -> None:
     assert box.spawn("b", user="me")
 
 
+class Storm:
+    """200 connects that wait for the same moment, and what each of them got."""
+
+    def __init__(self, box: Box, **values: object) -> None:
+        box.engine.waits.add("list_running")
+        self.box = box.start()
+        self.waiting = [box.connect(f"key {number}", **values) for number in range(200)]
+        self.early = [each.called for each in self.waiting]
+
+    def breaks(self) -> tuple[list[Session], list[errors.PlaneError]]:
+        """Let all of them go on at once; the sessions spawned, and the errors of the others."""
+        results: list[object] = []
+        for each in self.waiting:
+            each.addBoth(results.append)
+        self.box.engine.answer("list_running")
+        refused = [result.value for result in results if isinstance(result, Failure)]
+        made = [result for result in results if not isinstance(result, Failure)]
+        assert len(results) == 200
+        assert all(response.spawned for response in made)
+        return [self.box.supervisor.get(response.backend_id) for response in made], refused
+
+
+def test_of_200_connects_at_once_as_many_spawn_as_there_are_places() -> None:
+    box = Box(limits=CapacityLimits(max_sessions=10, max_starting=0))
+    storm = Storm(box, lifetime_limit_seconds=60)
+
+    sessions, refused = storm.breaks()
+
+    assert not any(storm.early)
+    assert len(sessions) == len(box.engine.called("spawn")) == box.supervisor.registry.live_count
+    assert len(sessions) == 10
+    assert {type(error) for error in refused} == {errors.AtCapacity}
+    assert {error.retry_after_seconds for error in refused} == {60}
+    assert len(refused) == box.supervisor.measures.refusals["AtCapacity"] == 190
+    assert len(box.supervisor.registry.grants) == 20
+
+
+def test_of_200_connects_of_one_user_as_many_spawn_as_they_may_have() -> None:
+    box = Box(limits=CapacityLimits(max_sessions_per_user=10, max_starting=0))
+    storm = Storm(box, user="ann", lifetime_limit_seconds=90)
+
+    sessions, refused = storm.breaks()
+    other = box.spawn("other", user="bob", lifetime_limit_seconds=1)
+
+    assert len(sessions) == len(box.supervisor.registry.of_user("ann")) == 10
+    assert {type(error) for error in refused} == {errors.UserAtCapacity}
+    assert {error.retry_after_seconds for error in refused} == {90}
+    assert len(refused) == box.supervisor.measures.refusals["UserAtCapacity"] == 190
+    assert other.user == "bob"
+
+
+def test_of_200_sessions_as_many_are_with_the_engine_as_may_start_at_once() -> None:
+    box = Box(limits=CapacityLimits(max_starting=10))
+    sessions, refused = Storm(box).breaks()
+    at_the_engine: list[int] = []
+
+    while box.engine.pending:
+        at_the_engine.append(len(box.engine.pending))
+        box.engine.run(next(iter(box.engine.pending)))
+    for session in sessions:
+        box.dials.answer(address_of(session.id).host)
+
+    assert refused == []
+    assert at_the_engine == [10] * 191 + list(range(9, 0, -1))
+    assert {session.status for session in sessions} == {Status.READY}
+    assert box.supervisor.measures.spawns == {"ready": 200}
+    for session in sessions:
+        box.supervisor.hard_terminate(session.id)
+    box.assert_at_rest()
+
+
+def test_who_is_refused_is_told_of_the_first_end_that_a_clock_will_bring() -> None:
+    box = Box(limits=CapacityLimits(max_sessions=3, max_sessions_per_user=1)).start()
+    mine = box.ready("a", user="ann", max_idle_seconds=200)
+    box.ready("b", lifetime_limit_seconds=100)
+    use = box.supervisor.begin_use(mine, UseKind.REQUEST)
+    box.clock.advance(20.5)
+
+    with pytest.raises(errors.UserAtCapacity) as in_use:
+        now(box.connect("x", user="ann"))
+    box.spawn("c")
+    with pytest.raises(errors.AtCapacity) as full:
+        now(box.connect("x", user="bob"))
+    box.supervisor.end_use(mine, use)
+    box.supervisor.hard_terminate(box.supervisor.registry.holder(Key("c")).id)
+    with pytest.raises(errors.UserAtCapacity) as idle:
+        now(box.connect("x", user="ann"))
+
+    told = [refused.value.retry_after_seconds for refused in (in_use, full, idle)]
+    assert told == [30, 80, 200]
+
+
+def test_who_tries_again_when_told_to_finds_a_place() -> None:
+    box = Box(limits=CapacityLimits(max_sessions=1)).start()
+    box.ready("a", max_idle_seconds=45)
+    with pytest.raises(errors.AtCapacity) as refused:
+        now(box.connect("b"))
+
+    box.clock.advance(refused.value.retry_after_seconds)
+    box.supervisor.reap()
+
+    assert now(box.connect("b")).spawned
+
+
 def test_sessions_over_max_starting_wait_for_their_turn() -> None:
     box = Box(limits=CapacityLimits(max_starting=2)).start()
     sessions = [box.spawn(f"key {number}") for number in range(4)]
@@ -334,6 +439,158 @@ def test_no_limit_on_starting_is_no_limit() -> None:
     sessions = [box.spawn(None) for _ in range(100)]
 
     assert {session.status for session in sessions} == {Status.LOADING}
+
+
+# Draining.
+
+
+def test_a_server_that_is_drained_makes_no_sessions_and_goes_on_with_the_others(box: Box) -> None:
+    session = box.ready("a")
+
+    changes = [box.supervisor.drain(wanted) for wanted in (True, True)]
+    with pytest.raises(errors.Draining, match="it is being drained") as refused:
+        now(box.connect("b"))
+    joined = now(box.connect("a"))
+
+    assert changes == [True, False]
+    assert (refused.value.kind, refused.value.status) == ("NoDroneAvailable", 503)
+    assert refused.value.retry_after_seconds == 30
+    assert joined.backend_id == session.id
+    assert box.supervisor.registry.live_count == 1
+
+
+def test_a_server_that_is_drained_no_more_makes_sessions(box: Box) -> None:
+    box.supervisor.drain(True)
+
+    changes = [box.supervisor.drain(wanted) for wanted in (False, False)]
+
+    assert changes == [True, False]
+    assert now(box.connect("key")).spawned
+
+
+def test_who_waits_for_a_key_while_the_server_is_drained_gets_no_session(box: Box) -> None:
+    box.engine.obeys = False
+    old = box.ready("key")
+    box.supervisor.soft_terminate(old.id)
+    waiting = box.connect("key")
+    box.supervisor.drain(True)
+
+    box.engine.exit(old.id)
+
+    with pytest.raises(errors.Draining):
+        now(waiting)
+    box.assert_at_rest()
+
+
+# Tokens.
+
+
+def test_a_revocation_takes_the_tokens_of_one_user_of_one_session(box: Box) -> None:
+    session, other = box.ready("a"), box.ready("b")
+    mine = [now(box.connect("a", user="ann")).token for _ in range(2)]
+    theirs = [now(box.connect(key, user=user)).token for key, user in (("a", "bob"), ("b", "ann"))]
+    theirs += [now(box.connect("a")).token, session.own_token.value, other.own_token.value]
+    told: list[frozenset[str]] = []
+    box.supervisor.watch_revocations(told.append)
+
+    revoked = [box.supervisor.revoke(session.id, "ann") for _ in range(2)]
+    later = now(box.connect("a", user="ann")).token
+
+    grants = box.supervisor.registry.grants
+    assert revoked == [2, 0]
+    assert told == [frozenset(mine)]
+    assert [grants.get(value) for value in mine] == [None, None]
+    assert all(grants.get(value) for value in [*theirs, later])
+
+
+def test_a_revocation_that_meets_nobody_is_nothing(box: Box) -> None:
+    session = box.ready("a")
+    told: list[frozenset[str]] = []
+    box.supervisor.watch_revocations(told.append)
+
+    assert box.supervisor.revoke(session.id, "nobody") == 0
+    assert box.supervisor.revoke("x", "ann") == 0
+    assert told == []
+
+
+def test_a_watcher_of_revocations_that_fails_keeps_nobody_from_hearing(
+    box: Box, logged_failures: LoggedFailures
+) -> None:
+    def fail(values: frozenset[str]) -> None:
+        raise ZeroDivisionError
+
+    session = box.ready("a")
+    now(box.connect("a", user="ann"))
+    told: list[frozenset[str]] = []
+    box.supervisor.watch_revocations(fail)
+    forget = box.supervisor.watch_revocations(told.append)
+
+    box.supervisor.revoke(session.id, "ann")
+    forget()
+    now(box.connect("a", user="ann"))
+    box.supervisor.revoke(session.id, "ann")
+
+    assert len(told) == 1
+    assert len(logged_failures.claim(ZeroDivisionError)) == 2
+
+
+def test_the_reaper_forgets_the_tokens_that_nobody_used(box: Box) -> None:
+    session = box.ready("key", token_ttl_seconds=60, max_idle_seconds=1000)
+    unused = now(box.connect("key")).token
+    used = now(box.connect("key")).token
+    grants = box.supervisor.registry.grants
+    box.clock.advance(50)
+    use = box.supervisor.begin_use(session, UseKind.REQUEST, Visit(token=used))
+    box.supervisor.end_use(session, use)
+
+    box.clock.advance(10)
+    reaped = box.supervisor.reap()
+    after = [grants.get(value) is not None for value in (unused, used)]
+    box.clock.advance(50)
+    box.supervisor.reap()
+
+    assert reaped == 0
+    assert after == [False, True]
+    assert set(grants._tokens) == {session.own_token.value}
+    assert (len(grants._terms), len(grants._expiry)) == (0, 0)
+
+
+def test_a_lease_is_no_use_of_a_token(box: Box) -> None:
+    session = box.ready("key", token_ttl_seconds=60)
+    token = now(box.connect("key")).token
+    box.supervisor.keep_alive(session.id, 600, "")
+
+    box.clock.advance(60)
+    box.supervisor.reap()
+
+    assert box.supervisor.registry.grants.get(token) is None
+
+
+# What is counted.
+
+
+def test_joins_and_refusals_are_counted_once_and_by_their_kind(box: Box) -> None:
+    box.spawn("key", tag="a")
+    now(box.connect("key", tag="a"))
+    for values in ({"tag": "b"}, {"tag": "b"}, {"spawn": False, "key": "none"}):
+        with pytest.raises(errors.PlaneError):
+            now(box.connect(**{"key": "key", **values}))
+
+    measures = box.supervisor.measures
+    assert measures.joins == 1
+    assert measures.refusals == {"KeyHeld": 2, "KeyUnheldNoSpawnConfig": 1}
+
+
+def test_who_asked_for_an_end_is_told_where_it_was_asked_for(box: Box) -> None:
+    box.engine.obeys = False
+    session = box.ready()
+
+    box.supervisor.soft_terminate(session.id, "ann")
+    box.supervisor.soft_terminate(session.id, "bob")
+    box.supervisor.hard_terminate(session.id, "eve")
+
+    *_, soft, hard, ended = (entry.state for entry in session.history)
+    assert (soft.by, hard.by, ended.status) == ("ann", "eve", Status.TERMINATED)
 
 
 # Holds and uses.
@@ -430,7 +687,7 @@ def test_ending_a_session_that_has_ended_changes_nothing(box: Box) -> None:
     before = list(session.history)
 
     box.supervisor.soft_terminate(session.id)
-    box.supervisor.hard_terminate(session.id, Reason.LOST)
+    box.supervisor.hard_terminate(session.id, "ann")
 
     assert session.history == before
 

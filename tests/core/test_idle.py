@@ -160,6 +160,37 @@ def test_an_entry_is_never_late(puts: list[tuple[str, int]]) -> None:
         assert name not in heap._queued
 
 
+@given(st.lists(st.tuples(names, st.integers(0, 50), st.none() | st.integers(0, 20))))
+def test_the_soonest_is_the_first_true_moment_and_no_session_is_lost(
+    puts: list[tuple[str, int, int | None]],
+) -> None:
+    heap, true = DeadlineHeap(), {}
+    for name, at, later in puts:
+        heap.put(name, at)
+        true[name] = None if later is None else at + later
+    moments = {name: at for name, at in true.items() if at is not None}
+
+    asked = [heap.soonest(true.get) for _ in range(2)]
+
+    first = min(moments.values(), default=None)
+    assert asked == [first, first]
+    assert set(moments) <= set(heap._queued) <= set(true)
+    assert all(heap._queued[name] <= at for name, at in moments.items())
+    due = heap.take_due(100 if first is None else first)
+    assert {name for name, at in moments.items() if at == first} <= set(due)
+
+
+def test_asking_for_the_soonest_again_asks_about_one_session_only() -> None:
+    heap, asked = DeadlineHeap(), []
+    for number in range(100):
+        heap.put(str(number), number)
+    heap.soonest(lambda name: 200 + int(name))
+
+    soonest = heap.soonest(lambda name: asked.append(name) or 200 + int(name))
+
+    assert (soonest, asked) == (200, ["0"])
+
+
 def test_the_due_come_soonest_first() -> None:
     heap = DeadlineHeap()
     for at in (3, 1, 2):

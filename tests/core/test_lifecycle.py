@@ -295,3 +295,17 @@ def test_planes_clients_see_each_cause_as_plane_tells_it(
     assert lines[-1].get("termination_reason") == reason
     assert lines[-1].get("termination_kind") == kind
     assert lines[-1]["exit_error"] is exit_error
+
+
+def test_who_asked_is_kept_with_each_thing_they_asked_for() -> None:
+    soft, hard = walked(
+        life.SoftTerminate(Reason.EXTERNAL, by="ann"), life.HardTerminate(Reason.EXTERNAL, by="bob")
+    )
+
+    assert (soft.by, hard.by) == ("ann", "bob")
+
+
+def test_nobody_asked_for_what_a_clock_brings_about() -> None:
+    soft, hard = walked(life.SoftTerminate(Reason.EXTERNAL, by="ann"), life.HardTerminate())
+
+    assert (soft.by, hard.by, hard.reason) == ("ann", "", Reason.EXTERNAL)

@@ -102,10 +102,14 @@ class RegistryAgainstAList(RuleBasedStateMachine):
         known.uses.append(Use(UseKind.REQUEST, self.now))
         self.registry.begin_use(known.session, known.uses[-1])
 
-    @precondition(lambda self: any(known.uses for known in self.known))
+    @property
+    def used(self) -> list[Known]:
+        return [known for known in (*self.known, *self.forgotten) if known.uses]
+
+    @precondition(lambda self: self.used)
     @rule(data=st.data(), twice=st.booleans())
     def unuse(self, data: st.DataObject, twice: bool) -> None:
-        known = data.draw(st.sampled_from([known for known in self.known if known.uses]))
+        known = data.draw(st.sampled_from(self.used))
         use = known.uses.pop()
         self.now += 1
         was_last = self.registry.end_use(known.session, use, self.now)
@@ -153,7 +157,8 @@ class RegistryAgainstAList(RuleBasedStateMachine):
         assert len(self.registry._ended) == len(self.known) - len(live)
         counted = Counter(known.session.status for known in self.known)
         assert +self.registry.statuses == counted
-        assert self.registry.open_uses == {use for known in self.known for use in known.uses}
+        everyone = [*self.known, *self.forgotten]
+        assert self.registry.open_uses == {use for known in everyone for use in known.uses}
 
     @invariant()
     def tokens_live_as_long_as_their_session_is_known(self) -> None:
@@ -252,3 +257,47 @@ def test_the_idle_clock_starts_at_ready_or_at_the_last_end() -> None:
     assert at_ready == 5.0
     assert ends == [False, True]
     assert session.idle_since == 7.0
+
+
+def test_a_lease_keeps_a_session_in_use_and_claims_nothing() -> None:
+    registry, session, lease = Registry(), a_session(), Use(UseKind.LEASE, 1.0)
+    registry.add(session, Scheduled(), 1.0)
+    registry.record(session, Ready(HERE), 2.0)
+
+    registry.begin_use(session, lease)
+    during = session.idle_since
+    registry.end_use(session, lease, 9.0)
+
+    assert (during, session.idle_since, session.claimed) == (None, 9.0, False)
+
+
+def test_what_a_use_counted_is_the_sessions_and_everyones_once_it_has_ended() -> None:
+    registry, session = Registry(), a_session()
+    uses = [Use(UseKind.REQUEST, 1.0), Use(UseKind.WEBSOCKET, 2.0)]
+    registry.add(session, Scheduled(), 1.0)
+    for use in uses:
+        registry.begin_use(session, use)
+        use.from_client(10, 1, 3.0)
+    before = attrs.astuple(session.traffic)
+
+    for use in uses * 2:
+        registry.end_use(session, use, 4.0)
+
+    assert before == (0, 0, 0, 0, 0)
+    assert attrs.astuple(session.traffic) == attrs.astuple(registry.traffic) == (0, 20, 0, 2, 0)
+    assert (session.last_use, session.last_used) == (uses[1], 4.0)
+
+
+def test_traffic_of_sessions_that_are_forgotten_still_counts() -> None:
+    registry, session, use = Registry(ended_kept=0), a_session(), Use(UseKind.REQUEST, 1.0)
+    registry.add(session, Scheduled(), 1.0)
+    registry.begin_use(session, use)
+
+    registry.record(session, GONE, 2.0)
+    use.to_client(10, 0, 3.0)
+    registry.end_use(session, use, 3.0)
+
+    assert registry.get("id") is None
+    assert registry.traffic.bytes_to_clients == 10
+    assert registry.open_uses == set()
+    assert +registry.statuses == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
 from plane_tx.core import views, wire
@@ -16,11 +17,13 @@ from plane_tx.core.model import (
     Limits,
     LogLine,
     LogStream,
+    Loading,
     Ready,
     Reason,
     Scheduled,
     Session,
     Spec,
+    Starting,
     State,
     Status,
     StatusEntry,
@@ -29,7 +32,7 @@ from plane_tx.core.model import (
     TerminationKind,
     Waiting,
 )
-from plane_tx.core.use import Use, UseKind, Visit
+from plane_tx.core.use import Traffic, Use, UseKind, Visit
 from plane_tx.core.views import status_entry
 from tests.sessions import make_session
 
@@ -138,3 +141,42 @@ def test_an_ended_session_tells_how_it_ended() -> None:
     assert told["failure"] == {"kind": "oom", "message": "too much", "log_tail": ["x", "y"]}
     assert views.failure_of(a_session(ended)) is failure
     assert views.session(a_session(Ready(HERE), idle_since=2.5), {})["idle_since"] == 2500
+
+
+@pytest.mark.parametrize("kind", [Terminating, HardTerminating])
+def test_who_asked_for_the_end_is_told_to_ctrl_only(
+    kind: type[Terminating | HardTerminating],
+) -> None:
+    asked = StatusEntry(kind(Status.READY, Reason.EXTERNAL, by="ann"), 1.0)
+    of_itself = StatusEntry(kind(Status.READY, Reason.IDLE), 1.0)
+
+    assert status_entry(asked, public=False)["by"] == "ann"
+    assert "by" not in status_entry(asked)
+    assert "by" not in status_entry(of_itself, public=False)
+
+
+def test_traffic_is_that_of_uses_that_have_ended_and_of_those_that_go_on() -> None:
+    ended, open_now = Traffic(1, 2, 3, 4, 5), Traffic(10, 20, 30, 40, 50)
+    uses = {Use(UseKind.WEBSOCKET, 1.0, traffic=open_now), Use(UseKind.LEASE, 1.0, until=9.0)}
+
+    told = views.session(a_session(Ready(HERE), traffic=ended, uses=uses), {})
+
+    assert told["traffic"] == {
+        "requests": 11,
+        "bytes_from_clients": 22,
+        "bytes_to_clients": 33,
+        "messages_from_clients": 44,
+        "messages_to_clients": 55,
+    }
+    assert attrs.astuple(ended) == (1, 2, 3, 4, 5)
+
+
+def test_the_phases_of_a_boot_are_told_as_far_as_it_has_come() -> None:
+    told = views.session(a_session(Scheduled(), Loading(), Starting(), start_began=3.5), {})
+
+    phases = {"pull": 1.0, "create": 0.5, "start": None, "ready": None}
+    assert told["boot_seconds"] == phases
+
+
+def test_the_time_to_live_of_its_tokens_is_among_the_limits() -> None:
+    assert views.session(a_session(Ready(HERE)), {})["limits"]["token_ttl_seconds"] is None

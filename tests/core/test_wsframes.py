@@ -166,3 +166,42 @@ def test_any_bytes_at_all_are_borne(data, place):
 
     assert data.startswith(passed)
     assert len(data) - len(passed) <= 131
+
+
+def test_a_message_is_counted_when_its_last_frame_begins():
+    tracker, last = FrameTracker(), frame(0, b"lo", masked=True)
+
+    counts = []
+    for segment in (frame(TEXT, b"hel", fin=False), last[:1], last[1:-1], last[-1:]):
+        tracker.feed(segment)
+        counts.append(tracker.messages)
+
+    assert counts == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("opcode", [CLOSE, PING, PONG])
+@pytest.mark.parametrize("size", [0, 125, 126])
+def test_a_control_frame_is_no_message(opcode, size):
+    tracker = FrameTracker()
+
+    tracker.feed(frame(opcode, bytes(size)))
+
+    assert tracker.messages == 0
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0, TEXT, BINARY, PING, PONG]), st.integers(0, 300), st.booleans()
+        )
+    ),
+    st.integers(1, 40),
+)
+def test_messages_are_counted_alike_however_their_bytes_come(frames, step):
+    data = b"".join(frame(op, bytes(size), fin=fin or op >= PING) for op, size, fin in frames)
+    tracker = FrameTracker()
+
+    for place in range(0, len(data), step):
+        tracker.feed(data[place : place + step])
+
+    assert tracker.messages == sum(fin for op, _, fin in frames if op < PING)
