@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from plane_tx.core import errors
 from plane_tx.core.model import Executable, Key, Routing, Scheduled, Spec, Token
 from plane_tx.core.registry import Registry
-from plane_tx.core.routes import find, host_below, session_url
+from plane_tx.core.routes import MOST_SHOWN, find, host_below, session_url, visit_of
+from plane_tx.core.use import Visit
 from tests.sessions import make_session
 
 CLUSTER = "example.com"
@@ -219,3 +220,31 @@ def test_a_url_leads_back_to_its_session(
 
     assert made == url
     assert find(registry, cluster, host, slash + path).session.id == session
+
+
+@pytest.mark.parametrize(
+    ("host", "target", "token", "shown"),
+    [
+        (CLUSTER, f"/{DYNAMIC}/a/b?code=secret", DYNAMIC, "/a/b"),
+        (CLUSTER, f"/{DYNAMIC}?code=secret", DYNAMIC, "/"),
+        (CLUSTER, f"/{STATIC}/a?code=secret", STATIC, f"/{STATIC[:6]}…/a"),
+        (CLUSTER, f"/{STATIC}/{STATIC}", STATIC, f"/{STATIC[:6]}…/{STATIC[:6]}…"),
+        (f"{HOST}.{CLUSTER}", "/a?code=secret", HOST, "/a"),
+        (CLUSTER, f"/{DYNAMIC}/{'x' * 500}", DYNAMIC, f"/{'x' * (MOST_SHOWN - 1)}"),
+    ],
+    ids=["path", "no path", "static", "static twice", "host", "long"],
+)
+def test_a_visit_tells_where_to_without_query_and_token(
+    registry: Registry, host: str, target: str, token: str, shown: str
+) -> None:
+    visit = visit_of(find(registry, CLUSTER, host, target), "203.0.113.9")
+
+    assert visit == Visit("203.0.113.9", shown, None, token)
+
+
+def test_a_visit_tells_whose_link_it_was(registry: Registry) -> None:
+    registry.grants.grant(Token("F" * 43, "plain", "", "ada"), 0.0)
+
+    visit = visit_of(find(registry, CLUSTER, CLUSTER, f"/{'F' * 43}/"), "")
+
+    assert visit.user == "ada"

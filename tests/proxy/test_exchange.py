@@ -2,12 +2,14 @@
 
 import json
 
+import attrs
 import pytest
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.error import DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 
-from plane_tx.core.model import Address
+from plane_tx.core.model import Address, Status
+from plane_tx.core.use import Traffic
 from plane_tx.proxy.upstream import (
     CONNECT_SECONDS,
     DRAIN_SECONDS,
@@ -562,6 +564,350 @@ def test_an_idle_connection_on_which_something_comes_is_dropped(world):
     world.advance(0)
 
     assert upstream.aborted
+
+
+# Counting
+
+
+@pytest.mark.parametrize(
+    ("method", "reply", "size"),
+    [
+        ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 5),
+        (
+            "GET",
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                b"2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nX-Sum: 1\r\n\r\n"
+            ),
+            5,
+        ),
+        ("GET", b"HTTP/1.1 200 OK\r\n\r\nhello", 5),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", 0),
+        ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", 0),
+        ("GET", b"HTTP/1.1 103 Early\r\nX: 1\r\n\r\nHTTP/1.1 204 No\r\n\r\n", 0),
+    ],
+)
+def test_the_body_of_a_reply_is_counted_without_its_framing(world, method, reply, size):
+    _, _client, upstream = asked(world, lambda token: world.get(token, method=method))
+
+    for place in range(len(reply)):
+        upstream.send(reply[place : place + 1])
+    upstream.hang_up()
+
+    assert attrs.asdict(world.traffic()) == attrs.asdict(Traffic(1, 0, size, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("framing", "parts"),
+    [
+        ("Content-Length: 6", [b"abc", b"def"]),
+        ("Transfer-Encoding: chunked", [b"3\r\nab", b"c\r\n3\r\ndef\r\n0\r\nX-Sum: 1\r\n\r\n"]),
+    ],
+)
+def test_the_body_of_a_request_is_counted_without_its_framing(world, framing, parts):
+    _, client, upstream = asked(world, post(world, framing, parts[0]))
+    client.send(parts[1])
+    during = world.traffic().bytes_from_clients
+
+    upstream.send(OK)
+
+    assert during == 6
+    assert attrs.asdict(world.traffic()) == attrs.asdict(Traffic(1, 6, 2, 0, 0))
+
+
+def test_what_waited_for_its_session_is_counted_once_it_is_carried(world):
+    session, token = world.spawn()
+    client = world.client()
+    client.send(post(world, "Content-Length: 4", b"body")(token))
+    held = attrs.asdict(world.traffic())
+    world.make_ready(session)
+    world.accept().send(OK)
+
+    assert held == attrs.asdict(Traffic())
+    assert attrs.asdict(world.traffic()) == attrs.asdict(Traffic(1, 4, 2, 0, 0))
+
+
+def test_requests_on_one_connection_are_counted_each(world):
+    session, client, upstream = asked(world)
+    upstream.send(OK)
+    during = attrs.asdict(world.traffic())
+
+    client.send(world.get(world.token) * 2)
+    upstream.send(OK)
+    upstream.send(OK)
+
+    assert during == attrs.asdict(Traffic(1, 0, 2))
+    assert attrs.asdict(session.traffic) == attrs.asdict(Traffic(3, 0, 6))
+
+
+def test_a_reply_that_goes_on_is_counted_as_it_comes(world):
+    session, client, upstream = asked(world)
+    upstream.send(b"HTTP/1.1 200 OK\r\n\r\n")
+    (use,) = session.uses
+    silent = use.last_data
+    world.wait(5)
+    upstream.send(b"data: 1\n\n")
+
+    assert (silent, use.last_data) == (None, use.since + 5)
+    assert world.traffic().bytes_to_clients == 9
+    assert session.traffic.bytes_to_clients == 0
+    client.hang_up()
+    assert session.traffic.bytes_to_clients == 9
+
+
+def test_a_request_that_is_sent_again_is_one_request(world):
+    _, client, upstream = asked(world)
+    upstream.send(OK)
+    client.send(world.get(world.token, "/again"))
+
+    upstream.hang_up()
+    world.accept().send(OK)
+
+    assert world.traffic().requests == 2
+    assert not world.supervisor.measures.upstream_errors
+
+
+@pytest.mark.parametrize("reply", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"])
+def test_a_request_that_its_session_fails_is_one_upstream_error(world, reply):
+    _, _client, upstream = asked(world)
+    upstream.send(reply)
+
+    upstream.hang_up()
+    world.wait(CONFIRM_SECONDS)
+
+    assert world.supervisor.measures.upstream_errors == {"UpstreamUnreachable": 1}
+
+
+def test_a_client_that_leaves_is_no_upstream_error(world):
+    _, client, _upstream = asked(world)
+
+    client.hang_up()
+
+    assert not world.supervisor.measures.upstream_errors
+
+
+# Revoking
+
+
+def streaming(world, user):
+    """A session of whose reply `user` has seen the beginning: session, client and upstream."""
+    session, client, upstream = asked(world, user=user, token_ttl_seconds=60)
+    upstream.send(b"HTTP/1.1 200 OK\r\n\r\ndata: 1\n\n")
+    client.get()
+    return session, client, upstream
+
+
+def leads(world, token):
+    """Whether a link leads to its session; whoever asks leaves at once."""
+    client = world.client()
+    client.send(world.get(token))
+    refused = client.get()
+    client.hang_up()
+    assert not refused or status(refused) == 410
+    return not refused
+
+
+def test_a_reply_that_streams_is_cut_at_once_when_its_token_is_revoked(world):
+    session, client, upstream = streaming(world, "ada")
+
+    world.supervisor.revoke(session.id, "ada")
+
+    assert client.aborted
+    assert upstream.aborted
+    assert client.get() == b""
+    assert world.uses() == []
+
+
+def test_a_held_request_is_refused_at_once_when_its_token_is_revoked(world):
+    session, token = world.spawn(user="ada")
+    client, other = world.client(), world.client()
+    client.send(world.get(token))
+    other.send(world.get(world.join(session, "bob")))
+
+    world.supervisor.revoke(session.id, "ada")
+    answer = client.get()
+    held = world.uses()
+    world.make_ready(session)
+    world.accept().send(OK)
+
+    assert status(answer) == 410
+    assert json.loads(body_of(answer))["message"].startswith("this link was revoked")
+    assert head_of(answer)["x-plane-backend-id"] == session.id
+    assert held == ["hold"]
+    assert body_of(other.get()) == b"ok"
+    assert client.get() == b""
+    assert world.dialled == 0
+
+
+def test_a_request_without_a_reply_is_taken_back_when_its_token_is_revoked(world):
+    session, client, upstream = asked(world, user="ada")
+
+    world.supervisor.revoke(session.id, "ada")
+    world.advance(0)
+
+    assert status(client.get()) == 410
+    assert upstream.aborted
+    assert not client.half_closed
+    assert world.uses() == []
+
+
+def test_a_request_whose_session_is_dialled_is_taken_back_when_its_token_is_revoked(world):
+    session, token = world.session(user="ada")
+    client = world.client()
+    client.send(world.get(token))
+
+    world.supervisor.revoke(session.id, "ada")
+
+    assert status(client.get()) == 410
+    assert world.reactor.connectors[-1].stoppedConnecting
+    assert world.uses() == []
+
+
+def test_an_upload_ends_when_its_token_is_revoked(world):
+    session, token = world.session(user="ada")
+    client = world.client()
+    client.send(post(world, "Content-Length: 100", b"abc")(token))
+    upstream = world.accept()
+
+    world.supervisor.revoke(session.id, "ada")
+    client.send(b"more")
+    world.advance(0)
+
+    assert status(client.get()) == 410
+    assert client.half_closed
+    assert body_of(upstream.get()) == b"abc"
+    assert upstream.aborted
+
+
+def test_a_request_that_waits_to_be_told_why_it_failed_is_revoked_once(world):
+    session, client, upstream = asked(world, user="ada")
+    upstream.hang_up()
+
+    world.supervisor.revoke(session.id, "ada")
+    world.wait(CONFIRM_SECONDS)
+
+    assert client.get().count(b"HTTP/1.1 ") == 1
+    assert world.uses() == []
+
+
+def test_what_is_pipelined_behind_a_revoked_request_is_refused_too(world):
+    session, token = world.session(user="ada")
+    client = world.client()
+    client.send(world.get(token) * 3)
+    world.accept()
+
+    world.supervisor.revoke(session.id, "ada")
+
+    assert client.get().count(b"HTTP/1.1 410 ") == 3
+    assert world.dialled == 0
+
+
+def test_a_revoked_link_is_410_and_those_of_others_and_later_ones_are_not(world):
+    session, client, _upstream = streaming(world, "ada")
+    mine, other, shared = world.token, world.join(session, "bob"), world.join(session)
+    stream, idle = world.client(), world.client()
+    stream.send(world.get(other))
+    stream_upstream = world.accept()
+    stream_upstream.send(b"HTTP/1.1 200 OK\r\n\r\ndata: 1\n\n")
+
+    world.supervisor.revoke(session.id, "ada")
+    later = world.join(session, "ada")
+    stream_upstream.send(b"data: 2\n\n")
+
+    assert client.aborted
+    assert [leads(world, each) for each in (mine, other, shared, later)] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert b"data: 2" in stream.get()
+    assert not idle.aborted
+    assert world.uses() == ["request"]
+
+
+def test_a_revocation_leaves_an_idle_connection_to_its_next_request(world):
+    session, client, upstream = asked(world, user="ada")
+    upstream.send(OK)
+    client.get()
+
+    world.supervisor.revoke(session.id, "ada")
+    kept = not client.aborted
+    client.send(world.get(world.token))
+
+    assert kept
+    assert status(client.get()) == 410
+
+
+# Time to live
+
+
+def test_a_link_that_nobody_uses_is_410_after_its_time(world):
+    session, token = world.session(token_ttl_seconds=60)
+
+    world.wait(59)
+    world.supervisor.reap()
+    alive = world.supervisor.registry.grants.get(token)
+    world.wait(1)
+    world.supervisor.reap()
+
+    assert alive
+    assert not leads(world, token)
+    assert session.status is Status.READY
+    assert len(world.supervisor.registry.grants) == 1
+
+
+def test_a_link_lives_on_with_each_request(world):
+    _session, token = world.session(token_ttl_seconds=60)
+    led = []
+    for _ in range(5):
+        world.wait(50)
+        world.supervisor.reap()
+        led.append(leads(world, token))
+
+    world.wait(60)
+    world.supervisor.reap()
+
+    assert led == [True] * 5
+    assert not leads(world, token)
+    assert len(world.supervisor.registry.grants._terms) == 0
+
+
+@pytest.mark.parametrize("end", ["client", "session"])
+def test_a_link_lives_while_a_reply_streams_and_its_time_after_it(world, end):
+    _session, client, upstream = streaming(world, "ada")
+    token = world.token
+    for _ in range(10):
+        world.wait(60)
+        world.supervisor.reap()
+    streamed = world.supervisor.registry.grants.get(token)
+
+    (client if end == "client" else upstream).hang_up()
+    world.wait(59)
+    world.supervisor.reap()
+    after = world.supervisor.registry.grants.get(token)
+    world.wait(1)
+    world.supervisor.reap()
+
+    assert streamed is after is not None
+    assert not leads(world, token)
+
+
+def test_a_link_lives_while_its_request_is_held_and_carried(world):
+    session, token = world.spawn(token_ttl_seconds=10)
+    client = world.client()
+    client.send(world.get(token))
+    world.wait(20)
+    world.supervisor.reap()
+    world.make_ready(session)
+    upstream = world.accept()
+    world.wait(20)
+    world.supervisor.reap()
+    upstream.send(OK)
+
+    assert body_of(client.get()) == b"ok"
+    assert leads(world, token)
+    assert world.supervisor.registry.grants._terms[token].open == 0
 
 
 # Retrying
