@@ -87,6 +87,11 @@ def _never_answered(session: Session) -> Failure:
     return Failure("startup-timeout", f"the engine did not start it within {limit:g} s")
 
 
+#: How many sessions one question about the soonest may ask about: thousands would take longer than
+#: the reactor may wait.
+MOST_ASKED = 32
+
+
 class DeadlineHeap:
     """At most one moment per session; asking what is due costs what is due.
 
@@ -118,9 +123,10 @@ class DeadlineHeap:
     def soonest(self, true_moment: Callable[[str], float | None]) -> float | None:
         """The first moment that is not early, by what `true_moment` says of its session.
 
-        Early ones on the way are put where they belong, so asking often costs little.
+        Early ones on the way are put where they belong, so asking often costs little. After
+        `MOST_ASKED` of them the next one is given as it is queued, early or not.
         """
-        while self._heap:
+        for _ in range(min(MOST_ASKED, len(self._heap))):
             at, session_id = self._heap[0]
             if self._queued.get(session_id) == at:
                 true = true_moment(session_id)
@@ -131,7 +137,7 @@ class DeadlineHeap:
                     self._queued[session_id] = true
                     heapq.heappush(self._heap, (true, session_id))
             heapq.heappop(self._heap)
-        return None
+        return self._heap[0][0] if self._heap else None
 
     def _shed(self) -> None:
         if len(self._heap) > 64 and len(self._heap) > 4 * len(self._queued):

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane_tx.core.idle import Cause, Deadline, DeadlineHeap, event_at, next_deadlines
+from plane_tx.core.idle import (
+    MOST_ASKED,
+    Cause,
+    Deadline,
+    DeadlineHeap,
+    event_at,
+    next_deadlines,
+)
 from plane_tx.core.lifecycle import HardTerminate, SoftTerminate
 from plane_tx.core.model import (
     Address,
@@ -160,7 +167,7 @@ def test_an_entry_is_never_late(puts: list[tuple[str, int]]) -> None:
         assert name not in heap._queued
 
 
-@given(st.lists(st.tuples(names, st.integers(0, 50), st.none() | st.integers(0, 20))))
+@given(st.lists(st.tuples(names, st.integers(0, 50), st.none() | st.integers(0, 20)), max_size=9))
 def test_the_soonest_is_the_first_true_moment_and_no_session_is_lost(
     puts: list[tuple[str, int, int | None]],
 ) -> None:
@@ -180,15 +187,19 @@ def test_the_soonest_is_the_first_true_moment_and_no_session_is_lost(
     assert {name for name, at in moments.items() if at == first} <= set(due)
 
 
-def test_asking_for_the_soonest_again_asks_about_one_session_only() -> None:
+def test_one_question_about_the_soonest_asks_about_so_many_and_goes_on_next_time() -> None:
     heap, asked = DeadlineHeap(), []
-    for number in range(100):
+    for number in range(2 * MOST_ASKED):
         heap.put(str(number), number)
-    heap.soonest(lambda name: 200 + int(name))
 
-    soonest = heap.soonest(lambda name: asked.append(name) or 200 + int(name))
+    def true_moment(name: str) -> int:
+        asked.append(name)
+        return 1000 + int(name)
 
-    assert (soonest, asked) == (200, ["0"])
+    soonest = [heap.soonest(true_moment) for _ in range(3)]
+
+    assert soonest == [MOST_ASKED, 1000, 1000]
+    assert len(asked) == 2 * MOST_ASKED + 1
 
 
 def test_the_due_come_soonest_first() -> None:
