@@ -23,6 +23,7 @@ from plane_tx.core.routes import Route
 HOP_BY_HOP = frozenset(
     {
         b"connection",
+        b"http2-settings",
         b"keep-alive",
         b"proxy-authenticate",
         b"proxy-authorization",
@@ -62,10 +63,18 @@ VIA = b"1.1 plane-tx"
 
 @attrs.frozen
 class Peer:
-    """The client's end of a connection, as the upstream is to know it."""
+    """Who asks, as the upstream is to know it.
+
+    What follows `secure` is what proxies in front of us told, of whom we trust the nearest:
+    everyone on the way, the host and port that were asked, and the path they took off.
+    """
 
     address: str
     secure: bool
+    chain: bytes = b""
+    host: bytes = b""
+    port: bytes = b""
+    prefix: bytes = b""
 
 
 def passing(headers: Headers) -> Iterable[tuple[bytes, bytes]]:
@@ -130,16 +139,18 @@ def _username(user: str) -> str:
 
 
 def _forwarded(head: RequestHead, route: Route, peer: Peer) -> Headers:
-    _, colon, port = head.host.rpartition(b":")
+    host = peer.host or head.host
+    _, colon, port = host.rpartition(b":")
     default = b"443" if peer.secure else b"80"
     headers = [
-        (b"X-Forwarded-For", peer.address.encode("ascii")),
+        (b"X-Forwarded-For", peer.chain or peer.address.encode("ascii")),
         (b"X-Forwarded-Proto", b"https" if peer.secure else b"http"),
-        (b"X-Forwarded-Host", head.host),
-        (b"X-Forwarded-Port", port if colon and port.isdigit() else default),
+        (b"X-Forwarded-Host", host),
+        (b"X-Forwarded-Port", peer.port or (port if colon and port.isdigit() else default)),
     ]
-    if route.prefix:
-        headers.append((b"X-Forwarded-Prefix", route.prefix.encode("ascii")))
+    prefix = peer.prefix + route.prefix.encode("ascii")
+    if prefix:
+        headers.append((b"X-Forwarded-Prefix", prefix))
     return tuple(headers)
 
 

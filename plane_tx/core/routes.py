@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import string
+from urllib.parse import quote
 
 import attrs
 
@@ -17,6 +19,8 @@ MOST_SHOWN = 200
 _DYNAMIC = re.compile(r"[A-Za-z0-9_-]{43}")
 _STATIC = re.compile(r"s\.[A-Za-z0-9_-]{43}")
 _HOST_LABEL = re.compile(HOST_TOKEN)
+_LABELS = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_PORT = re.compile(r":\d*$")
 
 
 @attrs.frozen
@@ -126,3 +130,19 @@ def session_url(cluster: str, session: Session, token: str) -> str:
         return f"{scheme}://{token}.{cluster}/"
     home = f"{session.spec.subdomain}." if session.spec.subdomain else ""
     return f"{scheme}://{home}{cluster}/{token}/"
+
+
+def secure_url(cluster: str, host: str, target: str) -> str:
+    """Where `target` (as sent) at `host` is found by https: at the cluster and its own port.
+
+    A subdomain of the cluster stays; any other host, also one that makes no sense, is taken for
+    the cluster itself, so that nobody is sent elsewhere.
+    """
+    below = _name(host).removesuffix(f".{_name(cluster)}")
+    home = f"{below}." if below != _name(host) and _LABELS.fullmatch(below) else ""
+    path = target if target.startswith("/") else "/"
+    return f"https://{home}{cluster}{quote(path.encode('latin-1'), safe=string.punctuation)}"
+
+
+def _name(host: str) -> str:
+    return _PORT.sub("", host.lower()).removesuffix(".")

@@ -127,6 +127,7 @@ def test_a_forged_header_is_dropped(name):
     "name",
     [
         b"Connection",
+        b"HTTP2-Settings",
         b"Keep-Alive",
         b"Proxy-Authenticate",
         b"Proxy-Authorization",
@@ -189,6 +190,24 @@ def test_the_upstream_is_told_where_the_client_went(host, secure, proto, port):
     assert told[b"x-forwarded-host"] == host
     assert told[b"x-forwarded-port"] == port
     assert told[b"x-forwarded-prefix"] == ROUTE.prefix.encode()
+
+
+def test_what_trusted_proxies_told_wins_and_our_prefix_follows_theirs():
+    peer = Peer("203.0.113.9", True, b"203.0.113.9, 10.0.0.1", b"app.example.com", b"", b"/plane")
+
+    told = dict(sent((b"X-Forwarded-For", b"forged"), peer=peer, host=b"inner:81"))
+
+    assert told[b"x-forwarded-for"] == b"203.0.113.9, 10.0.0.1"
+    assert told[b"x-forwarded-proto"] == b"https"
+    assert told[b"x-forwarded-host"] == b"app.example.com"
+    assert told[b"x-forwarded-port"] == b"443"
+    assert told[b"x-forwarded-prefix"] == b"/plane" + ROUTE.prefix.encode()
+
+
+def test_a_port_that_was_told_wins_over_that_of_the_host():
+    peer = Peer("1.2.3.4", secure=True, host=b"app.example.com:1", port=b"8443")
+
+    assert dict(sent(peer=peer))[b"x-forwarded-port"] == b"8443"
 
 
 def test_a_path_that_is_passed_whole_has_no_prefix():

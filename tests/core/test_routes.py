@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from plane_tx.core import errors
 from plane_tx.core.model import Executable, Key, Routing, Scheduled, Spec, Token
 from plane_tx.core.registry import Registry
-from plane_tx.core.routes import MOST_SHOWN, find, host_below, session_url, visit_of
+from plane_tx.core.routes import MOST_SHOWN, find, host_below, secure_url, session_url, visit_of
 from plane_tx.core.use import Visit
 from tests.sessions import make_session
 
@@ -248,3 +250,39 @@ def test_a_visit_tells_whose_link_it_was(registry: Registry) -> None:
     visit = visit_of(find(registry, CLUSTER, CLUSTER, f"/{'F' * 43}/"), "")
 
     assert visit.user == "ada"
+
+
+@pytest.mark.parametrize(
+    ("host", "target", "url"),
+    [
+        ("example.com", "/", "https://example.com:8443/"),
+        ("example.com:80", "/a/b?c=d&e", "https://example.com:8443/a/b?c=d&e"),
+        ("Sub.Example.com:8080", "/x", "https://sub.example.com:8443/x"),
+        ("a.b.example.com.", "/x", "https://a.b.example.com:8443/x"),
+        ("other.com", "/x", "https://example.com:8443/x"),
+        ("evilexample.com", "/x", "https://example.com:8443/x"),
+        ("a b.example.com", "/x", "https://example.com:8443/x"),
+        ("evil.com/.example.com", "/x", "https://example.com:8443/x"),
+        ("evil.com@.example.com", "/x", "https://example.com:8443/x"),
+        (".example.com", "/x", "https://example.com:8443/x"),
+        ("", "/x", "https://example.com:8443/x"),
+        ("example.com", "*", "https://example.com:8443/"),
+        ("example.com", "//evil.com/", "https://example.com:8443//evil.com/"),
+        ("example.com", "/\xe9%2F", "https://example.com:8443/%E9%2F"),
+    ],
+)
+def test_by_https_a_place_is_at_the_cluster_and_its_port(host: str, target: str, url: str) -> None:
+    assert secure_url("example.com:8443", host, target) == url
+
+
+def test_by_https_a_cluster_without_a_port_has_none() -> None:
+    assert secure_url(CLUSTER, "a.example.com:80", "/") == "https://a.example.com/"
+
+
+@given(st.text(st.characters(max_codepoint=255)), st.text(st.characters(max_codepoint=255)))
+def test_by_https_nothing_leads_away_from_the_cluster(host: str, target: str) -> None:
+    url = urlsplit(secure_url("example.com:8443", host, target))
+
+    assert url.scheme == "https"
+    assert f".{url.netloc}".endswith(".example.com:8443")
+    assert secure_url("example.com:8443", host, target).isascii()

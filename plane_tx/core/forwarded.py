@@ -1,0 +1,108 @@
+"""Whose word about a client is believed: that of the proxies we were told stand in front of us."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+import attrs
+
+from plane_tx.core.headers import Peer
+from plane_tx.core.messages import Headers, values_of
+
+#: The address of whoever comes by a unix socket.
+UNIX = "unix"
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_HOST = re.compile(rb"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+_PORT = re.compile(rb"\d{1,5}")
+_SECURE = {b"https": True, b"wss": True, b"http": False, b"ws": False}
+
+#: A path that can stand in a Location: no segment is empty, so that it names no other host.
+_PREFIX = re.compile(rb"(/[A-Za-z0-9._~%!$&'()*+,;=:@-]+)+")
+
+
+@attrs.frozen
+class TrustedProxies:
+    """The addresses whose X-Forwarded headers are the truth; `unix` stands for unix sockets."""
+
+    networks: tuple[_Network, ...] = ()
+    unix: bool = False
+
+    def trusts(self, address: str) -> bool:
+        """Whether a proxy that we trust has this address."""
+        if address == UNIX:
+            return self.unix
+        found = _address(address)
+        return found is not None and any(found in network for network in self.networks)
+
+    def client_of(self, peer: Peer, headers: Headers) -> Peer:
+        """Who is behind `peer`, by its own `headers` if we trust it; else `peer` itself."""
+        if not self.trusts(peer.address):
+            return peer
+        hops = _members(headers, b"x-forwarded-for")
+        chain = hops if peer.address == UNIX else [*hops, peer.address.encode("ascii")]
+        proto = _first(headers, b"x-forwarded-proto").lower()
+        return Peer(
+            address=self._client_among(hops, peer.address),
+            secure=_SECURE.get(proto, peer.secure),
+            chain=b", ".join(chain),
+            host=_first(headers, b"x-forwarded-host", _HOST),
+            port=_first(headers, b"x-forwarded-port", _PORT),
+            prefix=_first(headers, b"x-forwarded-prefix", _PREFIX),
+        )
+
+    def _client_among(self, hops: list[bytes], nearest: str) -> str:
+        # From our end: what stands before the first one that we do not trust, it may have made up.
+        client = nearest
+        for hop in reversed(hops):
+            address = _address(_without_port(hop.decode("latin-1")))
+            if address is None:
+                break
+            client = str(address)
+            if not self.trusts(client):
+                break
+        return client
+
+
+def trusted_proxies(entries: Iterable[str]) -> TrustedProxies:
+    """Read addresses, networks (10.0.0.0/8) and "unix". Raises `ValueError` for anything else."""
+    networks, unix = [], False
+    for entry in entries:
+        if entry == UNIX:
+            unix = True
+        else:
+            networks.append(ipaddress.ip_network(entry))
+    return TrustedProxies(tuple(networks), unix)
+
+
+def _address(text: str) -> _Address | None:
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    # How an IPv4 client shows on a socket that takes both.
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+def _without_port(hop: str) -> str:
+    bracketed = re.fullmatch(r"\[(.*)\](:\d+)?", hop)
+    if bracketed:
+        return bracketed[1]
+    host, colon, port = hop.partition(":")
+    return host if colon and port.isdigit() else hop
+
+
+def _members(headers: Headers, name: bytes) -> list[bytes]:
+    joined = b",".join(values_of(headers, name))
+    return [member.strip() for member in joined.split(b",") if member.strip()]
+
+
+def _first(headers: Headers, name: bytes, shape: re.Pattern[bytes] | None = None) -> bytes:
+    # The outermost of several proxies stands first; what does not look like it is passed over.
+    found = next(iter(_members(headers, name)), b"")
+    found = found.rstrip(b"/") if shape is _PREFIX else found
+    return found if shape is None or shape.fullmatch(found) else b""
