@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.threads import deferToThreadPool
@@ -21,8 +21,16 @@ from twisted.python.threadpool import ThreadPool
 
 from plane_tx.admission import Policy
 from plane_tx.control.site import make_site
-from plane_tx.core.config import Config, control_url, parse_config, proxy_url, state_dir
+from plane_tx.core.config import (
+    Config,
+    ProxyConfig,
+    control_url,
+    parse_config,
+    proxy_url,
+    state_dir,
+)
 from plane_tx.core.errors import ConfigError
+from plane_tx.core.forwarded import trusted_proxies
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.daemon import unix_daemon
 from plane_tx.engines.docker.engine import DockerEngine
@@ -35,6 +43,7 @@ from plane_tx.journal import Journal
 from plane_tx.lag import LagMeter
 from plane_tx.proxy.client import ProxySettings
 from plane_tx.proxy.factory import ProxyFactory
+from plane_tx.proxy.redirect import RedirectFactory
 from plane_tx.reaper import Reaper
 from plane_tx.state import StateDirectory
 from plane_tx.supervisor import Supervisor
@@ -66,7 +75,7 @@ class Listener(Service):
         for description in self._endpoints:
             try:
                 listening = serverFromString(self._reactor, description).listen(self._factory)
-            except (ValueError, TypeError, KeyError, IndexError) as error:
+            except Exception as error:  # noqa: BLE001  # each kind of endpoint raises what it likes
                 raise SystemExit(f"plane: {description!r} is no endpoint: {error}") from None
             # Known at once for TCP, TLS, unix and systemd sockets; an exit that a callback raised
             # would never leave its Deferred.
@@ -87,15 +96,36 @@ class Listener(Service):
 
 
 class ProxyListener(Listener):
-    """The proxy's listener; when it stops it parts with its clients too."""
+    """A listener of the proxy's; when it stops it parts with its clients too."""
 
-    def __init__(self, reactor: Any, endpoints: tuple[str, ...], factory: ProxyFactory) -> None:
+    def __init__(
+        self, reactor: Any, endpoints: tuple[str, ...], factory: ProxyFactory | RedirectFactory
+    ) -> None:
         super().__init__(reactor, endpoints, factory)
         self._proxy = factory
 
     async def _stop(self) -> None:
         await super()._stop()
         await self._proxy.close()
+
+
+class InOrder(MultiService):
+    """Services that stop one after the other, the last one first.
+
+    A plain MultiService stops all at once: sessions would be gone while clients are still served.
+    """
+
+    _log = Logger()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop them all; one that fails is logged and passed over."""
+        Service.stopService(self)
+        return ensureDeferred(self._stop_in_order())
+
+    async def _stop_in_order(self) -> None:
+        for service in reversed(list(self)):
+            stopped = maybeDeferred(service.stopService)
+            await stopped.addErrback(partial(self._log.failure, "a part failed to stop"))
 
 
 class Conduct(Service):
@@ -115,7 +145,7 @@ class Conduct(Service):
         return ensureDeferred(self._supervisor.close())
 
 
-class Remembering(MultiService):
+class Remembering(InOrder):
     """The parts, on top of their journal: open before one starts, closed when all have stopped."""
 
     def __init__(self, reactor: Any, directory: str, instance: str) -> None:
@@ -146,7 +176,7 @@ class Remembering(MultiService):
         return ensureDeferred(self._stop())
 
     async def _stop(self) -> None:
-        await super().stopService()  # type: ignore[no-untyped-call]  # as above
+        await super().stopService()
         await self.journal.close()
         self._thread.stop()
         self._state.release()
@@ -233,6 +263,16 @@ def make_policy(config: Config) -> Policy:
     )
 
 
+def make_proxy_settings(config: ProxyConfig) -> ProxySettings:
+    """What `config` decides about the proxy."""
+    return ProxySettings(
+        root_redirect_url=config.root_redirect_url,
+        ws_ping_seconds=config.ws_ping_seconds,
+        shutdown_seconds=config.shutdown_seconds,
+        trusted_proxies=trusted_proxies(config.trusted_proxies),
+    )
+
+
 def assemble(reactor: Any, config: Config) -> MultiService:
     """Everything, joined and not started; parts stop in the reverse order."""
     kind = engine_kind(config)
@@ -240,8 +280,8 @@ def assemble(reactor: Any, config: Config) -> MultiService:
     engine = make_engine(reactor, config, kind)
     supervisor = Supervisor(reactor, engine, make_policy(config), whole.fencing)
     idempotency = Idempotency(reactor, whole.journal)
-    settings = ProxySettings(config.proxy.root_redirect_url, config.proxy.ws_ping_seconds)
-    proxy = ProxyFactory(reactor, supervisor, settings)
+    proxy = ProxyFactory(reactor, supervisor, make_proxy_settings(config.proxy))
+    redirect = RedirectFactory(reactor, config.proxy.cluster)
     site = make_site(reactor, supervisor, idempotency, config.demo)
     for part in (
         Conduct(supervisor),
@@ -249,6 +289,7 @@ def assemble(reactor: Any, config: Config) -> MultiService:
         Reaper(reactor, supervisor),
         LagMeter(reactor, supervisor.measures.reactor_lag),
         ProxyListener(reactor, config.proxy.endpoint, proxy),
+        ProxyListener(reactor, config.proxy.redirect_endpoint, redirect),
         Listener(reactor, config.control.endpoint, site),
         Greeting(config, kind),
     ):

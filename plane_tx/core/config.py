@@ -13,6 +13,7 @@ from plane_tx.core.connect import CapacityLimits
 from plane_tx.core.containers import GUARDED
 from plane_tx.core.endpoints import http_url, is_loopback
 from plane_tx.core.errors import ConfigError, InvalidRequest
+from plane_tx.core.forwarded import trusted_proxies
 from plane_tx.core.routes import scheme_of
 from plane_tx.core.spec import App, Defaults
 from plane_tx.core.strict import Count, Port, Seconds
@@ -46,10 +47,13 @@ class ProxyConfig:
     """The proxy listener; `cluster` is what session URLs are built from."""
 
     endpoint: tuple[str, ...] = ("tcp:9090:interface=127.0.0.1",)
+    redirect_endpoint: tuple[str, ...] = ()
     cluster: str = "localhost:9090"
+    trusted_proxies: tuple[str, ...] = ()
     hold_seconds: Seconds = Seconds(30.0)
     root_redirect_url: str = ""
     ws_ping_seconds: Seconds = Seconds(30.0)
+    shutdown_seconds: Seconds = Seconds(10.0)
 
 
 @attrs.frozen
@@ -155,7 +159,8 @@ def parse_config(text: str, name: str) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name}: not TOML: {error}") from None
     for section in ("control", "proxy"):
-        _one_endpoint_is_a_list(data, section)
+        for key in ("endpoint", "redirect_endpoint"):
+            _one_endpoint_is_a_list(data, section, key)
     try:
         config = strict.structure(_CONVERTER, data, Config)
         _check(config)
@@ -164,10 +169,10 @@ def parse_config(text: str, name: str) -> Config:
     return config
 
 
-def _one_endpoint_is_a_list(data: dict[str, object], section: str) -> None:
+def _one_endpoint_is_a_list(data: dict[str, object], section: str, key: str) -> None:
     table = data.get(section)
-    if isinstance(table, dict) and isinstance(table.get("endpoint"), str):
-        table["endpoint"] = [table["endpoint"]]
+    if isinstance(table, dict) and isinstance(table.get(key), str):
+        table[key] = [table[key]]
 
 
 def _check_state(config: Config) -> None:
@@ -196,6 +201,7 @@ def _check(config: Config) -> None:
     for section, endpoints in (("control", config.control), ("proxy", config.proxy)):
         if not endpoints.endpoint:
             raise strict.Misfit(f"{section}.endpoint", "expected at least one endpoint")
+    _check_trusted_proxies(config.proxy)
     for endpoint in config.control.endpoint:
         if not is_loopback(endpoint):
             raise strict.Misfit(
@@ -222,6 +228,18 @@ def _check_mounts(config: Config) -> None:
         if app.mount and not base:
             where = f"apps.{strict.show(name)}.mount"
             raise strict.Misfit(where, "there is no place for it: set engine.mount_base")
+
+
+def _check_trusted_proxies(proxy: ProxyConfig) -> None:
+    for index, entry in enumerate(proxy.trusted_proxies):
+        try:
+            trusted_proxies([entry])
+        except ValueError:
+            raise strict.Misfit(
+                f"proxy.trusted_proxies[{index}]",
+                'expected an address, a network like "10.0.0.0/8" (its host bits zero), or "unix",'
+                f" got {strict.show(entry)}",
+            ) from None
 
 
 def control_url(config: Config) -> str:

@@ -28,6 +28,13 @@ from plane_tx.core.messages import (
 #: The longest head we read, request line and headers together; trailers may be as long.
 MAX_HEAD_BYTES = 65536
 
+#: A protocol in an Upgrade header (RFC 9110 section 7.8).
+_PROTOCOL = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?")
+
+#: HTTP itself under another name. Its requests would reach a session with no one to judge them:
+#: any path, and any x-verified header (h2c smuggling; RFC 9113 has given the offer up).
+_HTTP_AGAIN = re.compile(rb"(h[23].*|https?|tls)(/.*)?", re.IGNORECASE)
+
 
 def _framing(headers: Headers, otherwise: Framing) -> Framing:
     # llhttp has refused a length beside an encoding, and two lengths, before this is asked.
@@ -112,8 +119,8 @@ class _Reader:
 class RequestParser(_Reader):
     """Reads the requests of one client connection, one after the other.
 
-    After `Broken`, after a request that ends the connection, and after a websocket upgrade
-    nothing more is parsed; what follows an upgrade gathers in `surplus`.
+    After `Broken`, after a request that ends the connection, and after an offer to upgrade
+    nothing more is parsed; what follows an offer gathers in `surplus`.
     """
 
     def __init__(self) -> None:
@@ -187,8 +194,8 @@ class RequestParser(_Reader):
             raise BadRequest("HTTP/1.0 knows no Transfer-Encoding (RFC 9112 section 6.1)")
         target, host = _target_and_host(self._head.line, headers, version)
         method = self._parser.get_method()
-        bodiless_get = method == b"GET" and version == b"1.1" and framing is Framing.NONE
-        upgrade = _offered_upgrade(headers) if bodiless_get else b""
+        bodiless = version == b"1.1" and framing is Framing.NONE
+        upgrade = _offered_upgrade(method, headers) if bodiless else b""
         self._last_head = RequestHead(
             method=method,
             target=target,
@@ -205,8 +212,8 @@ class RequestParser(_Reader):
         return self._last_head
 
     def _offered(self, rest: bytes) -> None:
-        # llhttp stops at any offer to upgrade. Only websocket is taken up; for any other the
-        # request goes on as if it had not been made (RFC 9110 section 7.8), body and all.
+        # llhttp stops at any offer to upgrade. Where it is not passed on, the request goes on as if
+        # it had not been made (RFC 9110 section 7.8), body and all.
         head = self._last_head
         if head.upgrade:
             self._over = self._upgraded = True
@@ -220,10 +227,16 @@ class RequestParser(_Reader):
             self._parse(rest)
 
 
-def _offered_upgrade(headers: Headers) -> bytes:
-    # The opening handshake is a GET without a body (RFC 6455 section 4.1); nothing else is one.
-    offers = b"upgrade" in tokens_of(headers, b"connection")
-    return b"websocket" if offers and b"websocket" in tokens_of(headers, b"upgrade") else b""
+def _offered_upgrade(method: bytes, headers: Headers) -> bytes:
+    # Only of requests without a body: an offer may be declined (RFC 9110 section 7.8), and then no
+    # one has to know where in such a request the other protocol begins.
+    if b"upgrade" not in tokens_of(headers, b"connection"):
+        return b""
+    offers = [offer.strip() for offer in b",".join(values_of(headers, b"upgrade")).split(b",")]
+    if any(offer.lower() == b"websocket" for offer in offers):
+        return b"websocket" if method == b"GET" else b""  # RFC 6455 section 4.1
+    passed = [offer for offer in offers if _PROTOCOL.fullmatch(offer)]
+    return b", ".join(offer for offer in passed if not _HTTP_AGAIN.fullmatch(offer))
 
 
 def _cause_of(error: httptools.HttpParserError) -> PlaneError:
@@ -231,6 +244,8 @@ def _cause_of(error: httptools.HttpParserError) -> PlaneError:
     own = error.__context__
     if isinstance(own, PlaneError):
         return own
+    if "PRI" in str(error):
+        return BadRequest("HTTP/2 is not spoken here: use HTTP/1.1")
     return BadRequest(f"the request cannot be read: {error}")
 
 

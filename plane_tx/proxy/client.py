@@ -3,50 +3,37 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol as Shape
 
 import attrs
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, ISSLTransport
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from plane_tx.core.errors import BadRequest, HeadTimeout, PlaneError, SessionNotReady
+from plane_tx.core.forwarded import UNIX, TrustedProxies
 from plane_tx.core.headers import Peer
 from plane_tx.core.http1 import RequestParser
 from plane_tx.core.messages import Broken, EndOfMessage, RequestEvent, RequestHead, ResponseHead
 from plane_tx.core.model import HOST_TOKEN
 from plane_tx.core.routes import find
 from plane_tx.proxy.answers import answer, redirect, refusal, wants_page
+from plane_tx.proxy.connection import HEAD_SECONDS, Connection
 from plane_tx.proxy.exchange import Carrier, Exchange
-from plane_tx.proxy.relay import FLUSH_SECONDS, Relay, Relays
+from plane_tx.proxy.relay import Relay, Relays
+from plane_tx.proxy.tunnel import Tunnel
 from plane_tx.proxy.upstream import UpstreamConnection
 from plane_tx.proxy.websocket import Legs, RelayEnds
-from plane_tx.reactor import IFlowTransport, INetworkReactor
+from plane_tx.reactor import INetworkReactor
 from plane_tx.supervisor import Supervisor
-
-#: How long a head may take from its first byte, or a new connection until its first head.
-HEAD_SECONDS = 30.0
 
 #: How long a connection may stay without a request.
 KEEP_ALIVE_SECONDS = 75.0
 
-#: How long a client is listened to after we said our last, so that it can read it.
-LINGER_SECONDS = 2.0
-
-#: A silent peer is asked after 60 s, 4 times 15 s apart; what a platform does not have is left out.
-KEEP_ALIVE_OPTIONS = tuple(
-    (getattr(socket, name), value)
-    for name, value in (
-        ("TCP_KEEPIDLE", 60),
-        ("TCP_KEEPINTVL", 15),
-        ("TCP_KEEPCNT", 4),
-    )
-    if hasattr(socket, name)
-)
+#: What clients are told while the server stops.
+STOPPING = "the server is stopping"
 
 #: How much of a request waits here while its session cannot take it.
 WAITING_BYTES = 65536
@@ -58,6 +45,8 @@ class ProxySettings:
 
     root_redirect_url: str = ""
     ws_ping_seconds: float = 30.0
+    shutdown_seconds: float = 10.0
+    trusted_proxies: TrustedProxies = TrustedProxies()
 
 
 class Proxy(Shape):
@@ -77,39 +66,34 @@ class Proxy(Shape):
 
 
 @implementer(IPushProducer)
-class ClientConnection(Protocol):
+class ClientConnection(Connection):
     """Serves one client: reads heads, hands each request to an exchange, in order.
 
     It is its transport's producer for good, and passes backpressure on to the exchange.
     """
 
-    transport: IFlowTransport
-
     def __init__(self, proxy: Proxy) -> None:
+        super().__init__(proxy.reactor)
         self._proxy = proxy
         self._parser = RequestParser()
         self._events: deque[RequestEvent] = deque()
         self._waiting_bytes = 0
         self._exchange: Exchange | None = None
-        self._relay: Relay | None = None
-        self._timer: IDelayedCall | None = None
+        self._relay: Relay | Tunnel | None = None
         self._upstream_full = False
         self._reading = True
         self._pumping = False
-        self._over = False
         self._leaving = False
         self.full = False
         self.peer = Peer("", secure=False)
+        self._peer_is_proxy = False
 
     def connectionMade(self) -> None:
         """The connection is open."""
+        super().connectionMade()
         self._proxy.connections.add(self)
-        secure = ISSLTransport.providedBy(self.transport)
-        self.peer = Peer(getattr(self.transport.getPeer(), "host", "unix"), secure)
-        if not secure:
-            self.transport.setTcpNoDelay(True)
-            self.transport.setTcpKeepAlive(True)
-            _watch_for_death(self.transport)
+        self.peer = Peer(getattr(self.transport.getPeer(), "host", UNIX), self._secure)
+        self._peer_is_proxy = self._proxy.settings.trusted_proxies.trusts(self.peer.address)
         self.transport.registerProducer(self, True)
         self._set_timer(HEAD_SECONDS, self._time_out)
 
@@ -131,9 +115,8 @@ class ClientConnection(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is no more; whoever has it learns of it."""
+        super().connectionLost(reason)
         self._proxy.lost(self)
-        self._over = True
-        self._clear_timer()
         self._events.clear()
         if self._relay is not None:
             self._relay.browser_lost(reason)
@@ -217,15 +200,19 @@ class ClientConnection(Protocol):
             self._hang_up()
 
     def upgraded(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
-        """Let the two legs of a WebSocket have both connections from here on."""
+        """Let a WebSocket or a tunnel have both connections from here on."""
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
         self._clear_timer()
         self.transport.resumeProducing()  # much may have come early
         ends = RelayEnds(self.transport, exchange.head, self._parser.surplus, upstream, head)
         proxy = self._proxy
-        self._relay = proxy.relays.join(exchange.session, exchange.take_use(), ends)
-        self._relay.begin(proxy.legs, proxy.settings.ws_ping_seconds)
+        relay = self._relay = proxy.relays.join(exchange.session, exchange.take_use(), ends)
+        if isinstance(relay, Tunnel):
+            self.hear_end(relay.browser_ended)
+        relay.begin(proxy.legs, proxy.settings.ws_ping_seconds)
+        if self._leaving:
+            relay.end(1001, STOPPING)
 
     def revoked(self, tokens: frozenset[str]) -> None:
         """Cut what one of `tokens`, which were taken back, let in."""
@@ -235,13 +222,24 @@ class ClientConnection(Protocol):
             self._exchange.revoked(tokens)
 
     def go_away(self) -> None:
-        """The server stops: say so to whoever waits for a word, drop the others."""
+        """The server stops: let only what is in flight go on, and say so to whoever waits."""
         self._leaving = True
-        stopping = "the server is stopping"
+        exchange = self._exchange
         if self._relay is not None:
-            self._relay.end(1001, stopping)
-        elif self._exchange is not None:
-            self._exchange.broken(SessionNotReady(stopping))
+            self._relay.end(1001, STOPPING)
+        elif exchange is not None and not exchange.held:
+            exchange.be_last()
+        elif exchange is not None or self._parser.mid_head:
+            self.give_up()
+        elif not self._over:
+            self.transport.abortConnection()
+
+    def give_up(self) -> None:
+        """The server has stopped: tell whoever still waits for its reply, drop the others."""
+        if self._exchange is not None:
+            self._exchange.broken(SessionNotReady(STOPPING))
+        elif self._parser.mid_head and not self._over:
+            self.refuse(SessionNotReady(STOPPING))
         else:
             self.transport.abortConnection()
 
@@ -291,11 +289,13 @@ class ClientConnection(Protocol):
         try:
             host, target = head.host.decode("latin-1"), head.target.decode("latin-1")
             route = find(proxy.supervisor.registry, proxy.cluster, host, target)
+            peer = self._peer_of(head)
             if route.slash_missing and wants_page(head):
                 _, question, query = target.partition("?")
-                self._redirect(head, 308, f"{route.prefix}/{question}{query}")
+                prefix = peer.prefix.decode("ascii")
+                self._redirect(head, 308, f"{prefix}{route.prefix}/{question}{query}")
                 return
-            exchange = Exchange(proxy.carrier, self, head, route, self.peer)
+            exchange = Exchange(proxy.carrier, self, head, route, peer)
         except PlaneError as error:
             self._refuse_head(head, error)
             return
@@ -304,6 +304,11 @@ class ClientConnection(Protocol):
             exchange.start()
         except PlaneError as error:
             self.refuse(error, exchange.session.id)
+
+    def _peer_of(self, head: RequestHead) -> Peer:
+        if not self._peer_is_proxy:
+            return self.peer
+        return self._proxy.settings.trusted_proxies.client_of(self.peer, head.headers)
 
     def _answer_itself(self, head: RequestHead, path: bytes) -> None:
         root = self._proxy.settings.root_redirect_url
@@ -348,32 +353,6 @@ class ClientConnection(Protocol):
             self._reading = reading
             self.transport.resumeProducing() if reading else self.transport.pauseProducing()
 
-    def _part(self) -> None:
-        self._over = True
-        self.transport.unregisterProducer()
-        if self.peer.secure:
-            self._hang_up()
-            return
-        # Closing with unread bytes would reset the connection and lose our last words.
-        self.transport.resumeProducing()
-        self.transport.loseWriteConnection()
-        self._set_timer(LINGER_SECONDS, self._hang_up)
-
-    def _hang_up(self) -> None:
-        # What waits here is still sent, unless the client does not read at all.
-        self.transport.loseConnection()
-        if self in self._proxy.connections:
-            self._set_timer(FLUSH_SECONDS, self.transport.abortConnection)
-
-    def _set_timer(self, seconds: float, then: Callable[[], None]) -> None:
-        self._clear_timer()
-        self._timer = self._proxy.reactor.callLater(seconds, then)
-
-    def _clear_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
-
     def _time_out(self) -> None:
         if self._parser.mid_head:
             self.refuse(HeadTimeout(f"the request head took longer than {HEAD_SECONDS:g} s"))
@@ -385,12 +364,3 @@ def _names_session(host: bytes) -> bool:
     # A session with a host of its own has every path there, `/` and `/ready` too.
     label = host.partition(b".")[0].decode("latin-1").lower()
     return re.fullmatch(HOST_TOKEN, label) is not None
-
-
-def _watch_for_death(transport: object) -> None:
-    # A client that vanished says nothing; by the kernel's own defaults it would keep its session
-    # in use for over two hours.
-    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
-    if isinstance(handle, socket.socket) and handle.family != socket.AF_UNIX:
-        for option, value in KEEP_ALIVE_OPTIONS:
-            handle.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -120,6 +120,15 @@ class Exchange:
         self._bounded = True
         self._keep_alive = head.keep_alive
 
+    @property
+    def held(self) -> bool:
+        """Whether it waits for its session to boot."""
+        return self._use is not None and self._use.kind is UseKind.HOLD
+
+    def be_last(self) -> None:
+        """Let no other request follow on the client's connection."""
+        self._keep_alive = False
+
     def start(self) -> None:
         """Begin: at once when the session is ready, else as soon as it is.
 

@@ -7,6 +7,7 @@ from twisted.internet.protocol import Factory
 
 from plane_tx.core.model import Session, Status, StatusEntry
 from plane_tx.proxy.client import ClientConnection, ProxySettings
+from plane_tx.proxy.connection import LINGER_SECONDS
 from plane_tx.proxy.exchange import Carrier
 from plane_tx.proxy.relay import Relays
 from plane_tx.proxy.upstream import UpstreamPool
@@ -36,6 +37,7 @@ class ProxyFactory(Factory):
         self.legs = Legs(reactor)
         self.carrier = Carrier(supervisor, self.pool)
         self.connections: set[ClientConnection] = set()
+        self._closing = False
         self._emptied: Deferred[None] | None = None
         self.relays = Relays(reactor, supervisor)
         open_now = supervisor.measures.connections
@@ -48,32 +50,46 @@ class ProxyFactory(Factory):
         clients = f"Clients: {len(self.connections)} | Relays: {len(self.relays)}"
         return f"<ProxyFactory [{clients}] {self.pool!r}>"
 
-    def buildProtocol(self, addr: object) -> ClientConnection:
-        """A connection for the client at `addr`."""
-        return ClientConnection(self)
+    def buildProtocol(self, addr: object) -> ClientConnection | None:
+        """A connection for the client at `addr`; none while we part with them."""
+        return None if self._closing else ClientConnection(self)
 
     def lost(self, connection: ClientConnection) -> None:
         """A client's connection is no more."""
         self.connections.discard(connection)
-        if self._emptied is not None and not self.connections:
-            self._emptied.callback(None)
+        emptied = self._emptied
+        if emptied is not None and not self.connections:
             self._emptied = None
+            emptied.callback(None)
 
     async def close(self) -> None:
-        """Part with every client, which all are told so, and with every session."""
-        self._unwatch()
-        self._unwatch_revocations()
+        """Part with every client and every session.
+
+        WebSockets end at once, and requests that are held; those in flight have
+        `shutdown_seconds`, and are then cut.
+        """
+        self._closing = True
         for connection in tuple(self.connections):
             connection.go_away()
-        if self.connections:
-            # Each connection bounds by itself how long its client may take to leave.
-            emptied = self._emptied = Deferred()
-            await emptied
+        await self._empty_within(self.settings.shutdown_seconds)
+        for connection in tuple(self.connections):
+            connection.give_up()
+        await self._empty_within(LINGER_SECONDS)
+        for connection in tuple(self.connections):
+            connection.transport.abortConnection()
+        self._unwatch()
+        self._unwatch_revocations()
         self.pool.close()
 
     def _revoked(self, tokens: frozenset[str]) -> None:
         for connection in tuple(self.connections):
             connection.revoked(tokens)
+
+    async def _empty_within(self, seconds: float) -> None:
+        if self.connections:
+            self._emptied = Deferred()
+            await self._emptied.addTimeout(seconds, self.reactor, lambda *_: None)
+            self._emptied = None
 
     def _moved(self, session: Session, entry: StatusEntry) -> None:
         if entry.state.status is not Status.TERMINATED:

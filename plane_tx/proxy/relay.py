@@ -23,6 +23,8 @@ from plane_tx.core.wsframes import (
     control_frame,
 )
 from plane_tx.proxy.answers import refusal
+from plane_tx.proxy.connection import FLUSH_SECONDS
+from plane_tx.proxy.tunnel import Tunnel
 from plane_tx.proxy.websocket import BrowserLeg, Legs, RelayEnds, UpstreamLeg, agreed_wrongly
 from plane_tx.reactor import IFlowTransport, INetworkReactor
 from plane_tx.supervisor import Supervisor
@@ -41,9 +43,6 @@ BAD_GATEWAY = 1014
 
 #: How long both sides have to hang up once the end was said.
 CLOSE_SECONDS = 5.0
-
-#: How long a client that reads slowly has after that to take what still waits here.
-FLUSH_SECONDS = 30.0
 
 
 class Relay:
@@ -271,31 +270,35 @@ class Relay:
 
 
 class Relays:
-    """Every WebSocket, by session; one is here for as long as it keeps its session in use."""
+    """Every WebSocket and tunnel, by session, for as long as it keeps its session in use."""
 
     def __init__(self, reactor: INetworkReactor, supervisor: Supervisor) -> None:
         self._reactor = reactor
         self._supervisor = supervisor
-        self._open: dict[str, set[Relay]] = {}
+        self._open: dict[str, set[Relay | Tunnel]] = {}
 
     def __len__(self) -> int:
         return sum(len(relays) for relays in self._open.values())
 
-    def join(self, session: Session, use: Use, ends: RelayEnds) -> Relay:
-        """A relay between the two ends of a WebSocket; `use` was that of its request."""
+    def join(self, session: Session, use: Use, ends: RelayEnds) -> Relay | Tunnel:
+        """What carries the two ends of an upgrade; `use` was that of its request."""
         supervisor = self._supervisor
         own_use = supervisor.begin_use(session, UseKind.WEBSOCKET, use.visit)
         supervisor.end_use(session, use)
-        relay = Relay(self._reactor, supervisor, session, own_use, ends, self._over)
+        relay: Relay | Tunnel
+        if ends.request.upgrade == b"websocket":
+            relay = Relay(self._reactor, supervisor, session, own_use, ends, self._over)
+        else:
+            relay = Tunnel(self._reactor, session, own_use, ends, self._over)
         self._open.setdefault(session.id, set()).add(relay)
         return relay
 
     def session_ended(self, session: Session) -> None:
-        """Close every WebSocket of this session, and say why."""
+        """Close every WebSocket of this session, saying why, and every tunnel."""
         for relay in tuple(self._open.get(session.id, ())):
             relay.end(1001, close_reason(session))
 
-    def _over(self, relay: Relay) -> None:
+    def _over(self, relay: Relay | Tunnel) -> None:
         self._supervisor.end_use(relay.session, relay.use)
         relays = self._open[relay.session.id]
         relays.discard(relay)

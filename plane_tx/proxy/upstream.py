@@ -9,14 +9,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from plane_tx.core.http1 import ResponseParser
 from plane_tx.core.messages import ResponseEvent
 from plane_tx.core.model import Address
-from plane_tx.reactor import IFlowTransport, INetworkReactor
+from plane_tx.proxy.connection import HalfClosing
+from plane_tx.reactor import INetworkReactor
 
 #: How long a session has to accept a connection (plane.md 2.4).
 CONNECT_SECONDS = 10.0
@@ -52,7 +53,7 @@ class ReplyReader(Steered, Shape):
         """Take in the next event of the reply."""
 
 
-class Tunnel(Steered, Shape):
+class Switched(Steered, Shape):
     """Whoever has a connection to itself after an upgrade."""
 
     def from_upstream(self, data: bytes) -> None:
@@ -63,13 +64,11 @@ class Tunnel(Steered, Shape):
 
 
 @implementer(IPushProducer)
-class UpstreamConnection(Protocol):
+class UpstreamConnection(HalfClosing):
     """One connection to a session; the exchange it serves reads its replies.
 
     It is its transport's producer for good, and passes backpressure on to the exchange.
     """
-
-    transport: IFlowTransport
 
     def __init__(self, pool: UpstreamPool, session_id: str) -> None:
         self.session_id = session_id
@@ -81,7 +80,7 @@ class UpstreamConnection(Protocol):
         self._pool = pool
         self._stall: IDelayedCall | None = None
         self._reader: ReplyReader | None = None
-        self._tunnel: Tunnel | None = None
+        self._tunnel: Switched | None = None
 
     def connectionMade(self) -> None:
         """The connection is open."""
@@ -96,7 +95,7 @@ class UpstreamConnection(Protocol):
         self.silent = True
         self.parser = ResponseParser(method)
 
-    def hand_over(self, tunnel: Tunnel) -> None:
+    def hand_over(self, tunnel: Switched) -> None:
         """Give everything from here on to `tunnel`: the session has switched protocols."""
         self._reader = None
         self._tunnel = tunnel

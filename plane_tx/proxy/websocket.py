@@ -33,7 +33,7 @@ from plane_tx.reactor import IFlowTransport, INetworkReactor
 
 @attrs.frozen
 class RelayEnds:
-    """The two connections of a WebSocket, the heads that opened it, and what came behind them."""
+    """The two connections of an upgrade, the heads that agreed on it, and what came behind them."""
 
     browser: IFlowTransport
     request: RequestHead

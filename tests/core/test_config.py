@@ -21,6 +21,9 @@ endpoint = "tcp:9090"
 cluster = "example.com"
 hold_seconds = 5
 root_redirect_url = "https://example.com"
+redirect_endpoint = "tcp:80"
+trusted_proxies = ["10.0.0.0/8", "unix"]
+shutdown_seconds = 1
 [engine]
 kind = "docker"
 docker_socket = "/d.sock"
@@ -90,6 +93,9 @@ def test_every_key_is_read() -> None:
 
     assert config.control.endpoint == ("tcp:80:interface=127.0.0.1", "unix:/run/plane.sock")
     assert config.proxy.endpoint == ("tcp:9090",)
+    assert config.proxy.redirect_endpoint == ("tcp:80",)
+    assert config.proxy.trusted_proxies == ("10.0.0.0/8", "unix")
+    assert config.proxy.shutdown_seconds == 1
     assert config.engine.allow_request_commands
     assert config.defaults.to_defaults(config.engine.allow_requests) == Defaults(
         None, 1, 2.5, frozenset({"gpus", "mount"})
@@ -151,6 +157,14 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
         ("[proxy]\ncluster = ''", 'proxy.cluster: expected a host name, or host:port, got ""'),
         ("[proxy]\ncluster = 'http://x'", "proxy.cluster: expected a host name"),
         ("[proxy]\ncluster = 'x/y'", "proxy.cluster: expected a host name"),
+        (
+            "[proxy]\ntrusted_proxies = ['unix', '10.0.0.1/8']",
+            ('proxy.trusted_proxies[1]: expected an address, a network like "10.0.0.0/8" (its'
+            ' host bits zero), or "unix", got "10.0.0.1/8"'),
+        ),
+        ("[proxy]\ntrusted_proxies = 'unix'", "proxy.trusted_proxies: expected a list, got"),
+        ("[proxy]\nredirect_endpoint = 80", "proxy.redirect_endpoint: expected a list, got 80"),
+        ("[proxy]\nshutdown_seconds = -1", "proxy.shutdown_seconds: expected a number >= 0"),
         ("[demo]\napp = 'x'", 'demo.app: no app "x" in this file'),
         ("[demo]\napp = \"x\\ny\"", 'demo.app: no app "x\\ny" in this file'),
         ("[apps.a]\nimag = 'x'", "apps['a'].imag: unknown field; did you mean 'image'?"),

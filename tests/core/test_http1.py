@@ -319,6 +319,8 @@ def test_many_small_headers_are_counted_together():
 
 # Upgrades
 
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04"
+
 WEBSOCKET = head(b"Connection: keep-alive, Upgrade", b"Upgrade: WebSocket")
 
 
@@ -341,14 +343,59 @@ def test_what_follows_an_offer_of_websocket_is_kept_apart(segments):
         ((CHUNKED,), b"4\r\nbody\r\n0\r\n\r\n", [b"body"]),
     ],
 )
-@pytest.mark.parametrize("offer", [b"h2c", b"TLS/1.0"])
-def test_any_other_offer_is_passed_over_with_body_and_all(lines, body, told, offer):
+@pytest.mark.parametrize(
+    "offer", [b"h2c", b"H2", b"h2c-14", b"HTTP/2.0", b"TLS/1.0, h2c", b"h3", b"b c", b"", b"/"]
+)
+def test_an_offer_of_http_itself_or_of_nothing_is_passed_over(lines, body, told, offer):
     request = post(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: " + offer, *lines)
 
     events = requests(request + body + SECOND)
 
     assert events[0].upgrade == b""
     assert outline(events) == [b"/", *told, "end", b"/2", "end"]
+
+
+@pytest.mark.parametrize(
+    ("offer", "passed"),
+    [
+        (b"echo", b"echo"),
+        (b"tcp", b"tcp"),
+        (b"SPDY/3.1", b"SPDY/3.1"),
+        (b"h2c, Foo/1, TLS/1.2 ,bar", b"Foo/1, bar"),
+    ],
+)
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
+def test_any_other_offer_is_passed_on_and_what_follows_is_kept_apart(offer, passed, method):
+    parser = RequestParser()
+    lines = (b"Connection: Upgrade", b"Upgrade: " + offer)
+
+    first, end = fed(parser, head(*lines, first=method + b" / HTTP/1.1") + b"abc", b"def")
+
+    assert (first.method, first.upgrade, first.keep_alive, end) == (method, passed, False, END)
+    assert parser.surplus == b"abcdef"
+
+
+@pytest.mark.parametrize(
+    ("lines", "body", "told"),
+    [((b"Content-Length: 4",), b"body", b"body"), ((CHUNKED,), b"1\r\nx\r\n0\r\n\r\n", b"x")],
+)
+def test_no_offer_is_passed_on_of_a_request_with_a_body(lines, body, told):
+    request = post(b"Connection: Upgrade", b"Upgrade: echo", *lines)
+
+    events = requests(request + body + SECOND)
+
+    assert events[0].upgrade == b""
+    assert outline(events) == [b"/", told, "end", b"/2", "end"]
+
+
+@pytest.mark.parametrize("segments", [[PREFACE], [PREFACE[:9], PREFACE[9:20], PREFACE[20:]]])
+def test_the_preface_of_http_2_is_refused_by_its_name(segments):
+    parser = RequestParser()
+
+    events = [event for segment in segments for event in parser.feed(segment)]
+
+    assert outline(events) == [400]
+    assert str(events[0].error) == "HTTP/2 is not spoken here: use HTTP/1.1"
 
 
 def test_an_offer_on_the_last_request_does_not_make_another_the_last():

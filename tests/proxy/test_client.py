@@ -4,13 +4,10 @@ import json
 
 import pytest
 
+from plane_tx.core.forwarded import trusted_proxies
 from plane_tx.core.model import Routing
-from plane_tx.proxy.client import (
-    FLUSH_SECONDS,
-    HEAD_SECONDS,
-    KEEP_ALIVE_SECONDS,
-    LINGER_SECONDS,
-)
+from plane_tx.proxy.client import KEEP_ALIVE_SECONDS
+from plane_tx.proxy.connection import FLUSH_SECONDS, HEAD_SECONDS, LINGER_SECONDS
 from tests.proxy.world import CLUSTER, OK, World, body_of, head_of, status
 
 READY = f"GET /ready HTTP/1.1\r\nHost: {CLUSTER}\r\n\r\n".encode()
@@ -438,3 +435,77 @@ def test_nothing_of_an_ambiguous_request_reaches_the_session(world):
 
     assert status(client.get()) == 400
     assert world.dialled == 0
+
+
+# Proxies in front
+
+
+def forwarded(world, more, host="127.0.0.1"):
+    """What a session is told by a request from `host` that says `more`, and the use it is."""
+    session, token = world.session()
+    client = world.client(host)
+    client.send(world.get(token, "/", more))
+    upstream = world.accept()
+    told = {k: v for k, v in head_of(upstream.get()).items() if k.startswith("x-forwarded-")}
+    (use,) = session.uses
+    upstream.send(OK)
+    return told, use.visit.peer, f"/{token}"
+
+
+SAID = (
+    "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Prefix: /plane\r\n"
+    "X-Forwarded-Host: app.example.com\r\n"
+)
+
+
+def test_what_a_trusted_proxy_says_of_its_client_passes_with_its_own_address_added():
+    world = World(trusted_proxies=trusted_proxies(["127.0.0.0/8"]))
+
+    told, peer, prefix = forwarded(world, SAID)
+
+    assert told == {
+        "x-forwarded-for": "203.0.113.9, 127.0.0.1",
+        "x-forwarded-proto": "https",
+        "x-forwarded-host": "app.example.com",
+        "x-forwarded-port": "443",
+        "x-forwarded-prefix": f"/plane{prefix}",
+    }
+    assert peer == "203.0.113.9"
+    world.finish()
+
+
+def test_what_anyone_else_says_is_replaced():
+    world = World(trusted_proxies=trusted_proxies(["127.0.0.0/8"]))
+
+    told, peer, prefix = forwarded(world, SAID, host="198.51.100.7")
+
+    assert told == {
+        "x-forwarded-for": "198.51.100.7",
+        "x-forwarded-proto": "http",
+        "x-forwarded-host": CLUSTER,
+        "x-forwarded-port": "9090",
+        "x-forwarded-prefix": prefix,
+    }
+    assert peer == "198.51.100.7"
+    world.finish()
+
+
+def test_a_missing_slash_is_added_below_the_prefix_of_a_trusted_proxy():
+    world = World(trusted_proxies=trusted_proxies(["127.0.0.1"]))
+    _, token = world.session()
+
+    answer = told(world.client(), f"/{token}", f"{PAGE}X-Forwarded-Prefix: /plane\r\n")
+
+    assert head_of(answer)["location"] == f"/plane/{token}/"
+    world.finish()
+
+
+def test_http_2_is_refused_by_its_name(world):
+    client = world.client()
+
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+    answer = client.get()
+
+    assert status(answer) == 400
+    assert json.loads(body_of(answer))["message"] == "HTTP/2 is not spoken here: use HTTP/1.1"
+    assert client.half_closed

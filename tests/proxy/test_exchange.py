@@ -1081,26 +1081,6 @@ def test_what_an_ended_session_had_to_say_still_arrives(world):
     assert world.uses() == []
 
 
-def test_a_stopping_server_lets_go_of_all(world):
-    _session, token = world.session()
-    _booting, booting_token = world.spawn()
-    held, busy, fresh, replied = (world.client() for _ in range(4))
-    held.send(world.get(booting_token))
-    busy.send(world.get(token))
-    replied.send(world.get(token))
-    world.accept()
-    upstream = world.accept()
-    upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nla")
-
-    closing = ensureDeferred(world.factory.close())
-    world.wait(3)
-
-    assert closing.called
-    assert status(held.get()) == 503
-    assert status(busy.get()) == 503
-    assert all(wire.lost for wire in (held, busy, fresh, replied))
-
-
 def test_a_stopping_server_does_not_wait_for_sessions_that_have_ended(world):
     session, client, upstream = asked(world)
     upstream.stuck = True

@@ -5,7 +5,8 @@ import pytest
 from twisted.internet.defer import ensureDeferred
 
 from plane_tx.core.use import Traffic
-from plane_tx.proxy.relay import CLOSE_SECONDS, FLUSH_SECONDS
+from plane_tx.proxy.connection import FLUSH_SECONDS
+from plane_tx.proxy.relay import CLOSE_SECONDS
 from plane_tx.proxy.upstream import STALL_SECONDS
 from plane_tx.supervisor import CONFIRM_SECONDS
 from tests.proxy.frames import (
@@ -21,7 +22,7 @@ from tests.proxy.frames import (
     switched,
     upgrade,
 )
-from tests.proxy.world import OK, World, body_of, head_of, status
+from tests.proxy.world import World, body_of, head_of, status
 
 PING_SECONDS = 30.0
 LOST = CONFIRM_SECONDS + 0.5
@@ -173,23 +174,6 @@ def test_an_upgrade_to_a_session_that_boots_is_held(world):
     assert held == ["hold"]
     assert world.uses() == ["websocket"]
     assert status(browser.get()) == 101
-
-
-@pytest.mark.parametrize("more", ["", "Content-Length: 4\r\n"])
-def test_an_upgrade_that_is_no_websocket_is_not_offered_to_the_session(world, more):
-    _, token = world.session()
-    client = world.client()
-
-    client.send(world.get(token, "/", "Connection: Upgrade\r\nUpgrade: h2c\r\n" + more, "POST"))
-    client.send(b"body" if more else b"")
-    upstream = world.accept()
-    asked = upstream.get()
-    upstream.send(OK)
-
-    assert "upgrade" not in head_of(asked)
-    assert body_of(asked) == (b"body" if more else b"")
-    assert body_of(client.get()) == b"ok"
-    assert not client.half_closed
 
 
 # Life

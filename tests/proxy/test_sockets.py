@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 
 from plane_tx.core.model import Address
 from plane_tx.core.wire import ConnectRequest, ExecutableRequest, SpawnConfig
-from plane_tx.proxy.client import KEEP_ALIVE_OPTIONS
+from plane_tx.proxy.connection import KEEP_ALIVE_OPTIONS
 from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.supervisor import Policy, Supervisor
 from tests.proxy.frames import BINARY, CLOSE, TEXT, accept_of, close, frame, read, upgrade

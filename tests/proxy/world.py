@@ -13,7 +13,7 @@ from twisted.internet.error import (
     ConnectionLost,
 )
 from twisted.internet.error import ConnectionRefusedError as Refused
-from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides
@@ -42,7 +42,7 @@ class Wire(StringTransport):
         self.reactor = reactor
         self.protocol: Any = None
         self.paused = self.stuck = self.half_closed = self.closing = self.lost = False
-        self.aborted = self.slow_to_close = False
+        self.aborted = self.slow_to_close = self.ended = False
 
     def setTcpNoDelay(self, enabled):
         pass
@@ -58,6 +58,7 @@ class Wire(StringTransport):
         self.paused = True
 
     def resumeProducing(self):
+        assert not self.ended, "the last byte was read"
         self.paused = False
 
     def registerProducer(self, producer, streaming):
@@ -90,6 +91,14 @@ class Wire(StringTransport):
 
     def hang_up(self) -> None:
         self.lose(ConnectionDone())
+
+    def half_close(self) -> None:
+        """Say the last, and go on listening; all is over when the other end does not want that."""
+        if IHalfCloseableProtocol.providedBy(self.protocol):
+            self.ended = True
+            self.protocol.readConnectionLost()
+        else:
+            self.hang_up()
 
     def reset(self) -> None:
         self.lose(ConnectionLost())

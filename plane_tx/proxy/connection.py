@@ -1,0 +1,121 @@
+"""What all connections share: how long they may take, how they part, and half-closed ones."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, ISSLTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import alsoProvides
+
+from plane_tx.reactor import IFlowTransport, INetworkReactor
+
+#: How long a head may take from its first byte, or a new connection until its first head.
+HEAD_SECONDS = 30.0
+
+#: How long a client is listened to after we said our last, so that it can read it.
+LINGER_SECONDS = 2.0
+
+#: How long a client that reads slowly has after that to take what still waits here.
+FLUSH_SECONDS = 30.0
+
+#: A silent peer is asked after 60 s, 4 times 15 s apart; what a platform does not have is left out.
+KEEP_ALIVE_OPTIONS = tuple(
+    (getattr(socket, name), value)
+    for name, value in (
+        ("TCP_KEEPIDLE", 60),
+        ("TCP_KEEPINTVL", 15),
+        ("TCP_KEEPCNT", 4),
+    )
+    if hasattr(socket, name)
+)
+
+
+class HalfClosing(Protocol):
+    """A protocol that can learn of the other end's last byte before the connection is over.
+
+    Unless asked to it does not: what half-closed is then lost, as Twisted has it.
+    """
+
+    transport: IFlowTransport
+    _ended: Callable[[], None]
+
+    def hear_end(self, ended: Callable[[], None]) -> None:
+        """Call `ended` once the other end has said its last; the connection then stays open.
+
+        Never called over TLS, which ends both directions at once.
+        """
+        self._ended = ended
+        if not ISSLTransport.providedBy(self.transport):
+            # An endpoint puts a protocol of its own before ours, which passes these calls on.
+            first: Any = self.transport
+            alsoProvides(first.protocol, IHalfCloseableProtocol)
+
+    def readConnectionLost(self) -> None:
+        """The other end has said its last."""
+        self._ended()
+
+    def writeConnectionLost(self) -> None:
+        """The other end is sent no more, which we knew."""
+
+
+class Connection(HalfClosing):
+    """A client's connection with one timer at a time, which parts so that our last words arrive."""
+
+    def __init__(self, reactor: INetworkReactor) -> None:
+        self._reactor = reactor
+        self._timer: IDelayedCall | None = None
+        self._over = False
+        self._lost = False
+        self._secure = False
+
+    def connectionMade(self) -> None:
+        """The connection is open."""
+        self._secure = ISSLTransport.providedBy(self.transport)
+        if not self._secure:
+            self.transport.setTcpNoDelay(True)
+            self.transport.setTcpKeepAlive(True)
+            _watch_for_death(self.transport)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is no more."""
+        self._over = self._lost = True
+        self._clear_timer()
+
+    def _part(self) -> None:
+        self._over = True
+        self.transport.unregisterProducer()
+        if self._secure:
+            self._hang_up()
+            return
+        # Closing with unread bytes would reset the connection and lose our last words.
+        self.transport.resumeProducing()
+        self.transport.loseWriteConnection()
+        self._set_timer(LINGER_SECONDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        # What waits here is still sent, unless the client does not read at all.
+        self.transport.loseConnection()
+        if not self._lost:
+            self._set_timer(FLUSH_SECONDS, self.transport.abortConnection)
+
+    def _set_timer(self, seconds: float, then: Callable[[], None]) -> None:
+        self._clear_timer()
+        self._timer = self._reactor.callLater(seconds, then)
+
+    def _clear_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+
+def _watch_for_death(transport: object) -> None:
+    # A client that vanished says nothing; by the kernel's own defaults it would keep its session
+    # in use for over two hours.
+    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+    if isinstance(handle, socket.socket) and handle.family != socket.AF_UNIX:
+        for option, value in KEEP_ALIVE_OPTIONS:
+            handle.setsockopt(socket.IPPROTO_TCP, option, value)
