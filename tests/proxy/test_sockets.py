@@ -38,6 +38,8 @@ SWITCHED = (
     b"Sec-WebSocket-Accept: " + accept_of() + b"\r\n\r\n"
 )
 
+TUNNELLED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: raw\r\nConnection: Upgrade\r\n\r\n"
+
 
 def certificate():
     """What a TLS listener needs; signed by itself."""
@@ -264,6 +266,55 @@ async def test_a_websocket_stops_for_the_slower_side_and_loses_nothing(live):
     assert sent < KERNEL
     assert here < MIB
     assert client.digest() == of(size)
+
+
+@pytest.mark.parametrize("slow", ["client", "session"])
+@pytest_twisted.ensureDeferred
+async def test_a_tunnel_stops_for_the_slower_side_and_loses_nothing(live, slow):
+    size = 64 * MIB
+    session, path = await live.session()
+    client, upstream = await live.asked(path, "Connection: Upgrade\r\nUpgrade: raw\r\n")
+    await upstream.head()
+    upstream.transport.write(TUNNELLED)
+    await client.head()
+    reader, writer = (client, upstream) if slow == "client" else (upstream, client)
+    reader.transport.pauseProducing()
+
+    flood = Flood(writer.transport, size)
+    await live.stalled(flood)
+    sent, here = flood.sent, live.waiting_here()
+    reader.transport.resumeProducing()
+    reader.count()
+    await reader.until(lambda end: end.total == size)
+
+    assert sent < KERNEL
+    assert here < MIB
+    assert reader.digest() == of(size)
+    assert {use.kind for use in session.uses} == {"websocket"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_tunnels_that_end_leave_nothing(live):
+    session, path = await live.session()
+    ways = [
+        lambda client, upstream: client.transport.abortConnection(),
+        lambda client, upstream: upstream.transport.abortConnection(),
+        lambda client, upstream: client.transport.loseConnection(),
+        lambda client, upstream: upstream.transport.loseConnection(),
+    ]
+
+    async def dig(number):
+        client, upstream = await live.asked(path, "Connection: Upgrade\r\nUpgrade: raw\r\n")
+        await upstream.head()
+        upstream.transport.write(TUNNELLED + b"hello")
+        await client.head()
+        ways[number % len(ways)](client, upstream)
+
+    results = await DeferredList([ensureDeferred(dig(number)) for number in range(100)])
+    await live.settle(lambda: not session.uses)
+
+    assert [ok for ok, _ in results] == [True] * 100
+    assert len(live.factory.relays) == 0
 
 
 @pytest_twisted.ensureDeferred
