@@ -1081,6 +1081,49 @@ def test_what_an_ended_session_had_to_say_still_arrives(world):
     assert world.uses() == []
 
 
+def test_a_revoked_token_ends_the_request_that_waits_for_its_reply(world):
+    session, token = world.session(user="ann")
+    client, other = world.client(), world.client()
+    client.send(world.get(token))
+    upstream = world.accept()
+
+    world.supervisor.revoke(session.id, "ben")
+    spared = (client.get(), world.uses())
+    world.supervisor.revoke(session.id, "ann")
+    world.advance(0)
+    other.send(world.get(token))
+
+    assert spared == (b"", ["request"])
+    assert (status(client.get()), status(other.get())) == (410, 410)
+    assert upstream.lost
+    assert world.uses() == []
+
+
+def test_a_revoked_token_cuts_the_reply_that_has_begun(world):
+    session, token = world.session(user="ann")
+    client = world.client()
+    client.send(world.get(token))
+    upstream = world.accept()
+    upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nla")
+
+    world.supervisor.revoke(session.id, "ann")
+
+    assert client.aborted
+    assert upstream.aborted
+    assert world.uses() == []
+
+
+def test_a_revoked_token_takes_the_held_request_along(world):
+    session, token = world.spawn(user="ann")
+    client = world.client()
+    client.send(world.get(token))
+
+    world.supervisor.revoke(session.id, "ann")
+
+    assert status(client.get()) == 410
+    assert world.uses() == []
+
+
 def test_a_stopping_server_does_not_wait_for_sessions_that_have_ended(world):
     session, client, upstream = asked(world)
     upstream.stuck = True

@@ -680,6 +680,22 @@ def test_neither_side_can_keep_a_closed_websocket(world):
     assert browser.aborted
 
 
+def test_a_revoked_token_closes_its_websockets_with_4403(world):
+    session, token = world.session(user="ann")
+    browser = world.client()
+    browser.send(upgrade(f"/{token}/ws"))
+    world.accept().send(switched())
+    browser.get()
+
+    world.supervisor.revoke(session.id, "ben")
+    spared = (browser.get(), world.uses())
+    world.supervisor.revoke(session.id, "ann")
+
+    assert spared == (b"", ["websocket"])
+    assert read(browser.get()) == [(CLOSE, (4403).to_bytes(2, "big") + b"revoked")]
+    assert world.uses() == []
+
+
 def test_a_stopping_server_says_1001_once(world):
     session, browser, _upstream = opened(world)
     _, other, lost = opened(world)

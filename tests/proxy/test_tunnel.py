@@ -311,6 +311,35 @@ def test_the_end_of_a_session_cuts_its_tunnels(world):
     assert upstream.lost
 
 
+def test_a_revoked_token_cuts_its_tunnels(world):
+    session, token = world.session(user="ann")
+    client = world.client()
+    client.send(offer(f"/{token}/raw"))
+    upstream = world.accept()
+    upstream.send(SWITCHED)
+
+    world.supervisor.revoke(session.id, "ben")
+    spared = world.uses()
+    world.supervisor.revoke(session.id, "ann")
+    world.advance(0)
+
+    assert spared == ["websocket"]
+    assert world.uses() == []
+    assert client.lost
+    assert upstream.lost
+
+
+def test_the_bytes_of_a_tunnel_are_counted(world):
+    session, client, upstream = opened(world)
+    (use,) = session.uses
+
+    client.send(b"12345")
+    upstream.send(b"123")
+
+    assert (use.traffic.bytes_from_clients, use.traffic.bytes_to_clients) == (5, 3)
+    assert use.last_data == world.reactor.seconds()
+
+
 def test_neither_side_can_keep_a_cut_tunnel(world):
     session, client, upstream = opened(world)
     client.stuck = upstream.stuck = True
