@@ -82,15 +82,19 @@ def ask(method: str, url: str, body: Any = None, headers: dict[str, str] | None 
 class LiveServer:
     """`twistd plane` with a configuration and a state of its own, on ports of its own."""
 
-    def __init__(self, folder: Path, conf: str, reactor: str = "epoll") -> None:
+    def __init__(
+        self, folder: Path, conf: str, reactor: str = "epoll", tls: Path | None = None
+    ) -> None:
         self.control_port, self.proxy_port = free_ports(2)
         self.control = f"http://127.0.0.1:{self.control_port}"
         self.cluster = f"localhost:{self.proxy_port}"
         self.log = folder / "server.log"
         self.config = folder / "plane.toml"
+        kind = "tcp" if tls is None else "ssl"
+        keys = "" if tls is None else f":privateKey={tls}"
         self.config.write_text(
             f'[control]\nendpoint = "tcp:{self.control_port}:interface=127.0.0.1"\n'
-            f'[proxy]\nendpoint = "tcp:{self.proxy_port}:interface=127.0.0.1"\n'
+            f'[proxy]\nendpoint = "{kind}:{self.proxy_port}:interface=127.0.0.1{keys}"\n'
             f'cluster = "{self.cluster}"\n{conf}\n{APPS}'
         )
         command = [TWISTD, "-n", "--pidfile=", f"--reactor={reactor}"]
@@ -169,9 +173,11 @@ def until(happened: Any, seconds: float = PATIENCE_SECONDS) -> None:
 
 
 @contextlib.contextmanager
-def live_server(folder: Path, conf: str, reactor: str = "epoll") -> Iterator[LiveServer]:
+def live_server(
+    folder: Path, conf: str, reactor: str = "epoll", tls: Path | None = None
+) -> Iterator[LiveServer]:
     """A server that is ready; it is stopped at the end, and must not have logged a traceback."""
-    server = LiveServer(folder, conf, reactor)
+    server = LiveServer(folder, conf, reactor, tls)
     try:
         server.wait_until_ready()
         yield server

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 
+from tests.conftest import LoggedFailures
 from tests.live import TWISTD, LiveServer, ask, live_server, until, with_state
 
 PROCESS = '[engine]\nkind = "process"\n'
@@ -156,6 +157,58 @@ async def test_the_journal_is_open_before_the_parts_start_and_until_they_have_st
     again.startService()
     assert again.journal.last_number == 2
     await again.stopService()
+
+
+def test_a_key_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    endpoint = "ssl:0:interface=127.0.0.1:privateKey=nowhere.pem"
+    (tmp_path / "plane.toml").write_text(f'{PROCESS}[proxy]\nendpoint = "{endpoint}"\n')
+    done = start("--config", "plane.toml", folder=tmp_path)
+    line = complaint(done)
+    assert endpoint in line
+    assert "nowhere.pem" in line
+
+
+def test_a_redirect_endpoint_in_use_is_one_line_too(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+        (tmp_path / "plane.toml").write_text(
+            f'{PROCESS}[proxy]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
+            f'redirect_endpoint = "{endpoint}"\n'
+        )
+        done = start("--config", "plane.toml", folder=tmp_path)
+    assert endpoint in complaint(done)
+
+
+def test_parts_stop_one_after_the_other_and_a_failing_one_stops_no_other(
+    logged_failures: LoggedFailures,
+) -> None:
+    from twisted.application.service import Service
+    from twisted.internet.defer import Deferred
+
+    from plane_tx.tap import InOrder
+
+    class Part(Service):
+        stopped: Deferred[None] | None = None
+
+        def stopService(self) -> Deferred[None]:
+            self.stopped = Deferred()
+            return self.stopped
+
+    whole, parts = InOrder(), [Part() for _ in range(3)]
+    for part in parts:
+        part.setServiceParent(whole)
+
+    stopping = whole.stopService()
+    begun = []
+    for part in reversed(parts):
+        begun.append([each.stopped is not None for each in parts])
+        part.stopped.errback(ValueError("part")) if part is parts[1] else part.stopped.callback(
+            None
+        )
+
+    assert begun == [[False, False, True], [False, True, True], [True, True, True]]
+    assert stopping.called
+    assert len(logged_failures.claim(ValueError)) == 1
 
 
 def test_auto_means_process_where_no_docker_socket_accepts(tmp_path: Path) -> None:

@@ -1,15 +1,10 @@
 """The proxy on real sockets: pace, size, number, and what is left in the end."""
 
-import datetime as dt
 import hashlib
 import socket
 
 import pytest
 import pytest_twisted
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from twisted.internet.defer import DeferredList, ensureDeferred
 from twisted.internet.endpoints import SSL4ClientEndpoint, TCP4ClientEndpoint
 from twisted.internet.protocol import Factory
@@ -21,6 +16,7 @@ from plane_tx.core.wire import ConnectRequest, ExecutableRequest, SpawnConfig
 from plane_tx.proxy.connection import KEEP_ALIVE_OPTIONS
 from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.supervisor import Policy, Supervisor
+from tests.certificate import self_signed
 from tests.proxy.frames import BINARY, CLOSE, TEXT, accept_of, close, frame, read, upgrade
 from tests.proxy.raw_upstream import PIECE, End, Flood, RawUpstream
 from tests.recording_engine import RecordingEngine, unwritten
@@ -39,19 +35,6 @@ SWITCHED = (
 )
 
 TUNNELLED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: raw\r\nConnection: Upgrade\r\n\r\n"
-
-
-def certificate():
-    """What a TLS listener needs; signed by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    day = dt.timedelta(days=1)
-    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day)
-    pem, raw = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    key_pem = key.private_bytes(pem, raw, serialization.NoEncryption())
-    both = key_pem + made.sign(key, hashes.SHA256()).public_bytes(pem)
-    return PrivateCertificate.loadPEM(both).options()
 
 
 class Live:
@@ -88,7 +71,8 @@ class Live:
         return end
 
     async def tls_client(self) -> End:
-        port = self.reactor.listenSSL(0, self.factory, certificate(), 5, "127.0.0.1")
+        certificate = PrivateCertificate.loadPEM(self_signed()).options()
+        port = self.reactor.listenSSL(0, self.factory, certificate, 5, "127.0.0.1")
         self._ports.append(port)
         trusting = CertificateOptions(verify=False)
         endpoint = SSL4ClientEndpoint(self.reactor, "127.0.0.1", port.getHost().port, trusting)
