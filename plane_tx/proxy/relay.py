@@ -1,4 +1,7 @@
-"""An open WebSocket: frames pass as bytes, both ways, until one side or the session ends."""
+"""An open WebSocket: frames pass as bytes, both ways, until one side or the session ends.
+
+`Relays` knows the tunnels of other upgrades too, which end with their session as well.
+"""
 
 from __future__ import annotations
 

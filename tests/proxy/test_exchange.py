@@ -305,6 +305,19 @@ def test_a_held_request_is_carried_when_its_session_is_ready(world):
     assert body_of(client.get()) == b"ok"
 
 
+def test_a_held_request_tells_who_asks_as_any_other(world):
+    session, token = world.spawn(user="ann", auth={"role": "x"})
+    client = world.client()
+
+    client.send(world.get(token))
+    world.make_ready(session)
+    told = head_of(world.accept().get())
+
+    assert told["x-verified-username"] == "ann"
+    assert told["x-verified-user-data"] == '{"role":"x"}'
+    assert told["x-verified-backend"] == session.id
+
+
 def test_a_hold_that_runs_out_is_503_with_a_time_to_retry(world):
     session, token = world.spawn()
     client = world.client()
