@@ -1094,22 +1094,22 @@ def test_what_an_ended_session_had_to_say_still_arrives(world):
     assert world.uses() == []
 
 
-def test_a_revoked_token_ends_the_request_that_waits_for_its_reply(world):
+def test_a_revoked_token_ends_the_request_that_waits_for_its_reply_and_no_other(world):
     session, token = world.session(user="ann")
-    client, other = world.client(), world.client()
+    _, other_token = world.session(user="ben")
+    client, other, late = (world.client() for _ in range(3))
     client.send(world.get(token))
     upstream = world.accept()
+    other.send(world.get(other_token))
 
-    world.supervisor.revoke(session.id, "ben")
-    spared = (client.get(), world.uses())
     world.supervisor.revoke(session.id, "ann")
+    late.send(world.get(token))
     world.advance(0)
-    other.send(world.get(token))
 
-    assert spared == (b"", ["request"])
-    assert (status(client.get()), status(other.get())) == (410, 410)
+    assert (status(client.get()), status(late.get())) == (410, 410)
     assert upstream.lost
-    assert world.uses() == []
+    assert other.get() == b""
+    assert world.uses() == ["request"]
 
 
 def test_a_revoked_token_cuts_the_reply_that_has_begun(world):

@@ -277,6 +277,7 @@ async def test_a_tunnel_stops_for_the_slower_side_and_loses_nothing(live, slow):
     assert {use.kind for use in session.uses} == {"websocket"}
 
 
+@pytest.mark.reactor
 @pytest_twisted.ensureDeferred
 async def test_many_tunnels_that_end_leave_nothing(live):
     session, path = await live.session()

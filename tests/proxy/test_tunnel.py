@@ -302,6 +302,7 @@ def test_the_end_of_a_session_cuts_its_tunnels(world):
     world.end(session)
     uses = world.uses()
     client.send(b"ignored")
+    client.half_close()
     world.advance(0)
 
     assert uses == []
@@ -311,22 +312,21 @@ def test_the_end_of_a_session_cuts_its_tunnels(world):
     assert upstream.lost
 
 
-def test_a_revoked_token_cuts_its_tunnels(world):
-    session, token = world.session(user="ann")
-    client = world.client()
-    client.send(offer(f"/{token}/raw"))
-    upstream = world.accept()
-    upstream.send(SWITCHED)
+def test_a_revoked_token_cuts_its_tunnels_and_no_others(world):
+    sessions, sides = [], []
+    for user in ("ann", "ben"):
+        session, token = world.session(user=user)
+        client = world.client()
+        client.send(offer(f"/{token}/raw"))
+        world.accept().send(SWITCHED)
+        sessions.append(session)
+        sides.append((client, world.wires[-1]))
 
-    world.supervisor.revoke(session.id, "ben")
-    spared = world.uses()
-    world.supervisor.revoke(session.id, "ann")
+    world.supervisor.revoke(sessions[0].id, "ann")
     world.advance(0)
 
-    assert spared == ["websocket"]
-    assert world.uses() == []
-    assert client.lost
-    assert upstream.lost
+    assert [[wire.lost for wire in pair] for pair in sides] == [[True, True], [False, False]]
+    assert world.uses() == ["websocket"]
 
 
 def test_the_bytes_of_a_tunnel_are_counted(world):
