@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib.resources import files
 from typing import cast
 
 import attrs
@@ -45,6 +46,9 @@ _WIDTH = 30
 #: An engine that takes longer to say how it is, is not well.
 HEALTH_SECONDS = 5.0
 
+#: The contract of this listener, as it is served.
+_OPENAPI = files("plane_tx.control").joinpath("openapi.json").read_bytes()
+
 
 class ControlApp:
     """What the control listener serves; who may call is decided before a request gets here."""
@@ -78,6 +82,11 @@ class ControlApp:
         """This list."""
         lines = [f"plane-tx {__version__}", "", *_contents(demo=bool(self._demo.app))]
         return answer(request, "text/plain; charset=utf-8", ("\n".join(lines) + "\n").encode())
+
+    @app.route("/openapi.json", methods=["GET"])
+    def openapi(self, request: Request) -> bytes:
+        """All of this in full, as an OpenAPI 3.1 document."""
+        return answer(request, "application/json", _OPENAPI)
 
     @app.route("/demo", methods=["GET"])
     async def visit_demo(self, request: Request) -> bytes:

@@ -11,6 +11,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.server import Site
 
+from tests.control import contract
+
 LISTENER = IPv4Address("TCP", "127.0.0.1", 8080)
 BROWSER = IPv4Address("TCP", "127.0.0.1", 55555)
 
@@ -34,6 +36,7 @@ class Connection:
         self.transport = StringTransport(listener, BROWSER)
         self.transport.abortConnection = self._aborted
         self.aborted = False
+        self._asked: list[contract.Asked] = []
         self._protocol.makeConnection(self.transport)
 
     def send(self, data: bytes) -> None:
@@ -43,6 +46,8 @@ class Connection:
         self, method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b""
     ) -> None:
         lines = {"Host": "localhost:8080", **(headers or {})}
+        self._asked = self._asked if self.received else []
+        self._asked.append(contract.Asked(method, target, lines, body))
         if body:
             lines.setdefault("Content-Length", str(len(body)))
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
@@ -58,6 +63,7 @@ class Connection:
 
     @property
     def answer(self) -> Answer:
+        """What came back, which is as openapi.json says for the one request that was made."""
         head, _, body = self.received.partition(b"\r\n\r\n")
         status_line, *lines = head.decode("latin-1").split("\r\n")
         pairs = [line.split(": ", 1) for line in lines]
@@ -65,7 +71,10 @@ class Connection:
         assert len(headers) == len(pairs), "a header stands there twice"
         if headers.get("transfer-encoding") == "chunked":
             body = unchunked(body)
-        return Answer(int(status_line.split(" ")[1]), headers, body)
+        answer = Answer(int(status_line.split(" ")[1]), headers, body)
+        if len(self._asked) == 1:
+            contract.check(self._asked[0], answer.status, headers, body)
+        return answer
 
     @property
     def ended(self) -> bool:
