@@ -11,8 +11,8 @@ from plane_tx.core.errors import InvalidRequest, MalformedRequest
 #: More parameters than this in one query are nobody's honest question.
 MOST_PARAMETERS = 100
 
-_NUMBER = re.compile(r"[0-9]{1,9}")
-_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?")
+#: A number as JSON writes it (RFC 8259 section 6), zero or more; leading zeros do no harm.
+_NUMBER = re.compile(r"[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 
 
 class Query:
@@ -54,7 +54,7 @@ class Query:
     def seconds(self, name: str, most: float) -> float:
         """A number of seconds from 0, which is the default, to `most`. Raises `InvalidRequest`."""
         value = self.one(name) or "0"
-        if not _DECIMAL.fullmatch(value) or float(value) > most:
+        if not _NUMBER.fullmatch(value) or float(value) > most:
             raise InvalidRequest(f"{name}: expected seconds from 0 to {most:g}, got {value[:64]!r}")
         return float(value)
 

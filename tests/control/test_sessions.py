@@ -138,7 +138,14 @@ def test_who_hangs_up_waits_no_more_and_the_session_ends_all_the_same(
     assert connection.received == b""
 
 
-@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "ten", "3601", "1e9", "1_0", "."])
+@pytest.mark.parametrize("seconds", ["0.1", "1e1", "3.6E3", "1e-7", "3382.538303250272"])
+def test_a_wait_is_any_number_that_json_knows(site, backend, ask, seconds):
+    ask("POST", f"/ctrl/b/{backend}/hard-terminate")
+
+    assert waiting_for(site, backend, seconds=seconds).answer.status == 200
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "ten", "3601", "1e9", "1_0", ".", "1."])
 def test_a_wait_that_cannot_be_is_422_and_ends_nothing(site, backend, ask, seconds):
     answer = waiting_for(site, backend, seconds=seconds).answer
 
