@@ -31,6 +31,8 @@ BEYOND_THE_SCHEMA = re.compile(
     r"|spawn_config\.executable\.app: no app"
     r"|spawn_config\.executable\.[\w.]+: "
     r"(the app |the process engine |this server |only an engine of containers )"
+    # Names of capabilities(7), and paths of other than control characters that cannot be printed.
+    r"|spawn_config\.executable\.(cap_add|tmpfs|mount|volumes\[\d+\]\.path): expected "
 )
 
 #: What may be answered before anyone looks which route was meant.
