@@ -27,6 +27,7 @@ from plane_tx.core.measures import Measures
 from plane_tx.core.model import (
     ENDING,
     Address,
+    LogLine,
     Ready,
     Reason,
     Scheduled,
@@ -37,7 +38,13 @@ from plane_tx.core.model import (
 from plane_tx.core.registry import Registry
 from plane_tx.core.use import Use, UseKind, Visit
 from plane_tx.core.wire import ConnectRequest, ConnectResponse
-from plane_tx.engines.interface import EngineEvent, EngineHealth, EngineRegained, IEngine
+from plane_tx.engines.interface import (
+    EngineEvent,
+    EngineHealth,
+    EngineRegained,
+    EngineStats,
+    IEngine,
+)
 from plane_tx.leases import Leases
 from plane_tx.reactor import INetworkReactor
 from plane_tx.recovery import Recovery
@@ -127,6 +134,26 @@ class Supervisor:
     def health(self) -> Deferred[EngineHealth]:
         """Whether the engine answers; never fails."""
         return self._engine.health()
+
+    def logs(
+        self, session: Session, tail: int, since_ns: int | None
+    ) -> Deferred[tuple[LogLine, ...]]:
+        """What the session wrote, as `IEngine.logs` tells it."""
+        return self._engine.logs(session.id, tail, since_ns)
+
+    def follow_logs(
+        self,
+        session: Session,
+        tail: int,
+        since_ns: int | None,
+        tell: Callable[[LogLine], None],
+    ) -> Deferred[None]:
+        """What the session writes, as `IEngine.follow_logs` tells it."""
+        return self._engine.follow_logs(session.id, tail, since_ns, tell)
+
+    def stats(self, session: Session) -> Deferred[EngineStats | None]:
+        """What the session takes of the box, as `IEngine.stats` tells it."""
+        return self._engine.stats(session.id)
 
     def get(self, session_id: str) -> Session:
         """The session of this id. Raises `NotFound`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from importlib.resources import files
-from typing import cast
+from typing import Any, cast
 
 import attrs
 from klein import Klein
@@ -19,14 +19,16 @@ from twisted.web.server import Request
 from werkzeug import exceptions
 
 from plane_tx import __version__
-from plane_tx.control import cluster, guard, listing
+from plane_tx.control import cluster, guard, listing, logs
 from plane_tx.control.demo import visit
 from plane_tx.control.envelope import answer, answer_error, answer_failure, answer_json
 from plane_tx.control.events import EventFeed
 from plane_tx.control.feed import StatusFeed
+from plane_tx.control.logs import LogFeed
 from plane_tx.control.metrics import CONTENT_TYPE, SupervisorCollector
 from plane_tx.control.query import Query
 from plane_tx.control.request import ControlRequest, body_of
+from plane_tx.control.stats import StatsFeed
 from plane_tx.core import views, wire
 from plane_tx.core.config import DemoConfig
 from plane_tx.core.errors import InvalidRequest, MethodNotAllowed, NotFound, PlaneError
@@ -49,6 +51,9 @@ HEALTH_SECONDS = 5.0
 #: The contract of this listener, as it is served.
 _OPENAPI = files("plane_tx.control").joinpath("openapi.json").read_bytes()
 
+#: What Klein takes for an answer: all of it, or what fires when it was written.
+Answer = bytes | Deferred[Any]
+
 
 class ControlApp:
     """What the control listener serves; who may call is decided before a request gets here."""
@@ -68,6 +73,8 @@ class ControlApp:
         self._demo = demo
         self._feed = StatusFeed(clock, supervisor)
         self._events = EventFeed(clock, supervisor)
+        self._logs = LogFeed(clock, supervisor, self._feed)
+        self._stats = StatsFeed(clock, supervisor)
         self._collector = SupervisorCollector(supervisor)
 
     def __repr__(self) -> str:
@@ -148,6 +155,23 @@ class ControlApp:
         told = why(self._supervisor.get(session_id), self._supervisor.now())
         return answer_json(request, told)
 
+    @app.route("/ctrl/b/<session_id>/logs", methods=["GET"])
+    def logs(self, request: Request, session_id: str) -> Answer:
+        """What a session writes; ?tail=lines since=ms follow=true"""
+        session = self._supervisor.get(session_id)
+        wanted = logs.parse_wanted(request)
+        if wanted.follow:
+            return self._logs.follow(request, session, wanted)
+        return self._logs.answer(request, session, wanted)
+
+    @app.route("/ctrl/b/<session_id>/stats", methods=["GET"])
+    def stats(self, request: Request, session_id: str) -> Answer:
+        """What a session takes of the box, and moves; ?stream=true tells it every second"""
+        session = self._supervisor.get(session_id)
+        if Query(request.uri, "stream").flag("stream"):
+            return self._stats.stream(request, session)
+        return self._stats.answer(request, session)
+
     @app.route("/ctrl/b/<session_id>/keepalive", methods=["POST"])
     def keep_alive(self, request: Request, session_id: str) -> bytes:
         """Keep a session alive for a time without a connection; it may ask that itself."""
@@ -170,7 +194,7 @@ class ControlApp:
         return answer_json(request, f"Revoked {count} token{'' if count == 1 else 's'}.")
 
     @app.route("/ctrl/events", methods=["GET"])
-    def events(self, request: Request) -> bytes | Deferred[None]:
+    def events(self, request: Request) -> Answer:
         """Every new status of every session as it comes, as server-sent events."""
         return self._events.answer(request)
 
@@ -212,7 +236,7 @@ class ControlApp:
         return answer_json(request, views.status_entry(session.history[-1]))
 
     @app.route("/pub/b/<session_id>/status-stream", methods=["GET"])
-    def status_stream(self, request: Request, session_id: str) -> bytes | Deferred[None]:
+    def status_stream(self, request: Request, session_id: str) -> Answer:
         """The same as it changes, as server-sent events."""
         return self._feed.answer(request, self._supervisor.get(session_id))
 

@@ -8,6 +8,9 @@ from urllib.parse import parse_qsl
 
 from plane_tx.core.errors import InvalidRequest, MalformedRequest
 
+#: The last moment that a JSON number tells exactly (RFC 8259 section 6).
+MOST_MILLISECONDS = 2**53 - 1
+
 #: More parameters than this in one query are nobody's honest question.
 MOST_PARAMETERS = 100
 
@@ -40,16 +43,22 @@ class Query:
             raise InvalidRequest(f"{name}: expected once, got {len(values)} times")
         return values[0] if values else None
 
-    def count(self, name: str, default: int, most: int) -> int:
-        """A whole number from 1 to `most`. Raises `InvalidRequest`."""
+    def count(self, name: str, default: int, most: int, least: int = 1) -> int:
+        """A whole number from `least` to `most`. Raises `InvalidRequest`."""
         value = self.one(name)
-        if value is None:
-            return default
-        if not (
-            value.isascii() and value.isdigit() and len(value) <= 9 and 1 <= int(value) <= most
-        ):
-            raise InvalidRequest(f"{name}: expected a number from 1 to {most}, got {value[:64]!r}")
-        return int(value)
+        return default if value is None else _whole(name, value, least, most)
+
+    def milliseconds(self, name: str) -> int | None:
+        """A moment in milliseconds since epoch, None when not given. Raises `InvalidRequest`."""
+        value = self.one(name)
+        return None if value is None else _whole(name, value, 0, MOST_MILLISECONDS)
+
+    def flag(self, name: str) -> bool:
+        """`true` or `false`, which is the default. Raises `InvalidRequest`."""
+        value = self.one(name) or "false"
+        if value not in ("true", "false"):
+            raise InvalidRequest(f"{name}: expected true or false, got {value[:64]!r}")
+        return value == "true"
 
     def seconds(self, name: str, most: float) -> float:
         """A number of seconds from 0, which is the default, to `most`. Raises `InvalidRequest`."""
@@ -57,6 +66,16 @@ class Query:
         if not _NUMBER.fullmatch(value) or float(value) > most:
             raise InvalidRequest(f"{name}: expected seconds from 0 to {most:g}, got {value[:64]!r}")
         return float(value)
+
+
+def _whole(name: str, value: str, least: int, most: int) -> int:
+    # Its length first: a number of a million digits takes long to read.
+    digits = value.isascii() and value.isdigit() and len(value) <= len(str(most))
+    if not digits or not least <= int(value) <= most:
+        raise InvalidRequest(
+            f"{name}: expected a number from {least} to {most}, got {value[:64]!r}"
+        )
+    return int(value)
 
 
 def _pairs(uri: bytes) -> list[tuple[str, str]]:

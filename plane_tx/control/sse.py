@@ -17,11 +17,16 @@ SILENCE_SECONDS = 15.0
 #: How many events wait for a client that does not read, before it is cut off.
 MOST_WAITING = 1000
 
+#: How many bytes of events do.
+MOST_WAITING_BYTES = 8 * 1024 * 1024
+
 _COMMENT = b":\n\n"
 
 
-def event(data: bytes, event_id: str) -> bytes:
+def event(data: bytes, event_id: str = "") -> bytes:
     """One event as it goes over the wire; `data` is one line."""
+    if not event_id:
+        return b"data: %b\n\n" % data
     return b"data: %b\nid: %b\n\n" % (data, event_id.encode("utf-8"))
 
 
@@ -49,6 +54,7 @@ class EventStream:
     ) -> None:
         self._request = request
         self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
         self._most_waiting = most_waiting
         self._paused = False
         self._ending = False
@@ -67,8 +73,9 @@ class EventStream:
             return
         if not self._paused:
             self._write(one_event)
-        elif len(self._waiting) < self._most_waiting:
+        elif self._has_room(len(one_event)):
             self._waiting.append(one_event)
+            self._waiting_bytes += len(one_event)
         else:
             self._let_go()
             cut(self._request)
@@ -86,12 +93,18 @@ class EventStream:
         """Write what waits: the client reads again."""
         self._paused = False
         while self._waiting and not self._paused:
-            self._write(self._waiting.popleft())
+            one_event = self._waiting.popleft()
+            self._waiting_bytes -= len(one_event)
+            self._write(one_event)
         self._end_when_written()
 
     def stopProducing(self) -> None:
         """Write no more: the client is gone."""
         self._let_go()
+
+    def _has_room(self, size: int) -> bool:
+        few = len(self._waiting) < self._most_waiting
+        return few and self._waiting_bytes + size <= MOST_WAITING_BYTES
 
     def _write(self, data: bytes) -> None:
         self._silence.reset(SILENCE_SECONDS)

@@ -1,0 +1,132 @@
+import json
+
+import attrs
+import pytest
+
+from plane_tx.core.errors import EngineUnavailable
+from plane_tx.core.use import UseKind
+from tests.control.client import Connection, unchunked
+
+IDLE = {
+    "requests": 0,
+    "bytes_from_clients": 0,
+    "bytes_to_clients": 0,
+    "messages_from_clients": 0,
+    "messages_to_clients": 0,
+}
+
+
+@pytest.fixture
+def backend(spawn, make_ready):
+    backend = spawn(key="a")["backend_id"]
+    make_ready(backend)
+    return backend
+
+
+@pytest.fixture
+def stream(site, backend):
+    def stream(method="GET"):
+        connection = Connection(site)
+        connection.request(method, f"/ctrl/b/{backend}/stats?stream=true")
+        return connection
+
+    return stream
+
+
+def samples(connection):
+    body = unchunked(connection.received.partition(b"\r\n\r\n")[2]).decode()
+    return [json.loads(each.removeprefix("data: ")) for each in body.split("\n\n")[:-1]]
+
+
+def test_a_sample_tells_what_the_session_takes_and_what_passes(ask, backend, supervisor, reactor):
+    use = supervisor.begin_use(supervisor.get(backend), UseKind.WEBSOCKET)
+    use.from_client(100, 2, 1.0)
+
+    answer = ask("GET", f"/ctrl/b/{backend}/stats")
+
+    assert answer.json == {
+        "backend_id": backend,
+        "time": int(reactor.seconds() * 1000),
+        "cpu_seconds": 1.5,
+        "cpu_percent": None,
+        "memory_bytes": 4096,
+        "memory_limit_bytes": None,
+        "pids": 2,
+        "network": {"received_bytes": 10, "sent_bytes": 20},
+        "proxy": {**IDLE, "bytes_from_clients": 100, "messages_from_clients": 2},
+    }
+
+
+def test_a_session_that_has_ended_takes_nothing(ask, backend, engine):
+    engine.exit(backend, 0)
+
+    sample = ask("GET", f"/ctrl/b/{backend}/stats").json
+
+    assert {name for name, value in sample.items() if value is None} == {
+        "cpu_seconds", "cpu_percent", "memory_bytes", "memory_limit_bytes", "pids", "network",
+    }  # fmt: skip
+    assert sample["proxy"] == IDLE
+
+
+def test_what_an_engine_does_not_know_is_null(ask, backend, engine):
+    engine.taken = attrs.evolve(engine.taken, received_bytes=None, sent_bytes=None)
+
+    assert ask("GET", f"/ctrl/b/{backend}/stats").json["network"] is None
+
+
+def test_an_engine_that_does_not_answer_is_503(ask, backend, engine):
+    engine.refusal = EngineUnavailable("it is away")
+
+    answer = ask("GET", f"/ctrl/b/{backend}/stats")
+
+    assert (answer.status, answer.json["kind"]) == (503, "NoDroneAvailable")
+    engine.refusal = None
+
+
+def test_a_stream_tells_every_second_and_how_busy_the_session_was(stream, engine, reactor):
+    samples_of = stream()
+    engine.taken = attrs.evolve(engine.taken, cpu_seconds=1.75)
+
+    reactor.advance(1)
+    reactor.advance(1)
+
+    assert [each["cpu_percent"] for each in samples(samples_of)] == [None, 25.0, 0.0]
+    assert not samples_of.ended
+
+
+def test_a_stream_ends_with_its_session(stream, backend, engine, reactor):
+    samples_of = stream()
+    engine.exit(backend, 0)
+
+    reactor.advance(1)
+
+    assert samples_of.ended
+    assert [each["pids"] for each in samples(samples_of)] == [2, None]
+    assert reactor.getDelayedCalls() == []
+
+
+def test_a_stream_ends_when_the_engine_goes_away(stream, engine, reactor):
+    samples_of = stream()
+    engine.refusal = EngineUnavailable("it is away")
+
+    reactor.advance(1)
+
+    assert samples_of.ended
+    engine.refusal = None
+
+
+def test_a_client_that_leaves_leaves_nothing_behind(stream, engine, reactor):
+    samples_of = stream()
+    asked = len(engine.calls)
+
+    samples_of.hang_up()
+    reactor.advance(5)
+
+    assert len(engine.calls) == asked
+    assert reactor.getDelayedCalls() == []
+
+
+def test_a_head_request_is_answered_and_over(stream):
+    answer = stream(method="HEAD").answer
+
+    assert (answer.status, answer.body) == (200, b"")
