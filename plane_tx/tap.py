@@ -61,6 +61,14 @@ class Options(usage.Options):
     ]
 
 
+class StartRefused(SystemExit, Exception):
+    """Ends the start with one line on the terminal, and status 1.
+
+    It is an Exception too, because twistd reports only those to the process that waits for a server
+    which goes into the background; at a plain SystemExit that one would wait for ever.
+    """
+
+
 class Listener(Service):
     """One face on its endpoints; what cannot be listened on ends the start with one line."""
 
@@ -76,13 +84,13 @@ class Listener(Service):
             try:
                 listening = serverFromString(self._reactor, description).listen(self._factory)
             except Exception as error:  # noqa: BLE001  # each kind of endpoint raises what it likes
-                raise SystemExit(f"plane: {description!r} is no endpoint: {error}") from None
+                raise StartRefused(f"plane: {description!r} is no endpoint: {error}") from None
             # Known at once for TCP, TLS, unix and systemd sockets; an exit that a callback raised
             # would never leave its Deferred.
             failed: list[Failure] = []
             listening.addCallbacks(self._ports.append, failed.append)
             if failed:
-                raise SystemExit(_cannot_listen(failed[0], description))
+                raise StartRefused(_cannot_listen(failed[0], description))
 
     def stopService(self) -> Deferred[None]:
         """Stop listening."""
@@ -166,7 +174,7 @@ class Remembering(InOrder):
             self.journal.open(self._reactor.seconds())
         except ConfigError as error:
             self._state.release()
-            raise SystemExit(f"plane: {error}") from None
+            raise StartRefused(f"plane: {error}") from None
         self.fencing.rise_above(self.journal.last_number)
         self._thread.start()
         super().startService()  # type: ignore[no-untyped-call]  # as above
@@ -304,4 +312,4 @@ def makeService(options: Options) -> MultiService:
     try:
         return assemble(reactor, read_config(options["config"]))
     except ConfigError as error:
-        raise SystemExit(f"plane: {error}") from None
+        raise StartRefused(f"plane: {error}") from None

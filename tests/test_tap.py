@@ -102,6 +102,22 @@ def test_a_second_server_of_an_instance_is_one_line_with_the_cure(tmp_path: Path
     assert still_there == 200
 
 
+def test_a_server_in_the_background_that_cannot_start_keeps_nobody_waiting(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    (tmp_path / "plane.toml").write_text(
+        f'{PROCESS}[control]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
+        '[proxy]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
+    )
+    command = [TWISTD, "--pidfile=pid", "--logfile=log", "plane", "--config", "plane.toml"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=with_state(tmp_path), capture_output=True, text=True,
+        timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "StartRefused: plane: " in done.stderr
+    assert not (tmp_path / "pid").exists()
+
+
 def test_a_state_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file")
     (tmp_path / "plane.toml").write_text(
