@@ -30,16 +30,18 @@ _TMPFS_OPTION = re.compile(
     re.ASCII,
 )
 
-#: capabilities(7), as Linux 5.9 and later have them.
-_CAPABILITIES = frozenset({
-    "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF",
-    "CHECKPOINT_RESTORE", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID",
-    "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE",
-    "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "PERFMON", "SETFCAP",
-    "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE",
-    "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME",
-    "SYS_TTY_CONFIG", "WAKE_ALARM",
-})  # fmt: skip
+#: A name of capabilities(7), as Linux 5.9 and later have them, or all of them.
+CAPABILITY = (
+    r"^(ALL|(CAP_)?("
+    r"AUDIT_CONTROL|AUDIT_READ|AUDIT_WRITE|BLOCK_SUSPEND|BPF|CHECKPOINT_RESTORE|"
+    r"CHOWN|DAC_OVERRIDE|DAC_READ_SEARCH|FOWNER|FSETID|IPC_LOCK|IPC_OWNER|KILL|"
+    r"LEASE|LINUX_IMMUTABLE|MAC_ADMIN|MAC_OVERRIDE|MKNOD|NET_ADMIN|"
+    r"NET_BIND_SERVICE|NET_BROADCAST|NET_RAW|PERFMON|SETFCAP|SETGID|SETPCAP|"
+    r"SETUID|SYSLOG|SYS_ADMIN|SYS_BOOT|SYS_CHROOT|SYS_MODULE|SYS_NICE|"
+    r"SYS_PACCT|SYS_PTRACE|SYS_RAWIO|SYS_RESOURCE|SYS_TIME|SYS_TTY_CONFIG|"
+    r"WAKE_ALARM"
+    r"))$"
+)
 
 Gpus = int | Literal["all"]
 
@@ -88,7 +90,7 @@ def check_container(where: str, asked: ContainerFields) -> None:
     for index, volume in enumerate(asked.volumes or ()):
         _check_volume(f"{where}.volumes[{index}]", volume)
     for name in asked.cap_add or ():
-        if name.upper() != "ALL" and name.upper().removeprefix("CAP_") not in _CAPABILITIES:
+        if not re.fullmatch(CAPABILITY, name):
             raise InvalidRequest(
                 f"{where}.cap_add: expected names of capabilities(7), got {strict.show(name)}"
             )

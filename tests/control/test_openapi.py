@@ -15,6 +15,7 @@ from plane_tx import __version__
 from plane_tx.control import listing
 from plane_tx.control.request import MOST_BODY_BYTES
 from plane_tx.core import errors, idle, model, strict, use, views, wire
+from plane_tx.core.containers import CAPABILITY
 from tests.control import contract
 from tests.control.contract import DOCUMENT, misfits, within
 
@@ -330,3 +331,9 @@ def test_an_answer_as_the_document_has_it_passes():
 def test_an_answer_that_the_document_does_not_have_fails(asked, answer, said):
     with pytest.raises(AssertionError, match=said):
         told_by(asked, **answer)
+
+
+def test_the_capabilities_that_it_names_are_those_that_are_taken():
+    cap_add = DOCUMENT["components"]["schemas"]["ExecutableRequest"]["properties"]["cap_add"]
+
+    assert cap_add["items"]["pattern"] == CAPABILITY
