@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from http import HTTPStatus
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,7 +21,8 @@ _OUR_PATHS = (b"/ctrl/", b"/pub/")
 
 def answer(request: Request, content_type: str, body: bytes, status: int = 200) -> bytes:
     """Prepare `request` to be answered with `body`, which is returned."""
-    request.setResponseCode(status)
+    # Twisted's own phrases end before 422.
+    request.setResponseCode(status, HTTPStatus(status).phrase.encode("ascii"))
     request.setHeader("content-type", content_type)
     request.setHeader("content-length", str(len(body)))
     # Answers hold tokens and states, and both are out of date at once.

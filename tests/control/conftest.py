@@ -30,13 +30,17 @@ def engine():
 
 
 @pytest.fixture
-def supervisor(reactor, engine):
-    policy = Policy(
+def policy():
+    return Policy(
         cluster="localhost:9090",
         control_url="http://127.0.0.1:8080",
         host_name="box",
         apps={"counter": App(ExecutableRequest(image="counter"))},
     )
+
+
+@pytest.fixture
+def supervisor(reactor, engine, policy):
     supervisor = Supervisor(reactor, engine, policy, unwritten(reactor))
     supervisor.start()
     return supervisor
