@@ -13,6 +13,9 @@ LOOPBACK = "127.0.0.1"
 class Ports:
     """The ports of a range, each given to one session at a time, in turn.
 
+    A port is claimed against every other server on this box too: until its session listens, it
+    looks free to all of them, and one server's session would answer for another's.
+
     Let the range be outside the kernel's own (/proc/sys/net/ipv4/ip_local_port_range), or an
     outgoing connection may take a port before its session listens.
     """
@@ -20,15 +23,16 @@ class Ports:
     def __init__(self, first: int, last: int) -> None:
         self._range = range(first, last + 1)
         self._next = 0
-        self._taken: set[int] = set()
+        self._claims: dict[int, socket.socket] = {}
 
     def take(self) -> int:
         """A port that nobody listens on; `SpawnFailed` when there is none."""
         for _ in self._range:
             port = self._range[self._next]
             self._next = (self._next + 1) % len(self._range)
-            if port not in self._taken and is_free(port):
-                self._taken.add(port)
+            claim = claimed(port) if port not in self._claims and is_free(port) else None
+            if claim is not None:
+                self._claims[port] = claim
                 return port
         raise SpawnFailed(
             f"every port from {self._range[0]} to {self._range[-1]} is taken; end a session, or"
@@ -37,7 +41,7 @@ class Ports:
 
     def release(self, port: int) -> None:
         """Let another session have it."""
-        self._taken.remove(port)
+        self._claims.pop(port).close()
 
 
 def is_free(port: int) -> bool:
@@ -48,3 +52,18 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def claimed(port: int) -> socket.socket | None:
+    """A claim to `port` that lasts until it is closed; None where another server has one.
+
+    An abstract unix socket (unix(7)): nothing is left of it when a server dies, and it is known
+    exactly where the port is, in one network namespace.
+    """
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0plane_tx/port/{port}")
+    except OSError:
+        claim.close()
+        return None
+    return claim

@@ -334,6 +334,6 @@ def test_an_answer_that_the_document_does_not_have_fails(asked, answer, said):
 
 
 def test_the_capabilities_that_it_names_are_those_that_are_taken():
-    cap_add = DOCUMENT["components"]["schemas"]["ExecutableRequest"]["properties"]["cap_add"]
+    cap_add = DOCUMENT["components"]["schemas"]["Executable"]["properties"]["cap_add"]
 
     assert cap_add["items"]["pattern"] == CAPABILITY
