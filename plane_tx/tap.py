@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -20,11 +21,16 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from plane_tx.admission import Policy
+from plane_tx.control.forward_auth import forward_auth_at
+from plane_tx.control.guard import Access
 from plane_tx.control.site import make_site
+from plane_tx.core.apikeys import ApiKey, ApiKeys, KeyFile, keys_in
 from plane_tx.core.config import (
     Config,
+    ControlConfig,
     ProxyConfig,
     control_url,
+    own_origin,
     parse_config,
     proxy_url,
     state_dir,
@@ -48,6 +54,8 @@ from plane_tx.reaper import Reaper
 from plane_tx.state import StateDirectory
 from plane_tx.supervisor import Supervisor
 from plane_tx.tokens import FencingTokens
+
+_log = Logger()
 
 #: How long an engine socket may take to accept, when `kind = "auto"` asks whether one is there.
 DETECT_SECONDS = 1.0
@@ -223,14 +231,42 @@ def read_config(path: str | None) -> Config:
 
     Raises `ConfigError`, one line that says what is wrong where.
     """
-    if path is None:
-        return Config()
+    return Config() if path is None else parse_config(_text(path), path)
+
+
+def _text(path: str) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path}: cannot be read: {why}") from None
-    return parse_config(text, path)
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        # Not all that the error would say: it quotes the text, which may be a secret.
+        raise ConfigError(f"{path}: cannot be read: {error.reason} at byte {error.start}") from None
+
+
+def read_keys(control: ControlConfig, folder: Path) -> ApiKeys:
+    """The keys that are configured, those in files included; files are found beside `folder`.
+
+    Raises `ConfigError`, one line that says what is wrong where, and never a secret.
+    """
+    found: list[tuple[str, ApiKey]] = []
+    for number, key in enumerate(control.api_keys):
+        if isinstance(key, KeyFile):
+            found += _keys_of_file(folder / key.file)
+        else:
+            found.append((f"control.api_keys[{number}]", key))
+    return ApiKeys(found)
+
+
+def _keys_of_file(path: Path) -> list[tuple[str, ApiKey]]:
+    found = keys_in(_text(str(path)), str(path))
+    # Not refused: secrets that containers are given are often so, and nobody else is there.
+    if path.stat().st_mode & stat.S_IROTH and not all(key.hashed for _, key in found):
+        _log.warn(
+            "everyone on this box can read the keys in {path}: chmod o-r it, or put hashes there",
+            path=str(path),
+        )
+    return found
 
 
 def engine_kind(config: Config) -> str:
@@ -281,8 +317,21 @@ def make_proxy_settings(config: ProxyConfig) -> ProxySettings:
     )
 
 
-def assemble(reactor: Any, config: Config) -> MultiService:
-    """Everything, joined and not started; parts stop in the reverse order."""
+def make_access(reactor: Any, config: Config, folder: Path) -> Access:
+    """Who may call, as `config` says."""
+    url = config.control.forward_auth
+    return Access(
+        keys=read_keys(config.control, folder),
+        forward_auth=forward_auth_at(reactor, url) if url else None,
+        own_origin=own_origin(config),
+    )
+
+
+def assemble(reactor: Any, config: Config, folder: Path) -> MultiService:
+    """Everything, joined and not started; parts stop in the reverse order.
+
+    `folder` is where files are found that `config` names.
+    """
     kind = engine_kind(config)
     whole = Remembering(reactor, state_dir(config, os.environ), config.engine.instance)
     engine = make_engine(reactor, config, kind)
@@ -290,7 +339,8 @@ def assemble(reactor: Any, config: Config) -> MultiService:
     idempotency = Idempotency(reactor, whole.journal)
     proxy = ProxyFactory(reactor, supervisor, make_proxy_settings(config.proxy))
     redirect = RedirectFactory(reactor, config.proxy.cluster)
-    site = make_site(reactor, supervisor, idempotency, config.demo)
+    access = make_access(reactor, config, folder)
+    site = make_site(reactor, supervisor, idempotency, config.demo, access)
     for part in (
         Conduct(supervisor),
         idempotency,
@@ -309,7 +359,8 @@ def makeService(options: Options) -> MultiService:
     """What twistd runs. A configuration that does not fit ends the start with one line."""
     from twisted.internet import reactor
 
+    path = options["config"]
     try:
-        return assemble(reactor, read_config(options["config"]))
+        return assemble(reactor, read_config(path), Path(path or "").parent)
     except ConfigError as error:
         raise StartRefused(f"plane: {error}") from None

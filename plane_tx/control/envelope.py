@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
-from plane_tx.core.errors import InvalidRequest, PlaneError
+from plane_tx.core.errors import InvalidRequest, MalformedRequest, PlaneError, Unauthorized
 from plane_tx.core.wire import dumps
 from plane_tx.tokens import mint_id
 
@@ -53,7 +53,20 @@ def answer_error(request: Request, error: PlaneError) -> bytes:
     )
     if error.retry_after_seconds is not None:
         request.setHeader("retry-after", str(error.retry_after_seconds))
+    if isinstance(error, Unauthorized):
+        request.setHeader("www-authenticate", "Bearer")
     return _told(request, error_id, error)
+
+
+def unreadable(error: MalformedRequest) -> bytes:
+    """A whole answer to what is no request; the connection is to be closed after it."""
+    error_id = mint_id()
+    _log.warn("{status} {kind} {id}: unread", status=error.status, kind=error.kind, id=error_id)
+    body = dumps(_envelope(error_id, error))
+    return (
+        b"HTTP/1.1 400 Bad Request\r\nserver: plane-tx\r\ncontent-type: application/json\r\n"
+        b"cache-control: no-store\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b"
+    ) % (len(body), body)
 
 
 def answer_failure(request: Request, failure: Failure) -> bytes:
@@ -69,8 +82,11 @@ def _told(request: Request, error_id: str, error: PlaneError) -> bytes:
         sentence = html.escape(f"{error} ({error_id})")
         body = f"<!doctype html><title>{error.status}</title><p>{sentence}</p>\n"
         return answer(request, "text/html; charset=utf-8", body.encode("utf-8"), error.status)
-    envelope = {"id": error_id, "kind": error.kind, "message": str(error)}
-    return answer_json(request, envelope, error.status)
+    return answer_json(request, _envelope(error_id, error), error.status)
+
+
+def _envelope(error_id: str, error: PlaneError) -> dict[str, str]:
+    return {"id": error_id, "kind": error.kind, "message": str(error)}
 
 
 def _is_for_a_person(request: Request) -> bool:
@@ -79,10 +95,12 @@ def _is_for_a_person(request: Request) -> bool:
 
 
 def _asked(request: Request) -> str:
+    caller: str = getattr(request, "caller", "")
+    by = f" by {caller!r}" if caller else ""
     path: bytes | None = request.path
     if path is None or not path.startswith(_OUR_PATHS):
-        return "elsewhere"
-    return f"{request.method.decode('ascii')} {path.decode('latin-1')!r}"
+        return f"elsewhere{by}"
+    return f"{request.method.decode('ascii')} {path.decode('latin-1')!r}{by}"
 
 
 def _loggable(error: PlaneError) -> str:

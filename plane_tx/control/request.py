@@ -1,4 +1,4 @@
-"""A request of the control listener: bounded, and always answered in the envelope."""
+"""Requests of the control listener: bounded, and always answered in the envelope."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import BinaryIO, cast
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
 from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.server import Request
 
-from plane_tx.control.envelope import answer_error, answer_failure
-from plane_tx.core.errors import BodyTooLarge
+from plane_tx.control.envelope import answer_error, answer_failure, unreadable
+from plane_tx.core.errors import BodyTooLarge, MalformedRequest
 
 #: The largest body that is read.
 MOST_BODY_BYTES = 1024 * 1024
@@ -26,6 +27,11 @@ def body_of(request: Request) -> bytes:
     return content.read()
 
 
+def has_body(request: Request) -> bool:
+    """Whether a body came with `request`."""
+    return cast(BytesIO, request.content).getbuffer().nbytes > 0
+
+
 def cut(request: Request) -> None:
     """Close the connection of `request` at once, whatever its client has not read."""
     cast(ITCPTransport, request.transport).abortConnection()
@@ -35,7 +41,7 @@ class ControlRequest(Request):
     """A request whose body is bounded, and whose every failure is answered in the envelope."""
 
     defaultContentType = None
-    #: The name of the API key that it came with; "" where there are no keys.
+    #: Who calls: the name of its key, `session:ID` for a session, or "" where nobody has a name.
     caller = ""
     _linger: IDelayedCall | None = None
 
@@ -62,6 +68,8 @@ class ControlRequest(Request):
         # twisted.web takes the position for the body's length, and parses forms where there is
         # one: we have no forms.
         self._body.seek(0)
+        # twisted.web answers for `*` itself, without asking who calls; we have nothing there.
+        path = b"/*" if path == b"*" else path
         super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]  # Twisted's
 
     def write(self, data: bytes) -> None:
@@ -92,3 +100,24 @@ class ControlRequest(Request):
         self.write(answer_error(self, BodyTooLarge(f"the body is over {MOST_BODY_BYTES} bytes")))
         clock: IReactorTime = self.channel.factory.reactor
         self._linger = clock.callLater(LINGER_SECONDS, cut, self)
+
+
+class ControlChannel(HTTPChannel):
+    """HTTP/1.1 as twisted.web reads it; what it refuses is answered in the envelope as well."""
+
+    _refused = False
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a line that does not come to its end."""
+        self._respondToBadRequestAndDisconnect()
+
+    # The one place where twisted.web answers by itself; it has no public name.
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # There may be an answer already, to a body that was too large.
+        answered = any(request.startedWriting for request in self.requests)
+        if not self._refused and not answered:
+            most = f"a head of {self.totalHeadersSize} bytes and {self.maxHeaders} headers at most"
+            error = MalformedRequest(f"this cannot be read as HTTP/1.1 with {most}")
+            cast(ITCPTransport, self.transport).write(unreadable(error))
+        self._refused = True
+        self.loseConnection()  # type: ignore[no-untyped-call]  # Twisted's

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import attrs
 
 from plane_tx.core import strict
+from plane_tx.core.apikeys import FORM, ApiKey, KeyFile, parse_key
 from plane_tx.core.connect import CapacityLimits
 from plane_tx.core.containers import GUARDED
 from plane_tx.core.endpoints import http_url, is_loopback
@@ -34,12 +36,20 @@ _STATE_DIR = re.compile(r"(~?/[^\0]*)?")
 _CLUSTER = re.compile(r"([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:\d{1,5})?", re.IGNORECASE)
 
 
+#: What a URL leads to: no login, no fragment. Names within a company may have underscores.
+_URL = re.compile(
+    r"(?P<scheme>https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?([/?][!\"$-~]*)?", re.IGNORECASE
+)
+
+
 @attrs.frozen
 class ControlConfig:
-    """The control listener."""
+    """The control listener; with keys or forward auth it may be open to the network."""
 
     endpoint: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
     url: str = ""
+    api_keys: tuple[ApiKey | KeyFile, ...] = ()
+    forward_auth: str = ""
 
 
 @attrs.frozen
@@ -146,7 +156,17 @@ class Config:
     apps: Mapping[str, AppConfig] = attrs.field(factory=dict)
 
 
+def _key(value: object, _type: object) -> ApiKey | KeyFile:
+    if isinstance(value, str):
+        return parse_key(value)
+    match value:
+        case {"file": str(file), **others} if file and file.isprintable() and not others:
+            return KeyFile(file)
+    raise ValueError(f'expected "{FORM}" or {{ file = "path" }}')
+
+
 _CONVERTER = request_converter()
+_CONVERTER.register_structure_hook(ApiKey | KeyFile, _key)
 
 
 def parse_config(text: str, name: str) -> Config:
@@ -162,6 +182,7 @@ def parse_config(text: str, name: str) -> Config:
         for key in ("endpoint", "redirect_endpoint"):
             _one_endpoint_is_a_list(data, section, key)
     try:
+        _keys_are_a_list(data)
         config = strict.structure(_CONVERTER, data, Config)
         _check(config)
     except (strict.Misfit, InvalidRequest) as misfit:
@@ -185,6 +206,15 @@ def _check_state(config: Config) -> None:
         raise strict.Misfit("state.dir", f"expected a path that begins with / or ~/, got {got}")
 
 
+def _keys_are_a_list(data: dict[str, object]) -> None:
+    # Here, since what is of another shape is else shown, and it may be a secret.
+    table = data.get("control")
+    if isinstance(table, dict) and not isinstance(table.get("api_keys", []), list):
+        raise strict.Misfit(
+            "control.api_keys", f'expected a list of "{FORM}" and {{ file = "path" }}'
+        )
+
+
 def _check(config: Config) -> None:
     _check_state(config)
     kinds = ("auto", "docker", "process")
@@ -202,13 +232,7 @@ def _check(config: Config) -> None:
         if not endpoints.endpoint:
             raise strict.Misfit(f"{section}.endpoint", "expected at least one endpoint")
     _check_trusted_proxies(config.proxy)
-    for endpoint in config.control.endpoint:
-        if not is_loopback(endpoint):
-            raise strict.Misfit(
-                "control.endpoint",
-                f"{strict.show(endpoint)} is open to the network, and the control API has no"
-                ' keys yet: use "tcp:PORT:interface=127.0.0.1" or a unix socket',
-            )
+    _check_protection(config)
     if config.demo.app and config.demo.app not in config.apps:
         raise strict.Misfit("demo.app", f"no app {strict.show(config.demo.app)} in this file")
     for name, app in config.apps.items():
@@ -240,6 +264,40 @@ def _check_trusted_proxies(proxy: ProxyConfig) -> None:
                 'expected an address, a network like "10.0.0.0/8" (its host bits zero), or "unix",'
                 f" got {strict.show(entry)}",
             ) from None
+
+
+def _check_protection(config: Config) -> None:
+    control = config.control
+    _check_url("control.url", control.url, "http", "https")
+    _check_url("control.forward_auth", control.forward_auth, "http")
+    if control.api_keys and control.forward_auth:
+        raise strict.Misfit("control.forward_auth", "not together with api_keys: choose one")
+    if control.api_keys or control.forward_auth:
+        if config.demo.app:
+            raise strict.Misfit(
+                "demo.app", "everyone may visit the demo: not with control.api_keys or forward_auth"
+            )
+        return
+    for endpoint in control.endpoint:
+        if not is_loopback(endpoint):
+            raise strict.Misfit(
+                "control.endpoint",
+                f"{strict.show(endpoint)} is open to the network, where api_keys must say who may"
+                ' call: set them, or use "tcp:PORT:interface=127.0.0.1" or a unix socket',
+            )
+
+
+def _check_url(key: str, url: str, *schemes: str) -> None:
+    parts = _URL.fullmatch(url)
+    if url and (parts is None or parts["scheme"].lower() not in schemes):
+        # It is not shown: a login may stand in it.
+        raise strict.Misfit(key, f"expected {' or '.join(schemes)}://host[:port][/path], no login")
+
+
+def own_origin(config: Config) -> tuple[str, str] | None:
+    """Scheme and host of the pages that the control listener serves under its configured URL."""
+    parts = urlsplit(config.control.url)
+    return (parts.scheme, parts.netloc) if parts.netloc else None
 
 
 def control_url(config: Config) -> str:

@@ -46,8 +46,21 @@ class UnsupportedContentType(InvalidRequest):
     status = 415
 
 
+class Unauthorized(PlaneError):
+    """A caller that did not say who it is, or whom nobody knows."""
+
+    kind = "Unauthorized"
+    status = 401
+
+
+class AuthServiceUnavailable(PlaneError):
+    """The service that is asked about every call did not answer."""
+
+    status = 502
+
+
 class Forbidden(PlaneError):
-    """A caller that may not do this: a web page driving a developer's box, most likely."""
+    """A caller that may not do this: one without the scope, or a web page on a developer's box."""
 
     kind = "Forbidden"
     status = 403

@@ -2,14 +2,14 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import ensureDeferred, maybeDeferred
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import LogEvent, globalLogPublisher
 
 from plane_tx.admission import Policy
 from plane_tx.core.config import DemoConfig
 from plane_tx.core.spec import App
-from plane_tx.core.wire import ExecutableRequest
+from plane_tx.core.wire import ConnectRequest, ExecutableRequest, SpawnConfig
 from plane_tx.idempotency import Idempotency
 from plane_tx.journal import Journal
 from plane_tx.supervisor import Supervisor
@@ -84,6 +84,14 @@ def spawn(ask):
         return answer.json
 
     return spawn
+
+
+@pytest.fixture
+def mine(supervisor):
+    """A session of that name."""
+    config = SpawnConfig(executable=ExecutableRequest(image="counter"), id="mine")
+    ensureDeferred(supervisor.connect(ConnectRequest(spawn_config=config)))
+    return supervisor.get("mine")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import attrs
 from jsonschema_rs import Draft202012Validator
@@ -36,7 +36,7 @@ BEYOND_THE_SCHEMA = re.compile(
 )
 
 #: What may be answered before anyone looks which route was meant.
-BEFORE_THE_ROUTE = (400, 403, 413, 415)
+BEFORE_THE_ROUTE = (400, 401, 403, 413, 415, 502)
 
 
 @attrs.frozen
@@ -106,6 +106,8 @@ def _paths() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
 
 def operation_of(method: str, path: str) -> dict[str, Any] | None:
     """The operation that the document has for this, with the parameters of its path."""
+    # As the server reads it: decoded, and any number of slashes at the front is one.
+    path = "/" + unquote(path).lstrip("/")
     for pattern, item in _paths():
         if pattern.fullmatch(path):
             found = item.get("get" if method == "HEAD" else method.lower())

@@ -3,8 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import UNIXAddress
 
-from plane_tx.control.guard import is_loopback_name, is_same_origin
-from tests.control.client import Connection
+from plane_tx.control.guard import Access, is_loopback_name, is_same_origin
+from plane_tx.core.config import DemoConfig
+from tests.control.client import Connection, asking
 
 GUARDED = ["/", "/demo", "/ctrl/status", "/ctrl/nothing", "/nothing"]
 
@@ -121,6 +122,20 @@ def test_a_foreign_page_is_refused(ask, origin, path):
 @pytest.mark.parametrize("where", ["cross-site", "same-site", "anything"])
 def test_what_a_browser_fetches_for_another_site_or_port_is_refused(ask, where):
     assert refused(get(ask, Sec_Fetch_Site=where, Sec_Fetch_Mode="navigate"))
+
+
+@pytest.mark.parametrize("path", ["//ctrl/status", "/%2fctrl/status", "/ctrl%2fstatus", "/metrics"])
+def test_no_spelling_of_a_path_goes_round_what_a_browser_says(ask, path):
+    assert refused(get(ask, path, Sec_Fetch_Site="cross-site"))
+
+
+def test_pages_under_our_configured_url_may_call(make_site):
+    access = Access(own_origin=("https", "plane.example.com"))
+    ask = asking(make_site(DemoConfig(), access))
+
+    assert get(ask, Origin="https://plane.example.com").status == 200
+    assert get(ask, Origin="http://localhost:8080").status == 200
+    assert refused(get(ask, Origin="http://plane.example.com"))
 
 
 @pytest.mark.parametrize("where", ["none", "same-origin"])

@@ -69,6 +69,66 @@ def test_whatever_its_host_the_public_part_answers(ask, host):
     assert ask("GET", "/pub/health", {"Host": host}).status == 200
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01 is TLS\r\n",
+        b"GET /ctrl/status\r\n",
+        b"GET /a b HTTP/1.1\r\n",
+        b"GET / HTTP/2.0\r\n",
+        b"G\x00T / HTTP/1.1\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nna me: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nname: \x00\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: ten\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nten\r\n",
+        b"GET /" + b"x" * 17000,
+        b"GET /" + b"x" * 17000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"name: %b\r\n" % (b"x" * 6000) * 3,
+        b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 501 + b"\r\n",
+    ],
+)
+def test_what_is_no_request_is_400_in_the_envelope_and_ends_the_connection(site, logged, data):
+    connection = Connection(site)
+    connection.send(data)
+
+    answer = connection.answer
+    assert (answer.status, answer.json["kind"]) == (400, "InvalidRequest")
+    assert (answer.headers["content-type"], answer.headers["connection"]) == (
+        "application/json", "close",
+    )  # fmt: skip
+    assert int(answer.headers["content-length"]) == len(answer.body)
+    assert connection.transport.disconnecting
+    assert lines(logged) == [("warn", f"400 InvalidRequest {answer.json['id']}: unread")]
+    connection.hang_up()
+
+
+def test_a_malformed_rest_of_a_refused_body_adds_nothing_to_its_answer(site, reactor):
+    connection = Connection(site)
+    connection.request("POST", "/ctrl/connect", {"Transfer-Encoding": "chunked"})
+    connection.send(b"%x\r\n" % (LIMIT + 1) + b" " * (LIMIT + 1) + b"\r\n")
+    connection.send(b"no chunk\r\n")
+
+    assert too_large(connection.answer)
+    assert connection.transport.disconnecting
+    connection.hang_up()
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_the_server_as_a_whole_is_not_answered_for_by_twisted(ask, method):
+    answer = ask(method, "*")
+
+    assert (answer.status, answer.json["kind"]) == (404, "NotFound")
+
+
+def test_no_http_2_is_offered_where_its_parts_are_installed(site):
+    assert site.acceptableProtocols() == [b"http/1.1"]
+
+
 def test_an_unexpected_error_is_500_and_its_cause_stays_in_the_log(
     ask, supervisor, monkeypatch, logged, logged_failures
 ):

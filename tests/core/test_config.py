@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from plane_tx.core.config import Config, control_url, parse_config, proxy_url, state_dir
+from plane_tx.core.apikeys import ApiKey, KeyFile, Scope
+from plane_tx.core.config import (
+    Config,
+    control_url,
+    own_origin,
+    parse_config,
+    proxy_url,
+    state_dir,
+)
 from plane_tx.core.connect import CapacityLimits
 from plane_tx.core.containers import VolumeRequest
 from plane_tx.core.errors import ConfigError
@@ -76,6 +84,10 @@ path = "/up"
 """
 
 
+#: What no complaint may show.
+SECRET = "s3cret-and-17-long"
+
+
 def test_an_empty_file_is_all_defaults() -> None:
     config = parse_config("", "plane.toml")
 
@@ -103,6 +115,75 @@ def test_every_key_is_read() -> None:
     assert config.limits.to_limits() == CapacityLimits(1, 2, 3)
     assert config.state.dir == "~/state"
     assert config.demo.key == "k"
+
+
+def test_keys_are_read_and_files_of_keys_are_named() -> None:
+    text = f"[control]\napi_keys = ['ci:connect,read:{SECRET}', {{file = 'keys'}}]"
+    key, file = parse_config(text, "plane.toml").control.api_keys
+
+    assert isinstance(key, ApiKey)
+    assert (key.name, key.scopes) == ("ci", {Scope.CONNECT, Scope.READ})
+    assert file == KeyFile("keys")
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        f"'ci:admin:{SECRET}'",
+        f"{{file = 'ci:admin:{SECRET}'}}",
+        f"[['ci:admin:{SECRET}']]",
+        f"[{{file = 'x', secret = 'ci:admin:{SECRET}'}}]",
+        f"[{{secret = 'ci:admin:{SECRET}'}}]",
+        "[{file = ''}]",
+        '[{file = "a\\u0000b"}]',
+        "[{file = 1}]",
+        "[1]",
+        f"['{SECRET}']",
+        f"['ci:{SECRET}']",
+        f"['ci:{SECRET}:admin']",
+        f"['{SECRET}:admin:ci']",
+        f"['a b:admin:{SECRET}']",
+        f"['ci:admin:sha256:{SECRET}']",
+    ],
+)
+def test_what_is_wrong_with_keys_is_said_without_showing_them(entries: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(f"[control]\napi_keys = {entries}", "plane.toml")
+
+    assert str(caught.value).startswith("plane.toml: control.api_keys")
+    assert "expected" in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "protection",
+    [f"api_keys = ['ci:admin:{SECRET}']", "forward_auth = 'http://auth_1:9000/in?x=1'"],
+)
+def test_with_protection_the_control_listener_may_be_open(protection: str) -> None:
+    config = parse_config(f"[control]\nendpoint = 'tcp:8080'\n{protection}", "plane.toml")
+
+    assert config.control.endpoint == ("tcp:8080",)
+
+
+def test_a_secret_is_not_in_what_a_configuration_shows_of_itself() -> None:
+    text = f"[control]\napi_keys = ['ci:admin:{SECRET}']"
+
+    assert SECRET not in repr(parse_config(text, "plane.toml"))
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("", None),
+        ("https://control.example.com/plane", ("https", "control.example.com")),
+        ("http://[::1]:81", ("http", "[::1]:81")),
+    ],
+)
+def test_pages_of_our_own_are_those_under_the_configured_url(
+    url: str, origin: tuple[str, str] | None
+) -> None:
+    assert own_origin(parse_config(f"[control]\nurl = '{url}'", "plane.toml")) == origin
 
 
 def test_an_app_becomes_an_executable_with_its_limits() -> None:
@@ -148,11 +229,31 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
         ("[control]\nendpoint = 'tcp:8080'", 'control.endpoint: "tcp:8080" is open to the network'),
         (
             "[control]\nendpoint = ['unix:/x', 'tcp:80:interface=0.0.0.0']",
-            ('control.endpoint: "tcp:80:interface=0.0.0.0" is open to the network, and the control'
-            ' API has no keys yet: use "tcp:PORT:interface=127.0.0.1" or a unix socket'),
+            ('control.endpoint: "tcp:80:interface=0.0.0.0" is open to the network, where api_keys'
+            ' must say who may call: set them, or use "tcp:PORT:interface=127.0.0.1" or a unix'
+            ' socket'),
         ),
         ("[control]\nendpoint = \"tcp:\\n80\"", 'control.endpoint: "tcp:\\n80" is open'),
         ("[control]\nendpoint = []", "control.endpoint: expected at least one endpoint"),
+        ("[control]\nurl = 'control.example.com'", "control.url: expected http or https://host"),
+        ("[control]\nforward_auth = 'https://x'", "control.forward_auth: expected http://host"),
+        ("[control]\nforward_auth = 'x'", "control.forward_auth: expected http://host[:port]"),
+        ("[control]\nforward_auth = 'http://a@x'", "control.forward_auth: expected http://host"),
+        ("[control]\nforward_auth = 'http://x#y'", "control.forward_auth: expected http://host"),
+        ("[control]\nforward_auth = 'http://x:y'", "control.forward_auth: expected http://host"),
+        ("[control]\nforward_auth = 'http://x/\u00e9'", "control.forward_auth: expected http://"),
+        (
+            f"[control]\napi_keys = ['ci:admin:{SECRET}']\nforward_auth = 'http://x'",
+            "control.forward_auth: not together with api_keys: choose one",
+        ),
+        (
+            f"[control]\napi_keys = ['ci:admin:{SECRET}']\n[apps.a]\n[demo]\napp = 'a'",
+            "demo.app: everyone may visit the demo: not with control.api_keys or forward_auth",
+        ),
+        (
+            "[control]\nforward_auth = 'http://x'\n[apps.a]\n[demo]\napp = 'a'",
+            "demo.app: everyone may visit the demo",
+        ),
         ("[proxy]\nendpoint = []", "proxy.endpoint: expected at least one endpoint"),
         ("[proxy]\ncluster = ''", 'proxy.cluster: expected a host name, or host:port, got ""'),
         ("[proxy]\ncluster = 'http://x'", "proxy.cluster: expected a host name"),
