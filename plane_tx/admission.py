@@ -48,7 +48,8 @@ class Admission:
     def new_session(self, request: ConnectRequest, now: float) -> Session:
         """The session that `request` asks for, which nobody knows yet.
 
-        Raises `InvalidRequest` for a cluster or an app that is not ours.
+        Raises `InvalidRequest` for a cluster or an app that is not ours, and for a user or claims
+        that a static token cannot carry.
         """
         config = request.spawn_config
         assert config is not None
@@ -57,6 +58,8 @@ class Admission:
         key = request.key.to_key() if request.key is not None else Key(f"lk-{mint_id()}")
         session_id, secret = config.id or mint_id(), mint_secret()
         static = spec.use_static_token
+        if static:
+            _check_carries_nothing(request)
         value = mint_token(spec.routing, static=static)
         return Session(
             id=session_id,
@@ -118,8 +121,7 @@ class Admission:
 
     def _grant(self, session: Session, request: ConnectRequest, now: float) -> Token:
         if session.own_token.static:
-            if request.user is not None or request.auth:
-                raise errors.InvalidRequest(STATIC_TOKEN_CARRIES_NOTHING)
+            _check_carries_nothing(request)
             return session.own_token
         token = Token(
             value=mint_token(session.spec.routing, static=False),
@@ -131,3 +133,8 @@ class Admission:
         )
         self._registry.grants.grant(token, now)
         return token
+
+
+def _check_carries_nothing(request: ConnectRequest) -> None:
+    if request.user is not None or request.auth:
+        raise errors.InvalidRequest(STATIC_TOKEN_CARRIES_NOTHING)

@@ -62,8 +62,6 @@ CONFIRM_SECONDS = 1.0
 #: Stands for whoever uses a session without a request of theirs.
 NOBODY = Visit()
 
-RevocationWatcher = Callable[[frozenset[str]], None]
-
 
 class Supervisor:
     """The one door to sessions for the faces, which know nothing of engines."""
@@ -87,7 +85,6 @@ class Supervisor:
         self._admission = Admission(policy, self.registry, fencing)
         self._recovery = Recovery(reactor, engine, self.registry, self._conductor, fencing)
         self._leases = Leases(reactor, self.registry.begin_use, self.end_use)
-        self._revocations: list[RevocationWatcher] = []
         self._unlisten: Callable[[], None] = lambda: None
         self.watch(self._moved)
 
@@ -219,15 +216,13 @@ class Supervisor:
         What is open with one of them is cut at once.
         """
         values = self.registry.grants.revoke(session_id, user)
-        for watcher in tuple(self._revocations) if values else ():
-            with self._log.failuresHandled("a watcher of revocations failed"):
-                watcher(values)
+        session = self.registry.get(session_id)
+        for use in tuple(session.uses) if session is not None and values else ():
+            if use.visit.token in values and use.cut is not None:
+                # One that fails must not leave the others open.
+                with self._log.failuresHandled("a use could not be cut"):
+                    use.cut()
         return len(values)
-
-    def watch_revocations(self, watcher: RevocationWatcher) -> Callable[[], None]:
-        """Tell `watcher` of the tokens that were revoked; call the result to end that."""
-        self._revocations.append(watcher)
-        return lambda: self._revocations.remove(watcher)
 
     def drain(self, wanted: bool) -> bool:
         """Refuse new sessions from now on, or no longer; whether that is a change."""
@@ -259,9 +254,15 @@ class Supervisor:
         waiting = self._conductor.releases.wait(session.id, seconds, TimeoutError)
         return waiting.addCallbacks(lambda _: True, _not_in_time)
 
-    def begin_use(self, session: Session, kind: UseKind, visit: Visit = NOBODY) -> Use:
+    def begin_use(
+        self,
+        session: Session,
+        kind: UseKind,
+        visit: Visit = NOBODY,
+        cut: Callable[[], None] | None = None,
+    ) -> Use:
         """Keep the session in use until `end_use` of what this returns."""
-        use = Use(kind, self._reactor.seconds(), visit)
+        use = Use(kind, self._reactor.seconds(), visit, cut=cut)
         self.registry.begin_use(session, use)
         return use
 

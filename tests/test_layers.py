@@ -18,6 +18,7 @@ LAYERS = {
     "plane_tx.reactor": 0,  # interfaces of Twisted, no effect; core may not know it
     "plane_tx.engines": 1,
     "plane_tx.lag": 1,
+    "plane_tx.failures": 0,  # reads Twisted's errors, no effect
     "plane_tx.flights": 0,  # waits on Deferreds, no effect of its own
     "plane_tx.journal": 1,
     "plane_tx.probe": 1,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import attrs
 import pytest
 from twisted.internet.defer import CancelledError, ensureDeferred
@@ -490,47 +492,42 @@ def test_a_revocation_takes_the_tokens_of_one_user_of_one_session(box: Box) -> N
     mine = [now(box.connect("a", user="ann")).token for _ in range(2)]
     theirs = [now(box.connect(key, user=user)).token for key, user in (("a", "bob"), ("b", "ann"))]
     theirs += [now(box.connect("a")).token, session.own_token.value, other.own_token.value]
-    told: list[frozenset[str]] = []
-    box.supervisor.watch_revocations(told.append)
+    cut: list[str] = []
+    for value in [*mine, *theirs]:
+        use = functools.partial(cut.append, value)
+        box.supervisor.begin_use(session, UseKind.REQUEST, Visit(token=value), use)
 
     revoked = [box.supervisor.revoke(session.id, "ann") for _ in range(2)]
     later = now(box.connect("a", user="ann")).token
 
     grants = box.supervisor.registry.grants
     assert revoked == [2, 0]
-    assert told == [frozenset(mine)]
+    assert sorted(cut) == sorted(mine)
     assert [grants.get(value) for value in mine] == [None, None]
     assert all(grants.get(value) for value in [*theirs, later])
 
 
 def test_a_revocation_that_meets_nobody_is_nothing(box: Box) -> None:
     session = box.ready("a")
-    told: list[frozenset[str]] = []
-    box.supervisor.watch_revocations(told.append)
 
     assert box.supervisor.revoke(session.id, "nobody") == 0
     assert box.supervisor.revoke("x", "ann") == 0
-    assert told == []
 
 
-def test_a_watcher_of_revocations_that_fails_keeps_nobody_from_hearing(
+def test_a_use_that_cannot_be_cut_keeps_no_other_open(
     box: Box, logged_failures: LoggedFailures
 ) -> None:
-    def fail(values: frozenset[str]) -> None:
+    def fail() -> None:
         raise ZeroDivisionError
 
-    session = box.ready("a")
-    now(box.connect("a", user="ann"))
-    told: list[frozenset[str]] = []
-    box.supervisor.watch_revocations(fail)
-    forget = box.supervisor.watch_revocations(told.append)
+    session, cut = box.ready("a"), []
+    visit = Visit(token=now(box.connect("a", user="ann")).token)
+    for end in (fail, lambda: cut.append("ended"), fail):
+        box.supervisor.begin_use(session, UseKind.REQUEST, visit, end)
 
     box.supervisor.revoke(session.id, "ann")
-    forget()
-    now(box.connect("a", user="ann"))
-    box.supervisor.revoke(session.id, "ann")
 
-    assert len(told) == 1
+    assert cut == ["ended"]
     assert len(logged_failures.claim(ZeroDivisionError)) == 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from importlib.resources import files
@@ -118,7 +119,7 @@ class ControlApp:
         key = idempotency_key(request)
         if key is None:
             return answer(request, "application/json", await connected())
-        caller = ours(request).caller
+        caller = idempotency_scope(ours(request))
         told, again = await self._idempotency.once(caller, key, body_digest(body), connected)
         if again:
             request.setHeader("idempotency-replayed", "true")
@@ -316,6 +317,22 @@ def idempotency_key(request: Request) -> str | None:
     if len(said) > 1:
         raise InvalidRequest("Idempotency-Key: expected once")
     return parse_key(said[0]) if said else None
+
+
+def idempotency_scope(request: ControlRequest) -> str:
+    """Whose Idempotency-Keys these are: the API key's, or those of what the caller came with.
+
+    An auth service tells callers apart by what they send; an answer, which holds a link, must not
+    go to another who sends the same key.
+    """
+    if request.caller:
+        return request.caller
+    said = [
+        value
+        for name in (b"authorization", b"cookie")
+        for value in request.requestHeaders.getRawHeaders(name, [])
+    ]
+    return hashlib.sha256(repr(said).encode("ascii")).hexdigest() if said else ""
 
 
 def _who(request: Request) -> str:

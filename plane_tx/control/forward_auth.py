@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +28,7 @@ from zope.interface import implementer
 
 from plane_tx.core.errors import AuthServiceUnavailable, Unauthorized
 from plane_tx.core.headers import passing
+from plane_tx.failures import innermost_reason, is_cancelled
 
 #: How long a call waits to be let in, its turn to be asked about included.
 ANSWER_SECONDS = 10.0
@@ -108,7 +108,7 @@ class ForwardAuth:
         try:
             return await self._once(method, headers)
         except _DIED_UNHEARD as error:
-            if _is_cancelled(error):
+            if is_cancelled(error):
                 raise
             # Most likely a kept connection, which the service closed at the same moment.
             return await self._once(method, headers)
@@ -202,10 +202,10 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except _FOREIGN as error:
-        if _is_cancelled(error):
+        if is_cancelled(error):
             raise CancelledError from None
         raise AuthServiceUnavailable(
-            f"the auth service does not answer ({_why(error)}): start it, or set"
+            f"the auth service does not answer ({innermost_reason(error)}): start it, or set"
             " [control] forward_auth"
         ) from None
 
@@ -214,20 +214,3 @@ def _too_late(_result: object, seconds: float) -> None:
     raise AuthServiceUnavailable(
         f"the auth service did not answer within {seconds:g} s: look at its log"
     )
-
-
-def _is_cancelled(error: Exception) -> bool:
-    """Whether a wrapped error is our own cancelling, which twisted.web wraps as well."""
-    reasons = getattr(error, "reasons", ())
-    return isinstance(error, net.ConnectingCancelledError) or any(
-        reason.check(CancelledError) for reason in reasons
-    )
-
-
-def _why(error: BaseException) -> str:
-    """The innermost reason, in few words."""
-    if number := getattr(error, "osError", None):
-        return os.strerror(number).lower()
-    if reasons := getattr(error, "reasons", None):
-        return _why(reasons[0].value)
-    return str(error).rstrip(".") or type(error).__name__

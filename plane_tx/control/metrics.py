@@ -117,10 +117,11 @@ class SupervisorCollector(Collector):
             "plane_tx_connections", "Open connections of the proxy.", "side",
             {side: count() for side, count in measures.connections.items()},
         )  # fmt: skip
-        yield _counters(
-            "plane_tx_upstream_errors", "Requests that a session failed, by kind of error.",
-            "kind", measures.upstream_errors,
-        )  # fmt: skip
+        yield CounterMetricFamily(
+            "plane_tx_upstream_errors",
+            "Requests and WebSockets that a session which had not ended failed.",
+            measures.upstream_errors,
+        )
 
 
 def _gauges(name: str, told: str, label: str, values: Mapping[str, float]) -> Metric:

@@ -59,8 +59,8 @@ class Measures:
     refusals: Counter[str] = attrs.field(factory=Counter)
     #: Sessions that a clock of ours ended, by reason.
     reaps: Counter[str] = attrs.field(factory=Counter)
-    #: Requests that the session's side failed, by the kind of the error.
-    upstream_errors: Counter[str] = attrs.field(factory=Counter)
+    #: Requests and WebSockets that a session which had not ended failed.
+    upstream_errors: int = 0
     boot: dict[str, Histogram] = attrs.field(factory=_boot_histograms)
     reactor_lag: Histogram = attrs.field(factory=lambda: Histogram(LAG_BUCKETS))
     #: How many connections are open now, by side; whoever has them answers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 
 import attrs
 
@@ -53,6 +54,7 @@ class Use:
     """One thing that keeps a session in use; its identity is what is counted.
 
     Moments are seconds since epoch. A lease has a `reason`, and an `until` when it ends by itself.
+    `cut` is how whoever began it ends it at once, when the token that let it in is taken back.
     """
 
     kind: UseKind
@@ -62,6 +64,7 @@ class Use:
     reason: str = ""
     last_data: float | None = None
     traffic: Traffic = attrs.field(factory=Traffic)
+    cut: Callable[[], None] | None = attrs.field(default=None, repr=False)
 
     def from_client(self, size: int, messages: int, now: float) -> None:
         """Count `size` bytes that the client sent, and the messages that ended with them."""

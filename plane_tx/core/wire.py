@@ -261,6 +261,8 @@ def _check_spawn_config(config: SpawnConfig, request: ConnectRequest) -> None:
             "spawn_config.token_ttl_seconds: a static token lives as long as its session; leave"
             " this or use_static_token out"
         )
+    if config.token_ttl_seconds is not None and not config.token_ttl_seconds:
+        raise InvalidRequest("spawn_config.token_ttl_seconds: expected a number > 0, or null")
     if config.use_static_token and config.routing is Routing.HOST:
         raise InvalidRequest('spawn_config.routing: "host" does not go with use_static_token')
     if config.subdomain is not None and config.routing is Routing.HOST:

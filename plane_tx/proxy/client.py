@@ -214,13 +214,6 @@ class ClientConnection(Connection):
         if self._leaving:
             relay.end(1001, STOPPING)
 
-    def revoked(self, tokens: frozenset[str]) -> None:
-        """Cut what one of `tokens`, which were taken back, let in."""
-        if self._relay is not None:
-            self._relay.revoked(tokens)
-        elif self._exchange is not None:
-            self._exchange.revoked(tokens)
-
     def go_away(self) -> None:
         """The server stops: let only what is in flight go on, and say so to whoever waits."""
         self._leaving = True

@@ -136,7 +136,7 @@ class Exchange:
         """
         address = self._supervisor.address_of(self.session)
         kind = UseKind.REQUEST if address is not None else UseKind.HOLD
-        self._use = self._supervisor.begin_use(self.session, kind, self._visit)
+        self._use = self._supervisor.begin_use(self.session, kind, self._visit, self._revoked)
         if address is not None:
             self._use.traffic.requests += 1
             self._reach(address)
@@ -164,16 +164,6 @@ class Exchange:
         self._stop_waiting()
         self._drop_upstream()
         self._fail(error)
-
-    def revoked(self, tokens: frozenset[str]) -> None:
-        """End this if one of `tokens`, which were taken back, let it in."""
-        if self._visit.token not in tokens:
-            return
-        if self._progress is Progress.NOTHING_SENT:
-            self.broken(UnknownToken("this link was revoked: ask the app for another"))
-        else:
-            self.abandon()
-            self._client.cut(at_once=True)
 
     def abandon(self) -> None:
         """The client is gone: tell the session at once."""
@@ -219,6 +209,13 @@ class Exchange:
             case Broken():
                 self._upstream_failed(event.error)
 
+    def _revoked(self) -> None:
+        if self._progress is Progress.NOTHING_SENT:
+            self.broken(UnknownToken("this link was revoked: ask the app for another"))
+        else:
+            self.abandon()
+            self._client.cut(at_once=True)
+
     def _stop_waiting(self) -> None:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
@@ -241,7 +238,8 @@ class Exchange:
 
     def _admitted(self, address: Address) -> None:
         hold = self.take_use()
-        self._use = self._supervisor.begin_use(self.session, UseKind.REQUEST, self._visit)
+        kind = UseKind.REQUEST
+        self._use = self._supervisor.begin_use(self.session, kind, self._visit, self._revoked)
         self._use.traffic.requests += 1
         self._supervisor.end_use(self.session, hold)
         self._reach(address)
@@ -336,7 +334,6 @@ class Exchange:
         if upstream is not None and self._may_retry(upstream) and isinstance(state, Ready):
             self._dial(state.address)
             return
-        self._supervisor.measures.upstream_errors[error.kind] += 1
         if upstream is not None:
             upstream.hang_up()
         if self._progress is not Progress.NOTHING_SENT:
@@ -357,6 +354,8 @@ class Exchange:
         return SessionEnded(why_ended(self.session)) if ended else error
 
     def _fail(self, error: PlaneError) -> None:
+        if isinstance(error, UpstreamUnreachable):
+            self._supervisor.measures.upstream_errors += 1
         sent = self._progress is not Progress.NOTHING_SENT
         self._over()
         if sent:

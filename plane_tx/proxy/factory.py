@@ -44,7 +44,6 @@ class ProxyFactory(Factory):
         open_now["clients"] = lambda: len(self.connections)
         open_now["sessions"] = lambda: len(self.pool)
         self._unwatch = supervisor.watch(self._moved)
-        self._unwatch_revocations = supervisor.watch_revocations(self._revoked)
 
     def __repr__(self) -> str:
         clients = f"Clients: {len(self.connections)} | Relays: {len(self.relays)}"
@@ -78,12 +77,7 @@ class ProxyFactory(Factory):
         for connection in tuple(self.connections):
             connection.transport.abortConnection()
         self._unwatch()
-        self._unwatch_revocations()
         self.pool.close()
-
-    def _revoked(self, tokens: frozenset[str]) -> None:
-        for connection in tuple(self.connections):
-            connection.revoked(tokens)
 
     async def _empty_within(self, seconds: float) -> None:
         if self.connections:

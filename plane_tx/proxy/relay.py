@@ -89,6 +89,7 @@ class Relay:
         self._upstream_leg = None if wrong else legs.upstream(ends)
         if self._upstream_leg is None:
             error = UpstreamUnreachable(wrong or "the session's 101 does not answer the upgrade")
+            self._supervisor.measures.upstream_errors += 1
             ends.browser.write(refusal(error, close=True, head=ends.request))
             self._part()
             return
@@ -184,10 +185,9 @@ class Relay:
         self._confirming.addErrback(lambda failure: failure.trap(CancelledError) and None)
         self._finish_use()
 
-    def revoked(self, tokens: frozenset[str]) -> None:
-        """End this if one of `tokens`, which were taken back, let it in."""
-        if self.use.visit.token in tokens:
-            self.end(REVOKED, "revoked")
+    def revoked(self) -> None:
+        """End this: the token that let it in was taken back."""
+        self.end(REVOKED, "revoked")
 
     def end(self, code: int, reason: str) -> None:
         """Close both legs with `code` and `reason`, at a boundary between frames."""
@@ -208,6 +208,7 @@ class Relay:
         if ended or self.session.status in ENDING:
             self.end(1001, close_reason(self.session))
         else:
+            self._supervisor.measures.upstream_errors += 1
             self.end(BAD_GATEWAY, "upstream lost")
 
     def _listen(self, ping_seconds: float) -> None:
@@ -293,6 +294,7 @@ class Relays:
             relay = Relay(self._reactor, supervisor, session, own_use, ends, self._over)
         else:
             relay = Tunnel(self._reactor, session, own_use, ends, self._over)
+        own_use.cut = relay.revoked
         self._open.setdefault(session.id, set()).add(relay)
         return relay
 

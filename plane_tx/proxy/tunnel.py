@@ -124,10 +124,9 @@ class Tunnel:
         self._upstream = None
         self._pass_loss(reason)
 
-    def revoked(self, tokens: frozenset[str]) -> None:
-        """End this if one of `tokens`, which were taken back, let it in."""
-        if self.use.visit.token in tokens:
-            self._part()
+    def revoked(self) -> None:
+        """End this: the token that let it in was taken back."""
+        self._part()
 
     def end(self, _code: int, _reason: str) -> None:
         """Close both sides; there is no way to say why."""

@@ -80,3 +80,13 @@ def test_a_key_that_cannot_be_is_refused(connect, key):
 
     assert answer.status == 422
     assert answer.json["message"].startswith("Idempotency-Key: expected 1 to 255 visible ASCII")
+
+
+def test_callers_whom_an_auth_service_tells_apart_do_not_share_their_keys(ask):
+    answers = [
+        ask("POST", "/ctrl/connect", {"Idempotency-Key": "a", "Cookie": cookie}, BODY)
+        for cookie in ("who=ada", "who=grace", "who=ada")
+    ]
+
+    ids = [answer.json["backend_id"] for answer in answers]
+    assert ids[0] == ids[2] != ids[1]

@@ -182,6 +182,15 @@ def test_our_own_fields_are_taken() -> None:
             "spawn_config.subdomain: this could be a token; choose another",
         ),
         (
+            spawning(token_ttl_seconds=0),
+            "spawn_config.token_ttl_seconds: expected a number > 0, or null",
+        ),
+        (
+            spawning(token_ttl_seconds=60, use_static_token=True),
+            "spawn_config.token_ttl_seconds: a static token lives as long as its session; leave"
+            " this or use_static_token out",
+        ),
+        (
             {"user": "me", **spawning(use_static_token=True)},
             ("user, auth: a static token is shared by everyone and can carry neither;"
             " leave both out, or make the session without use_static_token"),

@@ -428,16 +428,6 @@ def test_a_websocket_that_is_revoked_in_the_middle_of_a_frame_ends_there(world):
     assert world.uses() == []
 
 
-def test_a_websocket_whose_session_was_just_lost_is_revoked_all_the_same(world):
-    session, browser, upstream = revocable(world)
-    upstream.reset()
-
-    world.supervisor.revoke(session.id, "ada")
-    world.wait(LOST)
-
-    assert read(browser.get()) == [(CLOSE, b"\x11\x33revoked")]
-
-
 def test_a_websocket_that_is_closing_is_not_closed_again(world):
     session, browser, _upstream = revocable(world)
     world.end(session)
@@ -678,24 +668,6 @@ def test_neither_side_can_keep_a_closed_websocket(world):
     assert upstream.aborted
     assert flushing
     assert browser.aborted
-
-
-def test_a_revoked_token_closes_its_websockets_with_4403_and_no_others(world):
-    sessions, browsers = [], []
-    for user in ("ann", "ben"):
-        session, token = world.session(user=user)
-        browser = world.client()
-        browser.send(upgrade(f"/{token}/ws"))
-        world.accept().send(switched())
-        browser.get()
-        sessions.append(session)
-        browsers.append(browser)
-
-    world.supervisor.revoke(sessions[0].id, "ann")
-
-    assert read(browsers[0].get()) == [(CLOSE, (4403).to_bytes(2, "big") + b"revoked")]
-    assert browsers[1].get() == b""
-    assert world.uses() == ["websocket"]
 
 
 def test_a_stopping_server_says_1001_once(world):

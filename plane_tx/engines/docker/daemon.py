@@ -35,6 +35,7 @@ from zope.interface import implementer
 from plane_tx.core.errors import ConfigError, EngineUnavailable
 from plane_tx.engines.docker.errors import NotDocker, error_for
 from plane_tx.engines.docker.streams import Stream, parsed
+from plane_tx.failures import innermost_reason, is_cancelled
 
 #: Versions of the Engine API that this client speaks.
 OLDEST_API, NEWEST_API = (1, 40), (1, 47)
@@ -183,7 +184,7 @@ class Daemon:
         try:
             yield
         except _FOREIGN as error:
-            if _is_cancelled(error):
+            if is_cancelled(error):
                 raise CancelledError from None
             self._api = None
             raise self._unavailable(error) from None
@@ -269,7 +270,7 @@ class Daemon:
         if getattr(error, "osError", None) == errno.EACCES:
             cure = "let this user use the socket (usually by the group docker)"
         return EngineUnavailable(
-            f"Docker does not answer at {self._where} ({_why(error)}): {cure},"
+            f"Docker does not answer at {self._where} ({innermost_reason(error)}): {cure},"
             " or set [engine] docker_socket"
         )
 
@@ -285,23 +286,6 @@ def unix_daemon(reactor: IReactorUNIX, path: str) -> Daemon:
         )
     endpoint = UNIXClientEndpoint(reactor, path, timeout=_CONNECT_SECONDS)
     return Daemon(IReactorTime(reactor), endpoint, path)
-
-
-def _is_cancelled(error: Exception) -> bool:
-    """Whether a wrapped error is our own cancelling, which twisted.web wraps as well."""
-    reasons = getattr(error, "reasons", ())
-    return isinstance(error, net.ConnectingCancelledError) or any(
-        reason.check(CancelledError) for reason in reasons
-    )
-
-
-def _why(error: BaseException) -> str:
-    """The innermost reason, in few words."""
-    if number := getattr(error, "osError", None):
-        return os.strerror(number).lower()
-    if reasons := getattr(error, "reasons", None):
-        return _why(reasons[0].value)
-    return str(error).rstrip(".") or type(error).__name__
 
 
 def _message(content: bytes) -> str:
