@@ -187,8 +187,8 @@ def test_our_own_fields_are_taken() -> None:
         ),
         (
             spawning(token_ttl_seconds=60, use_static_token=True),
-            "spawn_config.token_ttl_seconds: a static token lives as long as its session; leave"
-            " this or use_static_token out",
+            ("spawn_config.token_ttl_seconds: a static token lives as long as its session; leave"
+            " this or use_static_token out"),
         ),
         (
             {"user": "me", **spawning(use_static_token=True)},
