@@ -108,14 +108,19 @@ def _port(value: object, _type: object) -> int:
     return value
 
 
-def _object(value: object, kind: type[T], plain: Callable[[Any, type[T]], T]) -> T:
-    if not isinstance(value, Mapping):
-        raise _Unexpected("an object", value)
-    known = [field.name for field in attrs.fields(kind)]  # type: ignore[arg-type]  # attrs classes only, by the predicate that leads here
-    for name in value:
-        if name not in known:
-            raise _UnknownField(str(name), known)
-    return plain(value, kind)
+def _object_of(kind: type[Any], converter: Converter) -> Callable[[object, object], Any]:
+    plain = cattrs.gen.make_dict_structure_fn(kind, converter)
+    known = [field.name for field in attrs.fields(kind)]
+
+    def structure(value: object, _type: object) -> Any:
+        if not isinstance(value, Mapping):
+            raise _Unexpected("an object", value)
+        for name in value:
+            if name not in known:
+                raise _UnknownField(str(name), known)
+        return plain(value, kind)
+
+    return structure
 
 
 def make_converter() -> Converter:
@@ -133,8 +138,7 @@ def make_converter() -> Converter:
     _register(converter, Mapping, _map_of)
 
     def attrs_hook(kind: type[Any]) -> Callable[[object, object], Any]:
-        plain = cattrs.gen.make_dict_structure_fn(kind, converter)
-        return lambda value, _type: _object(value, kind, plain)
+        return _object_of(kind, converter)
 
     converter.register_structure_hook_factory(attrs.has, attrs_hook)
     return converter

@@ -33,6 +33,8 @@ MAX_CLAIMS_BYTES = 8192
 
 T = TypeVar("T")
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _ENV_NAME = re.compile(r"[^=\x00]+")
 _URL_PATH = re.compile(r"/[!-~]*")
@@ -241,7 +243,7 @@ def _check(request: ConnectRequest) -> None:
     if request.key is not None:
         for field in ("name", "namespace", "tag"):
             _check_text(f"key.{field}", getattr(request.key, field), 255)
-    if len(json.dumps(dict(request.auth))) > MAX_CLAIMS_BYTES:
+    if request.auth and len(json.dumps(dict(request.auth))) > MAX_CLAIMS_BYTES:
         raise InvalidRequest(f"auth: expected at most {MAX_CLAIMS_BYTES} bytes of JSON")
     if request.spawn_config is not None:
         _check_spawn_config(request.spawn_config, request)
@@ -300,4 +302,4 @@ def _check_readiness(where: str, readiness: ReadinessRequest) -> None:
 
 def dumps(data: object) -> bytes:
     """JSON as it goes over the wire: compact, UTF-8."""
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    return _ENCODER.encode(data).encode("utf-8")
