@@ -61,6 +61,9 @@ pythons: build/.dev-$(FILES) ## the tests of core and tap on each other Python f
 python-%: build/.on-%-$(FILES)
 	.venv-$*/bin/python -m pytest tests/core $(wildcard tests/test_tap.py)
 
+bench: build/.run-$(FILES) ## measure the control API on this machine, a quarter of an hour; needs wrk
+	@$(BIN)/python bench/control.py
+
 clean: ## remove what make made
 	rm -rf .venv .venv-* build .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
@@ -95,4 +98,4 @@ Makefile: ;
 	@:$(error nothing here makes '$@'; `make help` lists what there is)
 
 .PRECIOUS: .venv-%/pyvenv.cfg build/.on-%-$(FILES)
-.PHONY: help run check test pythons clean
+.PHONY: help run check test pythons bench clean
