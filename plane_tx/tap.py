@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import stat
@@ -359,6 +360,9 @@ def makeService(options: Options) -> MultiService:
     """What twistd runs. A configuration that does not fit ends the start with one line."""
     from twisted.internet import reactor
 
+    # What was imported stays as long as the server: a full collection would look at all of it
+    # again each time, and hold up the reactor meanwhile.
+    reactor.callWhenRunning(gc.freeze)  # type: ignore[attr-defined]  # a module to mypy
     path = options["config"]
     try:
         return assemble(reactor, read_config(path), Path(path or "").parent)

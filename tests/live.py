@@ -79,6 +79,11 @@ def ask(method: str, url: str, body: Any = None, headers: dict[str, str] | None 
         return Answer(connection.getresponse())
 
 
+def heed_interrupts() -> None:
+    """Undo what a shell does to whatever it starts in the background: ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class LiveServer:
     """`twistd plane` with a configuration and a state of its own, on ports of its own."""
 
@@ -101,7 +106,12 @@ class LiveServer:
         command += ["plane", "--config", self.config]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=with_state(folder), stdout=log, stderr=log
+                command,
+                cwd=ROOT,
+                env=with_state(folder),
+                stdout=log,
+                stderr=log,
+                preexec_fn=heed_interrupts,  # noqa: PLW1509  # it takes no lock
             )
 
     def wait_until_ready(self) -> None:
