@@ -362,7 +362,7 @@ def makeService(options: Options) -> MultiService:
 
     # What was imported stays as long as the server: a full collection would look at all of it
     # again each time, and hold up the reactor meanwhile.
-    reactor.callWhenRunning(gc.freeze)  # type: ignore[attr-defined]  # a module to mypy
+    reactor.callWhenRunning(gc.freeze)
     path = options["config"]
     try:
         return assemble(reactor, read_config(path), Path(path or "").parent)
