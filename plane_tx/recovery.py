@@ -118,4 +118,6 @@ class Recovery:
         self._registry.add(session, Scheduled(), now)
         self._fencing.rise_above(session.fencing_token)
         self._registry.grants.grant(session.own_token, now)
+        # Nobody knows who came in the earlier run; to end it for want of a visit would be wrong.
+        session.claimed = True
         self._conductor.apply(session, Launched(address))

@@ -88,7 +88,9 @@ class Busy:
         self.visit(f"{path}/wrong", "Content-Length: no\r\n")
         self.ask("GET", f"/ctrl/b/{session.id}", READER)
         self.ask("GET", f"/ctrl/b/{session.id}?token={made['token']}", READER)
-        self.ask("GET", path)
+        for astray in (path, f"/ctrl{path}/x", f"/ctrl/b{path}", f"/pub/b{path}/status"):
+            self.ask("GET", astray)
+        self.ask("POST", f"/ctrl/b{path}/soft-terminate")
         self.secrets.add(session.secret)
         self.ask("POST", f"/ctrl/b/{session.id}/keepalive", session.secret, {"seconds": 1})
         self.ask("POST", f"/ctrl/b/{session.id}/soft-terminate", session.secret)

@@ -13,6 +13,7 @@ from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
@@ -126,14 +127,15 @@ class ControlApp:
         return answer(request, "application/json", told)
 
     @app.route("/ctrl/backends", methods=["GET"])
-    def sessions(self, request: Request) -> bytes:
+    async def sessions(self, request: Request) -> bytes:
         """Sessions, newest first; ?status= user= key= namespace= label=k=v limit= after="""
-        found, following = listing.page(
-            self._supervisor.registry, listing.parse_wanted(request.uri)
-        )
-        return answer_json(
-            request, {"backends": [self._told(session) for session in found], "next": following}
-        )
+        page = listing.Listing(self._supervisor.registry, listing.parse_wanted(request.uri))
+        told: list[bytes] = []
+        for found in page.slices():
+            told += [wire.dumps(self._told(session)) for session in found]
+            await deferLater(self._clock, 0)
+        body = b'{"backends":[%b],"next":%b}' % (b",".join(told), wire.dumps(page.next))
+        return answer(request, "application/json", body)
 
     @app.route("/ctrl/b/<session_id>", methods=["GET"])
     def session(self, request: Request, session_id: str) -> bytes:

@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 from plane_tx.core.errors import InvalidRequest, MalformedRequest, PlaneError, Unauthorized
+from plane_tx.core.routes import hide_tokens
 from plane_tx.core.wire import dumps
 from plane_tx.tokens import mint_id
 
@@ -100,9 +101,9 @@ def _asked(request: Request) -> str:
     path: bytes | None = request.path
     if path is None or not path.startswith(_OUR_PATHS):
         return f"elsewhere{by}"
-    return f"{request.method.decode('ascii')} {path.decode('latin-1')!r}{by}"
+    return f"{request.method.decode('ascii')} {hide_tokens(path.decode('latin-1'))!r}{by}"
 
 
 def _loggable(error: PlaneError) -> str:
     # The message of an InvalidRequest quotes the body, where logins and secrets stand.
-    return "" if isinstance(error, InvalidRequest) else f": {str(error)!r}"
+    return "" if isinstance(error, InvalidRequest) else f": {hide_tokens(str(error))!r}"

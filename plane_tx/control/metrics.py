@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client.core import (
@@ -18,7 +17,7 @@ from prometheus_client.registry import Collector
 from plane_tx import __version__
 from plane_tx.core.measures import Histogram
 from plane_tx.core.model import Status
-from plane_tx.core.use import Traffic, UseKind
+from plane_tx.core.use import UseKind
 from plane_tx.supervisor import Supervisor
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -91,11 +90,7 @@ class SupervisorCollector(Collector):
 
     def _proxy(self) -> Iterator[Metric]:
         registry, measures = self._supervisor.registry, self._supervisor.measures
-        traffic, kinds = Traffic(), Counter[UseKind]()
-        traffic.add(registry.traffic)
-        for use in registry.open_uses:
-            traffic.add(use.traffic)
-            kinds[use.kind] += 1
+        traffic = registry.traffic
         yield CounterMetricFamily(
             "plane_tx_requests", "Requests given to sessions.", traffic.requests
         )
@@ -111,7 +106,7 @@ class SupervisorCollector(Collector):
             "plane_tx_uses",
             "What keeps sessions in use now; a hold is a request that waits for a boot.",
             "kind",
-            {kind.value: kinds[kind] for kind in UseKind},
+            {kind.value: registry.uses[kind] for kind in UseKind},
         )
         yield _gauges(
             "plane_tx_connections", "Open connections of the proxy.", "side",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -15,7 +16,7 @@ from plane_tx.control import sse
 from plane_tx.control.envelope import answer_json
 from plane_tx.core.errors import EngineUnavailable
 from plane_tx.core.model import Session, Status
-from plane_tx.core.views import milliseconds, traffic_of
+from plane_tx.core.views import milliseconds
 from plane_tx.core.wire import dumps
 from plane_tx.engines.interface import EngineStats
 from plane_tx.supervisor import Supervisor
@@ -98,7 +99,7 @@ class Sampler:
             "memory_limit_bytes": stats.memory_limit_bytes,
             "pids": stats.pids,
             "network": network,
-            "proxy": traffic_of(session),
+            "proxy": attrs.asdict(session.traffic),
         }
 
     def _cpu_percent(self, cpu_seconds: float | None, now: float) -> float | None:

@@ -26,7 +26,7 @@ class Grants:
 
     def __init__(self) -> None:
         self._tokens: dict[str, Token] = {}
-        self._of_session: dict[str, set[str]] = {}
+        self._of_session: dict[str, dict[str | None, set[str]]] = {}
         self._terms: dict[str, _Term] = {}
         self._expiry = DeadlineHeap()
 
@@ -40,7 +40,8 @@ class Grants:
     def grant(self, token: Token, now: float) -> None:
         """Let `token` lead to its session."""
         self._tokens[token.value] = token
-        self._of_session.setdefault(token.session_id, set()).add(token.value)
+        of_users = self._of_session.setdefault(token.session_id, {})
+        of_users.setdefault(token.user, set()).add(token.value)
         if token.ttl_seconds is not None:
             self._terms[token.value] = _Term(token.ttl_seconds, now)
             self._expiry.put(token.value, now + token.ttl_seconds)
@@ -74,25 +75,24 @@ class Grants:
 
     def revoke(self, session_id: str, user: str) -> frozenset[str]:
         """Forget every token of this session that was given to `user`; return their values."""
-        values = frozenset(
-            value
-            for value in self._of_session.get(session_id, ())
-            if self._tokens[value].user == user
-        )
+        values = frozenset(self._of_session.get(session_id, {}).get(user, ()))
         for value in values:
             self._drop(value)
         return values
 
     def forget_session(self, session_id: str) -> None:
         """Forget every token of this session."""
-        for value in tuple(self._of_session.get(session_id, ())):
-            self._drop(value)
+        for values in tuple(self._of_session.get(session_id, {}).values()):
+            for value in tuple(values):
+                self._drop(value)
 
     def _drop(self, value: str) -> None:
         token = self._tokens.pop(value)
-        mine = self._of_session[token.session_id]
-        mine.discard(value)
-        if not mine:
+        of_users = self._of_session[token.session_id]
+        of_users[token.user].discard(value)
+        if not of_users[token.user]:
+            del of_users[token.user]
+        if not of_users:
             del self._of_session[token.session_id]
         if self._terms.pop(value, None) is not None:
             self._expiry.discard(value)

@@ -227,13 +227,16 @@ def _ended_by_itself(state: State, event: Any) -> Terminated:
             return Terminated(here, Reason.LOST, failure=failure)
 
 
-def describe_exit(code: int | None) -> str:
-    """Say in words how a process ended; codes over 128 are a shell's way to name a signal."""
+def describe_exit(code: int | None, *, asked: bool = False) -> str:
+    """Say in words how a process ended, `asked` to or not.
+
+    Codes over 128 are a shell's way to name a signal.
+    """
     if code is None:
         return "ended, and its exit code is not known"
     if code > 128:
         return f"was ended by signal {code - 128} (exit code {code})"
-    return f"ended by itself with exit code {code}"
+    return f"ended {'' if asked else 'by itself '}with exit code {code}"
 
 
 _MAKERS: Mapping[Status, Callable[[State, Any], State]] = {

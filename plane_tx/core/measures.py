@@ -71,8 +71,8 @@ class Measures:
         state = entry.state
         if isinstance(state, Terminating | HardTerminating):
             self._ending(session, state)
-        if _was_adopted(session):
-            return
+        if session.adopted:
+            return  # it was spawned, and counted, in an earlier run
         if isinstance(state, Ready):
             self._booted(session)
         elif isinstance(state, Terminated) and session.entered(Status.READY) is None:
@@ -88,8 +88,3 @@ class Measures:
         for phase, seconds in attrs.asdict(boot_seconds(session)).items():
             if seconds is not None:
                 self.boot[phase].observe(seconds)
-
-
-def _was_adopted(session: Session) -> bool:
-    # It was spawned, and counted, in an earlier run.
-    return session.entered(Status.WAITING) is not None and (session.entered(Status.LOADING) is None)

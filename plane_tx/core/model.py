@@ -348,6 +348,12 @@ class Session:
         """Where it is in its life now."""
         return self.state.status
 
+    @property
+    def adopted(self) -> bool:
+        """Whether it was made in an earlier run of the server, and taken up by this one."""
+        made_here = self.entered(Status.LOADING) is not None
+        return self.entered(Status.WAITING) is not None and not made_here
+
     def entered(self, status: Status) -> float | None:
         """When it entered `status`, in seconds since epoch; None if it never did."""
         return next((entry.at for entry in self.history if entry.state.status is status), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 
@@ -18,8 +19,16 @@ from plane_tx.core.model import (
 )
 from plane_tx.core.use import Traffic, Use, UseKind
 
+#: Where a session stands among all: when it was made; its id decides within one moment.
+Place = tuple[float, str]
+
 #: How many ended sessions are remembered, so that their links and pages can still say why.
 ENDED_KEPT = 1000
+
+
+def place_of(session: Session) -> Place:
+    """Where this session stands among all."""
+    return session.created_at, session.id
 
 
 class Registry:
@@ -39,10 +48,11 @@ class Registry:
         self._by_user: dict[str, set[str]] = {}
         #: How many sessions there are of each status, ended and not yet forgotten ones included.
         self.statuses: Counter[Status] = Counter()
-        #: What passed through all sessions there ever were, in uses that have ended.
+        #: What passed through all sessions there ever were.
         self.traffic = Traffic()
-        #: Every use that goes on, of every session.
-        self.open_uses: set[Use] = set()
+        #: How many uses of each kind go on.
+        self.uses: Counter[UseKind] = Counter()
+        self._places: list[Place] = []
         self.grants = Grants()
 
     def __repr__(self) -> str:
@@ -67,6 +77,14 @@ class Registry:
         """The session of this id, live or ended and not yet forgotten."""
         return self._by_id.get(session_id)
 
+    def before(self, place: Place | None, most: int) -> list[Session]:
+        """The `most` sessions that were made last before `place`, the newest first.
+
+        None stands for now. Costs what is returned, not what exists.
+        """
+        end = len(self._places) if place is None else bisect_left(self._places, place)
+        return [self._by_id[name] for _, name in reversed(self._places[max(end - most, 0) : end])]
+
     def holder(self, key: Key) -> Session | None:
         """The session that holds `key`, which may be on its way out."""
         return self._by_key.get(key)
@@ -86,6 +104,7 @@ class Registry:
         session.history.append(StatusEntry(state, now))
         self.statuses[state.status] += 1
         self._by_id[session.id] = self._by_key[session.key] = session
+        insort(self._places, place_of(session))
         if subdomain is not None:
             self._by_subdomain[subdomain] = session
         if session.user is not None:
@@ -108,7 +127,8 @@ class Registry:
     def begin_use(self, session: Session, use: Use) -> None:
         """Count `use` among what keeps the session in use."""
         session.uses.add(use)
-        self.open_uses.add(use)
+        self.uses[use.kind] += 1
+        use.traffic = (session.traffic, self.traffic)
         session.idle_since = None
         if use.kind is not UseKind.LEASE:
             session.claimed = True
@@ -119,10 +139,8 @@ class Registry:
         if use not in session.uses:
             return False
         session.uses.remove(use)
-        self.open_uses.remove(use)
+        self.uses[use.kind] -= 1
         session.last_use, session.last_used = use, now
-        session.traffic.add(use.traffic)
-        self.traffic.add(use.traffic)
         if use.kind is not UseKind.LEASE:
             self.grants.closed(use.visit.token, now)
         if session.uses:
@@ -147,5 +165,7 @@ class Registry:
             self._forget(oldest)
 
     def _forget(self, session_id: str) -> None:
-        self.statuses[self._by_id.pop(session_id).status] -= 1
+        session = self._by_id.pop(session_id)
+        self.statuses[session.status] -= 1
+        del self._places[bisect_left(self._places, place_of(session))]
         self.grants.forget_session(session_id)

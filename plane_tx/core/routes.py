@@ -23,6 +23,15 @@ _LABELS = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _PORT = re.compile(r":\d*$")
 
 
+#: Whatever could be a token, or the greater part of one that was cut.
+_TOKEN_LIKE = re.compile(r"(s\.)?[A-Za-z0-9_-]{43,}")
+
+
+def hide_tokens(text: str) -> str:
+    """The same, with no more than 6 characters left of whatever could be a token."""
+    return _TOKEN_LIKE.sub(lambda found: f"{found[0][:6]}…", text)
+
+
 @attrs.frozen
 class Route:
     """Where a request goes: its session, by which token, under which path upstream.

@@ -27,14 +27,6 @@ class Traffic:
     messages_from_clients: int = 0
     messages_to_clients: int = 0
 
-    def add(self, more: Traffic) -> None:
-        """Count what `more` counted here too."""
-        self.requests += more.requests
-        self.bytes_from_clients += more.bytes_from_clients
-        self.bytes_to_clients += more.bytes_to_clients
-        self.messages_from_clients += more.messages_from_clients
-        self.messages_to_clients += more.messages_to_clients
-
 
 @attrs.frozen
 class Visit:
@@ -55,6 +47,7 @@ class Use:
 
     Moments are seconds since epoch. A lease has a `reason`, and an `until` when it ends by itself.
     `cut` is how whoever began it ends it at once, when the token that let it in is taken back.
+    What passes is counted in each of `traffic`: of the session, and of all of them.
     """
 
     kind: UseKind
@@ -63,17 +56,24 @@ class Use:
     until: float | None = None
     reason: str = ""
     last_data: float | None = None
-    traffic: Traffic = attrs.field(factory=Traffic)
+    traffic: tuple[Traffic, ...] = ()
     cut: Callable[[], None] | None = attrs.field(default=None, repr=False)
+
+    def request(self) -> None:
+        """Count a request that the session is given."""
+        for traffic in self.traffic:
+            traffic.requests += 1
 
     def from_client(self, size: int, messages: int, now: float) -> None:
         """Count `size` bytes that the client sent, and the messages that ended with them."""
-        self.traffic.bytes_from_clients += size
-        self.traffic.messages_from_clients += messages
+        for traffic in self.traffic:
+            traffic.bytes_from_clients += size
+            traffic.messages_from_clients += messages
         self.last_data = now
 
     def to_client(self, size: int, messages: int, now: float) -> None:
         """Count `size` bytes that the session sent, and the messages that ended with them."""
-        self.traffic.bytes_to_clients += size
-        self.traffic.messages_to_clients += messages
+        for traffic in self.traffic:
+            traffic.bytes_to_clients += size
+            traffic.messages_to_clients += messages
         self.last_data = now

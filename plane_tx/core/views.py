@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,10 @@ from plane_tx.core.model import (
     Terminating,
     TerminationKind,
 )
-from plane_tx.core.use import Traffic
+from plane_tx.core.use import Use
+
+#: How many of a session's connections are told one by one: more would hold up everyone else.
+MOST_USES = 200
 
 #: Plane's reasons, as its clients parse them; None leaves the field out, as Plane does.
 _PLANE_REASONS: Mapping[Reason, str | None] = {
@@ -107,9 +111,10 @@ def session(told: Session, deadlines: Mapping[str, float]) -> dict[str, Any]:
         "created_at": milliseconds(told.created_at),
         "status_history": [status_entry(entry, public=False) for entry in told.history],
         "boot_seconds": attrs.asdict(boot_seconds(told)),
+        "connection_count": len(told.uses) - len(leases),
         "connections": connections,
         "leases": leases,
-        "traffic": traffic_of(told),
+        "traffic": attrs.asdict(told.traffic),
         "idle_since": None if told.idle_since is None else milliseconds(told.idle_since),
         "deadlines": {reason: milliseconds(at) for reason, at in deadlines.items()},
         "exit_code": state.exit_code if isinstance(state, Terminated) else None,
@@ -118,9 +123,16 @@ def session(told: Session, deadlines: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
+def oldest_uses(told: Session) -> list[Use]:
+    """Those of its uses that began first, `MOST_USES` at most, and every lease."""
+    leases = [use for use in told.uses if use.until is not None]
+    others = (use for use in told.uses if use.until is None)
+    return leases + heapq.nsmallest(MOST_USES, others, key=lambda use: use.since)
+
+
 def _uses(told: Session) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     connections, leases = [], []
-    for use in sorted(told.uses, key=lambda use: use.since):
+    for use in sorted(oldest_uses(told), key=lambda use: use.since):
         since = milliseconds(use.since)
         if use.until is not None:
             until = milliseconds(use.until)
@@ -138,11 +150,3 @@ def _uses(told: Session) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                 }
             )
     return connections, leases
-
-
-def traffic_of(told: Session) -> dict[str, int]:
-    """What passed through the proxy to and from this session, in uses that go on too."""
-    total = Traffic()
-    for part in (told.traffic, *(use.traffic for use in told.uses)):
-        total.add(part)
-    return attrs.asdict(total)

@@ -20,7 +20,16 @@ from plane_tx.core.model import (
     Terminating,
 )
 from plane_tx.core.use import Use, UseKind
-from plane_tx.core.views import milliseconds
+from plane_tx.core.views import milliseconds, oldest_uses
+
+#: What would have to happen for a deadline not to end a session.
+_UNLESS = {
+    Cause.IDLE: "Unless somebody uses it",
+    Cause.UNCLAIMED: "Unless somebody comes",
+    Cause.LIFETIME: "Whatever happens, for its lifetime is over then",
+    Cause.STARTUP: "Unless its server answers HTTP",
+    Cause.GRACE: "At the latest",
+}
 
 _IN_WORDS = {
     UseKind.REQUEST: "request",
@@ -38,6 +47,7 @@ def why(session: Session, now: float) -> dict[str, Any]:
         "status": session.status.value,
         "alive": alive,
         "summary": _why_alive(session, now) if alive else _sentence(why_ended(session)),
+        "hold_count": len(session.uses) if alive else 0,
         "holds": [_hold(use, now) for use in _oldest_first(session)] if alive else [],
         "next": _next(session, now),
         "causes": [] if alive else _causes(session),
@@ -45,7 +55,7 @@ def why(session: Session, now: float) -> dict[str, Any]:
 
 
 def _oldest_first(session: Session) -> list[Use]:
-    return sorted(session.uses, key=lambda use: use.since)
+    return sorted(oldest_uses(session), key=lambda use: use.since)
 
 
 def _hold(use: Use, now: float) -> dict[str, Any]:
@@ -100,26 +110,26 @@ def _what_ends_it(cause: Cause, session: Session) -> str:
 
 def _why_alive(session: Session, now: float) -> str:
     said = [_what_it_does(session, now)]
+    if session.spec.limits.max_idle_seconds is not None and session.idle_since is None:
+        booting = session.status in BOOTING
+        start = "it is ready" if booting else "the last of these has gone"
+        said.append(f"Its idle clock starts when {start}.")
     soonest = next(iter(next_deadlines(session)), None)
     if soonest is not None:
-        said.append(f"Unless that changes, it ends in {_words(soonest.at - now)}: {soonest.cause}.")
+        said.append(f"{_UNLESS[soonest.cause]}, it ends in {_words(soonest.at - now)}.")
     elif session.spec.limits.max_idle_seconds is None:
-        said.append("No clock runs that would end it: only a request, or its own exit, does.")
-    else:
-        said.append("Its idle clock starts when the last of these has gone.")
+        said.append("No clock will end it: only a request, or its own exit, does.")
     return " ".join(said)
 
 
 def _what_it_does(session: Session, now: float) -> str:
     if session.status in BOOTING:
         since = _words(now - session.history[-1].at)
-        waiting = f"; {_counted(session)} wait for it" if session.uses else ""
-        return f"It boots: {session.status} for {since}{waiting}."
+        beside = f", with {_counted(session)}" if session.uses else ""
+        return f"It boots: {session.status} for {since}{beside}."
     if session.uses:
         return f"It is in use: {_counted(session)}."
-    if session.idle_since is None:
-        return "It is ready."
-    return f"Nobody has used it for {_words(now - session.idle_since)}."
+    return f"Nobody has used it for {_words(now - (session.idle_since or now))}."
 
 
 def _counted(session: Session) -> str:
@@ -148,7 +158,8 @@ def _last_use(session: Session) -> dict[str, Any]:
     use, ended = session.last_use, session.last_used
     if use is None or ended is None:
         ready = session.entered(Status.READY) or session.created_at
-        return _event(ready, "never used", "it was ready, and nobody came")
+        came = "since this run of the server began" if session.adopted else "after it was ready"
+        return _event(ready, "never used", f"nobody came {came}")
     who = f" of user {use.visit.user!r}" if use.visit.user is not None else ""
     whence = f" from {use.visit.peer}" if use.visit.peer else ""
     where = f" to {use.visit.path}" if use.visit.path else ""
@@ -177,9 +188,12 @@ def _what_happened(session: Session, entry: StatusEntry) -> str:
 
 def _how_it_went(session: Session, state: Terminated) -> str:
     memory = "; the kernel ended it for want of memory" if state.oom else ""
+    if state.kind is not None:
+        # Asked for or by force: the entries before this one say why.
+        return f"its process {describe_exit(state.exit_code, asked=True)}{memory}"
     if state.failure is not None:
         return f"{state.failure.message}{memory}"
-    if state.exit_code is None and state.kind is None:
+    if state.exit_code is None:
         return cause_of(session, state)
     return f"its process {describe_exit(state.exit_code)}{memory}"
 

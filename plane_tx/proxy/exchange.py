@@ -138,7 +138,7 @@ class Exchange:
         kind = UseKind.REQUEST if address is not None else UseKind.HOLD
         self._use = self._supervisor.begin_use(self.session, kind, self._visit, self._revoked)
         if address is not None:
-            self._use.traffic.requests += 1
+            self._use.request()
             self._reach(address)
             return
         held = self._supervisor.hold(self.session)
@@ -240,7 +240,7 @@ class Exchange:
         hold = self.take_use()
         kind = UseKind.REQUEST
         self._use = self._supervisor.begin_use(self.session, kind, self._visit, self._revoked)
-        self._use.traffic.requests += 1
+        self._use.request()
         self._supervisor.end_use(self.session, hold)
         self._reach(address)
 

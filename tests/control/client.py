@@ -1,12 +1,14 @@
 """An HTTP client in memory, joined to a real Site byte by byte."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.server import Site
@@ -98,6 +100,11 @@ class Connection:
         self.hang_up()
 
 
+def due_now(clock: Clock) -> Iterator[IDelayedCall]:
+    """What goes on in the next turn of the reactor, without any time passing."""
+    return (call for call in clock.getDelayedCalls() if call.getTime() <= clock.seconds())
+
+
 def unchunked(data: bytes) -> bytes:
     body = b""
     while data:
@@ -119,6 +126,8 @@ def asking(site: Site) -> Ask:
             headers = {"Content-Type": "application/json", **(headers or {})}
         connection = Connection(site)
         connection.request(method, target, headers, body)
+        while not connection.answered and any(due_now(site.reactor)):
+            site.reactor.advance(0)
         return connection.answer
 
     return ask

@@ -80,7 +80,7 @@ def test_traffic_is_counted_while_it_goes_on_and_after(sample, spawn, make_ready
     session = supervisor.get(backend)
     for ended in (True, False):
         use = supervisor.begin_use(session, UseKind.WEBSOCKET, Visit("::1"))
-        use.traffic.requests += 1
+        use.request()
         use.from_client(10, 1, 1.0)
         use.to_client(5, 2, 1.0)
         if ended:

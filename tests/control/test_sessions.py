@@ -2,6 +2,7 @@ import pytest
 
 from plane_tx import __version__
 from plane_tx.core.errors import ImageUnavailable
+from plane_tx.core.use import UseKind
 from tests.control.client import Connection
 
 
@@ -383,3 +384,39 @@ def test_a_revoke_says_whose_and_of_what(ask, body, message):
     answer = ask("POST", "/ctrl/b/revoke", body=body)
 
     assert (answer.status, answer.json["message"]) == (422, message)
+
+
+def test_a_long_listing_gives_others_their_turns(spawn, site, reactor):
+    for number in range(8):
+        spawn(str(number))
+    connection = Connection(site)
+
+    connection.request("GET", "/ctrl/backends")
+    at_once = connection.answered
+    reactor.advance(0)
+
+    assert not at_once
+    assert len(connection.answer.json["backends"]) == 8
+
+
+def test_a_search_that_finds_nothing_ends(spawn, listed, monkeypatch):
+    monkeypatch.setattr("plane_tx.control.listing.LOOKED_AT", 2)
+    for number in range(5):
+        spawn(str(number))
+
+    assert len(listed("?key=0")[0]) == 1
+    assert listed("?key=none") == ([], None)
+
+
+def test_of_very_many_connections_the_oldest_are_told_and_all_are_counted(
+    ask, backend, make_ready, supervisor
+):
+    make_ready(backend)
+    for _ in range(250):
+        supervisor.begin_use(supervisor.get(backend), UseKind.REQUEST)
+
+    session = ask("GET", f"/ctrl/b/{backend}").json
+    why = ask("GET", f"/ctrl/b/{backend}/why").json
+
+    assert (session["connection_count"], len(session["connections"])) == (250, 200)
+    assert (why["hold_count"], len(why["holds"])) == (250, 200)

@@ -97,9 +97,10 @@ class GrantsAgainstAList(RuleBasedStateMachine):
         assert len(self.grants) == len(tokens)
         for known in self.known:
             assert self.grants.get(known.token.value) is tokens.get(known.token.value)
-        of_session: dict[str, set[str]] = {}
+        of_session: dict[str, dict[str | None, set[str]]] = {}
         for value, token in tokens.items():
-            of_session.setdefault(token.session_id, set()).add(value)
+            of_users = of_session.setdefault(token.session_id, {})
+            of_users.setdefault(token.user, set()).add(value)
         assert self.grants._of_session == of_session
 
     @invariant()

@@ -26,7 +26,7 @@ from plane_tx.core.model import (
     Token,
     Waiting,
 )
-from plane_tx.core.registry import Registry
+from plane_tx.core.registry import Registry, place_of
 from plane_tx.core.use import Use, UseKind
 from tests.sessions import make_session
 
@@ -158,7 +158,18 @@ class RegistryAgainstAList(RuleBasedStateMachine):
         counted = Counter(known.session.status for known in self.known)
         assert +self.registry.statuses == counted
         everyone = [*self.known, *self.forgotten]
-        assert self.registry.open_uses == {use for known in everyone for use in known.uses}
+        assert self.registry.uses.total() == sum(len(known.uses) for known in everyone)
+
+    @invariant()
+    def its_order_is_that_of_a_sort(self) -> None:
+        places = sorted((place_of(known.session) for known in self.known), reverse=True)
+
+        found = self.registry.before(None, len(places))
+        assert [place_of(session) for session in found] == places
+        for number, place in enumerate(places):
+            assert [place_of(each) for each in self.registry.before(place, 2)] == (
+                places[number + 1 : number + 3]
+            )
 
     @invariant()
     def tokens_live_as_long_as_their_session_is_known(self) -> None:
@@ -169,7 +180,8 @@ class RegistryAgainstAList(RuleBasedStateMachine):
             k.session.id for k in self.known if k.tokens
         }
         for known in self.known:
-            values = self.registry.grants._of_session.get(known.session.id, set())
+            of_users = self.registry.grants._of_session.get(known.session.id, {})
+            values = set().union(*of_users.values())
             found = [self.registry.grants.get(value) for value in values]
             assert {token.value for token in found} == set(known.tokens)
 
@@ -271,7 +283,7 @@ def test_a_lease_keeps_a_session_in_use_and_claims_nothing() -> None:
     assert (during, session.idle_since, session.claimed) == (None, 9.0, False)
 
 
-def test_what_a_use_counted_is_the_sessions_and_everyones_once_it_has_ended() -> None:
+def test_what_a_use_counts_is_the_sessions_and_everyones_at_once() -> None:
     registry, session = Registry(), a_session()
     uses = [Use(UseKind.REQUEST, 1.0), Use(UseKind.WEBSOCKET, 2.0)]
     registry.add(session, Scheduled(), 1.0)
@@ -283,7 +295,7 @@ def test_what_a_use_counted_is_the_sessions_and_everyones_once_it_has_ended() ->
     for use in uses * 2:
         registry.end_use(session, use, 4.0)
 
-    assert before == (0, 0, 0, 0, 0)
+    assert before == (0, 20, 0, 2, 0)
     assert attrs.astuple(session.traffic) == attrs.astuple(registry.traffic) == (0, 20, 0, 2, 0)
     assert (session.last_use, session.last_used) == (uses[1], 4.0)
 
@@ -299,5 +311,5 @@ def test_traffic_of_sessions_that_are_forgotten_still_counts() -> None:
 
     assert registry.get("id") is None
     assert registry.traffic.bytes_to_clients == 10
-    assert registry.open_uses == set()
+    assert registry.uses.total() == 0
     assert +registry.statuses == {}

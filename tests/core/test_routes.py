@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from plane_tx.core import errors
 from plane_tx.core.model import Executable, Key, Routing, Scheduled, Spec, Token
 from plane_tx.core.registry import Registry
-from plane_tx.core.routes import MOST_SHOWN, find, host_below, secure_url, session_url, visit_of
+from plane_tx.core.routes import (
+    MOST_SHOWN,
+    find,
+    hide_tokens,
+    host_below,
+    secure_url,
+    session_url,
+    visit_of,
+)
 from plane_tx.core.use import Visit
 from tests.sessions import make_session
 
@@ -286,3 +294,16 @@ def test_by_https_nothing_leads_away_from_the_cluster(host: str, target: str) ->
     assert url.scheme == "https"
     assert f".{url.netloc}".endswith(".example.com:8443")
     assert secure_url("example.com:8443", host, target).isascii()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"/pub/b/{DYNAMIC}/status", f"/pub/b/{DYNAMIC[:6]}…/status"),
+        (f"there is no {STATIC!r}", f"there is no '{STATIC[:6]}…'"),
+        (f"{HOST}.example.com", f"{HOST[:6]}….example.com"),
+        ("/ctrl/b/818tf4dl6hqsct", "/ctrl/b/818tf4dl6hqsct"),
+    ],
+)
+def test_of_a_token_in_a_text_six_characters_are_left(text: str, shown: str) -> None:
+    assert hide_tokens(text) == shown

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import pytest
 
 from plane_tx.core import views, wire
@@ -32,7 +31,7 @@ from plane_tx.core.model import (
     TerminationKind,
     Waiting,
 )
-from plane_tx.core.use import Traffic, Use, UseKind, Visit
+from plane_tx.core.use import Use, UseKind, Visit
 from plane_tx.core.views import status_entry
 from tests.sessions import make_session
 
@@ -153,22 +152,6 @@ def test_who_asked_for_the_end_is_told_to_ctrl_only(
     assert status_entry(asked, public=False)["by"] == "ann"
     assert "by" not in status_entry(asked)
     assert "by" not in status_entry(of_itself, public=False)
-
-
-def test_traffic_is_that_of_uses_that_have_ended_and_of_those_that_go_on() -> None:
-    ended, open_now = Traffic(1, 2, 3, 4, 5), Traffic(10, 20, 30, 40, 50)
-    uses = {Use(UseKind.WEBSOCKET, 1.0, traffic=open_now), Use(UseKind.LEASE, 1.0, until=9.0)}
-
-    told = views.session(a_session(Ready(HERE), traffic=ended, uses=uses), {})
-
-    assert told["traffic"] == {
-        "requests": 11,
-        "bytes_from_clients": 22,
-        "bytes_to_clients": 33,
-        "messages_from_clients": 44,
-        "messages_to_clients": 55,
-    }
-    assert attrs.astuple(ended) == (1, 2, 3, 4, 5)
 
 
 def test_the_phases_of_a_boot_are_told_as_far_as_it_has_come() -> None:

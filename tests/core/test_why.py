@@ -24,6 +24,7 @@ from plane_tx.core.model import (
     Terminated,
     Terminating,
     TerminationKind,
+    Waiting,
 )
 from plane_tx.core.use import Use, UseKind, Visit
 from plane_tx.core.why import why
@@ -87,7 +88,7 @@ def test_an_idle_session_tells_when_it_ends() -> None:
     told = why(a_session(Scheduled(), READY, idle_since=100.0, limits=limits), 130.0)
 
     assert told["summary"] == (
-        "Nobody has used it for 30.0 s. Unless that changes, it ends in 30.0 s: idle."
+        "Nobody has used it for 30.0 s. Unless somebody uses it, it ends in 30.0 s."
     )
     assert [(each["cause"], each["in_seconds"]) for each in told["next"]] == [
         ("idle", 30.0),
@@ -101,14 +102,16 @@ def test_a_booting_session_tells_its_phase_and_who_waits() -> None:
 
     told = why(a_session(Scheduled(), Loading(), uses=held), 25.0)
 
-    assert told["summary"].startswith("It boots: loading for 5.0 s; 2 held requests wait for it.")
+    assert told["summary"] == (
+        "It boots: loading for 5.0 s, with 2 held requests. Its idle clock starts when it is ready."
+    )
 
 
 def test_a_session_without_a_limit_says_that_nothing_ends_it() -> None:
     told = why(a_session(Scheduled(), READY, limits=Limits(), idle_since=20.0), 30.0)
 
     assert told["next"] == []
-    assert "No clock runs that would end it" in told["summary"]
+    assert "No clock will end it" in told["summary"]
 
 
 def test_the_death_of_an_idle_session_is_told_from_its_last_use_on() -> None:
@@ -170,7 +173,7 @@ def test_a_session_that_nobody_ever_used_says_so() -> None:
             [Terminating(Status.READY, Reason.EXTERNAL, by="the API key 'ops' from ::1"),
              Terminated(Status.READY, Reason.EXTERNAL, SOFT, 0)],
             ["it was asked to end: it was stopped by request, by the API key 'ops' from ::1",
-             "its process ended by itself with exit code 0"],
+             "its process ended with exit code 0"],
         ),
         (
             [HardTerminating(Status.READY, Reason.EXTERNAL, by="me"),
@@ -203,3 +206,41 @@ def test_every_end_is_told_as_a_chain_of_causes(states: list[State], messages: l
 
     assert [cause["message"] for cause in told["causes"]] == messages
     assert told["summary"].endswith(".")
+
+
+def test_what_ends_a_session_whatever_happens_is_told_so() -> None:
+    limits = Limits(60.0, lifetime_limit_seconds=100.0)
+    use = Use(UseKind.WEBSOCKET, 15.0, ADA)
+
+    told = why(a_session(Scheduled(), READY, limits=limits, uses={use}), 40.0)
+
+    assert told["summary"] == (
+        "It is in use: 1 WebSocket. Its idle clock starts when the last of these has gone."
+        " Whatever happens, for its lifetime is over then, it ends in 60.0 s."
+    )
+
+
+def test_a_session_taken_up_from_an_earlier_run_is_not_said_to_be_unused_before() -> None:
+    session = a_session(
+        Scheduled(), Waiting(READY.address), READY, Terminating(Status.READY, Reason.IDLE)
+    )
+
+    told = why(session, 99.0)
+
+    assert told["causes"][0]["message"] == "nobody came since this run of the server began"
+
+
+def test_a_startup_timeout_is_told_once_and_the_exit_after_it() -> None:
+    failure = Failure("startup-timeout", "its server did not answer")
+    session = a_session(
+        Scheduled(),
+        HardTerminating(Status.WAITING, Reason.STARTUP_TIMEOUT, failure),
+        Terminated(Status.WAITING, Reason.STARTUP_TIMEOUT, HARD, 137, failure=failure),
+    )
+
+    told = why(session, 99.0)
+
+    assert [cause["message"] for cause in told["causes"]] == [
+        "it was ended by force: its server did not answer",
+        "its process was ended by signal 9 (exit code 137)",
+    ]

@@ -472,7 +472,7 @@ def term_of(world):
 )  # fmt: skip
 def test_however_a_websocket_ends_its_use_and_its_token_are_let_go_once(world, end):
     session, browser, upstream = revocable(world)
-    during = (term_of(world).open, len(world.supervisor.registry.open_uses))
+    during = (term_of(world).open, world.supervisor.registry.uses.total())
 
     end(world, session, browser, upstream)
     upstream.hang_up()
@@ -481,7 +481,7 @@ def test_however_a_websocket_ends_its_use_and_its_token_are_let_go_once(world, e
 
     assert during == (1, 1)
     assert term_of(world).open == 0
-    assert world.supervisor.registry.open_uses == set()
+    assert world.supervisor.registry.uses.total() == 0
     assert session.traffic.requests == 1
 
 

@@ -1,5 +1,6 @@
 """An upgrade to something other than websocket, in memory: bytes, ends, and what is left."""
 
+import attrs
 import pytest
 from twisted.internet.defer import ensureDeferred
 
@@ -336,7 +337,7 @@ def test_the_bytes_of_a_tunnel_are_counted(world):
     client.send(b"12345")
     upstream.send(b"123")
 
-    assert (use.traffic.bytes_from_clients, use.traffic.bytes_to_clients) == (5, 3)
+    assert attrs.astuple(session.traffic)[1:3] == (5, 3)
     assert use.last_data == world.reactor.seconds()
 
 

@@ -20,7 +20,6 @@ from zope.interface import directlyProvides
 
 from plane_tx.core.model import Address, Session
 from plane_tx.core.use import Traffic
-from plane_tx.core.views import traffic_of
 from plane_tx.core.wire import ConnectRequest, ExecutableRequest, KeyRequest, SpawnConfig
 from plane_tx.proxy.client import ProxySettings
 from plane_tx.proxy.factory import ProxyFactory
@@ -221,7 +220,7 @@ class World:
     def traffic(self) -> Traffic:
         """What has passed through the only session so far."""
         (session,) = self.supervisor.registry
-        return Traffic(**traffic_of(session))
+        return attrs.evolve(session.traffic)
 
     def uses(self) -> list[str]:
         """What keeps sessions in use now."""
@@ -237,12 +236,10 @@ class World:
         )
         assert self.uses() == []
         registry = self.supervisor.registry
-        assert registry.open_uses == set()
+        assert registry.uses.total() == 0
         assert {term.open for term in registry.grants._terms.values()} <= {0}
-        summed = Traffic()
-        for session in registry:
-            summed.add(session.traffic)
-        assert attrs.asdict(registry.traffic) == attrs.asdict(summed)
+        parts = [attrs.astuple(session.traffic) for session in registry] or [(0,) * 5]
+        assert attrs.astuple(registry.traffic) == tuple(map(sum, zip(*parts, strict=True)))
         assert self.reactor.getDelayedCalls() == []
 
 
