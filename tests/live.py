@@ -88,7 +88,12 @@ class LiveServer:
     """`twistd plane` with a configuration and a state of its own, on ports of its own."""
 
     def __init__(
-        self, folder: Path, conf: str, reactor: str = "epoll", tls: Path | None = None
+        self,
+        folder: Path,
+        conf: str,
+        reactor: str = "epoll",
+        tls: Path | None = None,
+        control: str = "",
     ) -> None:
         self.control_port, self.proxy_port = free_ports(2)
         self.control = f"http://127.0.0.1:{self.control_port}"
@@ -98,7 +103,7 @@ class LiveServer:
         kind = "tcp" if tls is None else "ssl"
         keys = "" if tls is None else f":privateKey={tls}"
         self.config.write_text(
-            f'[control]\nendpoint = "tcp:{self.control_port}:interface=127.0.0.1"\n'
+            f'[control]\nendpoint = "tcp:{self.control_port}:interface=127.0.0.1"\n{control}\n'
             f'[proxy]\nendpoint = "{kind}:{self.proxy_port}:interface=127.0.0.1{keys}"\n'
             f'cluster = "{self.cluster}"\n{conf}\n{APPS}'
         )
@@ -184,10 +189,14 @@ def until(happened: Any, seconds: float = PATIENCE_SECONDS) -> None:
 
 @contextlib.contextmanager
 def live_server(
-    folder: Path, conf: str, reactor: str = "epoll", tls: Path | None = None
+    folder: Path,
+    conf: str,
+    reactor: str = "epoll",
+    tls: Path | None = None,
+    control: str = "",
 ) -> Iterator[LiveServer]:
     """A server that is ready; it is stopped at the end, and must not have logged a traceback."""
-    server = LiveServer(folder, conf, reactor, tls)
+    server = LiveServer(folder, conf, reactor, tls, control)
     try:
         server.wait_until_ready()
         yield server

@@ -254,6 +254,30 @@ def test_a_session_knows_itself_by_planes_variables_and_by_a_link_to_itself(
     }  # fmt: skip
 
 
+def test_a_session_keeps_itself_alive_with_the_secret_of_its_environment(
+    tmp_path: Path,
+) -> None:
+    keys = 'api_keys = ["app:admin:a-secret-of-an-app"]'
+    key = {"Authorization": "Bearer a-secret-of-an-app"}
+    with live_server(tmp_path, '[engine]\nkind = "process"', control=keys) as server:
+        config = {"executable": {"app": "echo"}, "max_idle_seconds": 1}
+        body = {"spawn_config": config}
+        made = ask("POST", f"{server.control}/ctrl/connect", body, key).json
+        told = ask("GET", f"{made['url']}env").json
+        own = {"Authorization": f"Bearer {told['SESSION_BACKEND_SECRET']}"}
+        lease = f"{told['SESSION_BACKEND_CONTROL_URL']}/ctrl/b/{made['backend_id']}/keepalive"
+
+        kept = ask("POST", lease, {"seconds": 600, "reason": "a batch job"}, own)
+        why = ask("GET", f"{server.control}/ctrl/b/{made['backend_id']}/why", None, key).json
+        ended = ask("POST", lease, {"seconds": 0, "reason": "a batch job"}, own)
+        other = ask("GET", f"{server.control}/ctrl/b/{made['backend_id']}/why", None, own)
+
+        assert (kept.status, ended.status, other.status) == (200, 200, 401)
+        assert [hold["reason"] for hold in why["holds"] if hold["kind"] == "lease"] == [
+            "a batch job"
+        ]
+
+
 # not tested by Plane: tag mismatch, duplicate ids
 
 
