@@ -311,7 +311,9 @@ WELL = b'{"status":"ok","version":"1","hash":""}'
 
 
 def test_an_answer_as_the_document_has_it_passes():
-    told_by(STATUS, body=WELL)
+    passed = told_by(STATUS, body=WELL)
+
+    assert passed is None
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,8 @@ def test_a_server_with_nothing_to_run_sessions_on_has_no_drone_available(tmp_pat
 # backend_lifecycle_docker
 
 
-def goes_through_planes_life(server: LiveServer, executable: dict[str, Any], path: str) -> None:
+def lived(server: LiveServer, executable: dict[str, Any], path: str) -> list[str]:
+    """Every status of a session that is used once it is ready, and then ended."""
     made = spawn(server, executable)
     backend = made["backend_id"]
     assert [entry["status"] for entry in statuses(server, backend, "ready")] == LIFE
@@ -142,17 +143,20 @@ def goes_through_planes_life(server: LiveServer, executable: dict[str, Any], pat
     headers = ask("GET", f"{made['url']}{path}").json["headers"]
     assert dict(headers)["x-verified-secret"] == made["secret_token"]
     assert end(server, backend, "soft").body == b"null"
-    life = [entry["status"] for entry in statuses(server, backend)]
-    assert life == [*LIFE, "terminating", "terminated"]
+    return [entry["status"] for entry in statuses(server, backend)]
 
 
 def test_a_session_goes_through_planes_life(server: LiveServer) -> None:
-    goes_through_planes_life(server, {"app": "echo"}, "echo")
+    life = lived(server, {"app": "echo"}, "echo")
+
+    assert life == [*LIFE, "terminating", "terminated"]
 
 
 @pytest.mark.docker
 def test_a_container_goes_through_planes_life(docker_server: LiveServer) -> None:
-    goes_through_planes_life(docker_server, CONTAINER, "")
+    life = lived(docker_server, CONTAINER, "")
+
+    assert life == [*LIFE, "terminating", "terminated"]
 
 
 # backend_status_in_response
