@@ -17,6 +17,9 @@ UNIX = "unix"
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+#: How many hops of X-Forwarded-For count, the last ones; those before them are dropped.
+HOPS = 32
+
 _HOST = re.compile(rb"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _PORT = re.compile(rb"\d{1,5}")
 _SECURE = {b"https": True, b"wss": True, b"http": False, b"ws": False}
@@ -45,14 +48,14 @@ class TrustedProxies:
             return peer
         hops = _members(headers, b"x-forwarded-for")
         chain = hops if peer.address == UNIX else [*hops, peer.address.encode("ascii")]
-        proto = _first(headers, b"x-forwarded-proto").lower()
+        proto = _last(headers, b"x-forwarded-proto").lower()
         return Peer(
             address=self._client_among(hops, peer.address),
             secure=_SECURE.get(proto, peer.secure),
             chain=b", ".join(chain),
-            host=_first(headers, b"x-forwarded-host", _HOST),
-            port=_first(headers, b"x-forwarded-port", _PORT),
-            prefix=_first(headers, b"x-forwarded-prefix", _PREFIX),
+            host=_last(headers, b"x-forwarded-host", _HOST),
+            port=_last(headers, b"x-forwarded-port", _PORT),
+            prefix=_last(headers, b"x-forwarded-prefix", _PREFIX),
         )
 
     def _client_among(self, hops: list[bytes], nearest: str) -> str:
@@ -75,7 +78,7 @@ def trusted_proxies(entries: Iterable[str]) -> TrustedProxies:
         if entry == UNIX:
             unix = True
         else:
-            networks.append(ipaddress.ip_network(entry))
+            networks.append(_unmapped(ipaddress.ip_network(entry)))
     return TrustedProxies(tuple(networks), unix)
 
 
@@ -88,6 +91,12 @@ def _address(text: str) -> _Address | None:
     return getattr(found, "ipv4_mapped", None) or found
 
 
+def _unmapped(network: _Network) -> _Network:
+    # Addresses are compared as IPv4 where they can be: ::ffff:10.0.0.0/104 is 10.0.0.0/8.
+    start = getattr(network.network_address, "ipv4_mapped", None)
+    return network if start is None else ipaddress.IPv4Network((start, network.prefixlen - 96))
+
+
 def _without_port(hop: str) -> str:
     bracketed = re.fullmatch(r"\[(.*)\](:\d+)?", hop)
     if bracketed:
@@ -97,12 +106,14 @@ def _without_port(hop: str) -> str:
 
 
 def _members(headers: Headers, name: bytes) -> list[bytes]:
-    joined = b",".join(values_of(headers, name))
-    return [member.strip() for member in joined.split(b",") if member.strip()]
+    # A head has room for thousands: only the last ones are parted.
+    members = b",".join(values_of(headers, name)).rsplit(b",", HOPS)[-HOPS:]
+    return [member.strip() for member in members if member.strip()]
 
 
-def _first(headers: Headers, name: bytes, shape: re.Pattern[bytes] | None = None) -> bytes:
-    # The outermost of several proxies stands first; what does not look like it is passed over.
-    found = next(iter(_members(headers, name)), b"")
+def _last(headers: Headers, name: bytes, shape: re.Pattern[bytes] | None = None) -> bytes:
+    # A proxy may add to what the client itself wrote there, so only the end is our proxy's word.
+    # What does not look like it is passed over.
+    found = next(reversed(_members(headers, name)), b"")
     found = found.rstrip(b"/") if shape is _PREFIX else found
     return found if shape is None or shape.fullmatch(found) else b""

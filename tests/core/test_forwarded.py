@@ -2,7 +2,7 @@
 
 import pytest
 
-from plane_tx.core.forwarded import UNIX, TrustedProxies, trusted_proxies
+from plane_tx.core.forwarded import HOPS, UNIX, TrustedProxies, trusted_proxies
 from plane_tx.core.headers import Peer
 
 TRUSTED = trusted_proxies(["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"])
@@ -37,6 +37,15 @@ def test_nobody_is_trusted_unless_named():
 
 def test_unix_sockets_are_trusted_by_that_name():
     assert trusted_proxies([UNIX]).trusts(UNIX)
+
+
+@pytest.mark.parametrize("entry", ["::ffff:10.0.0.0/104", "::ffff:10.0.0.1", "::ffff:0:0/96"])
+def test_an_ipv4_network_may_be_written_as_ipv6_has_it(entry):
+    trusted = trusted_proxies([entry])
+
+    assert trusted.trusts("10.0.0.1")
+    assert trusted.trusts("::ffff:10.0.0.1")
+    assert not trusted.trusts("2001:db8::1")
 
 
 @pytest.mark.parametrize("entry", ["", "localhost", "10.0.0.1/8", "10.0.0.0/33", "Unix", "1.2.3"])
@@ -93,7 +102,8 @@ def test_a_unix_socket_adds_no_address():
         (b"HTTPS", False, True),
         (b"wss", False, True),
         (b"http", True, False),
-        (b"https, http", False, True),
+        (b"https, http", True, False),
+        (b"http, https", False, True),
         (b"gopher", True, True),
         (b"", False, False),
     ],
@@ -104,14 +114,24 @@ def test_whether_the_client_came_by_tls_is_what_the_proxy_says(said, own, expect
     assert told.secure is expected
 
 
-def test_host_port_and_prefix_are_taken_from_the_outermost_proxy():
+def test_host_port_and_prefix_are_the_last_ones_for_those_before_may_be_the_client_s_own():
     told = behind(
-        (b"X-Forwarded-Host", b"app.example.com:8443, inner"),
+        (b"X-Forwarded-Host", b"forged.example, app.example.com:8443"),
+        (b"X-Forwarded-Port", b"1"),
         (b"X-Forwarded-Port", b"8443"),
-        (b"X-Forwarded-Prefix", b"/plane/a/"),
+        (b"X-Forwarded-Prefix", b"/forged, /plane/a/"),
     )
 
     assert (told.host, told.port, told.prefix) == (b"app.example.com:8443", b"8443", b"/plane/a")
+
+
+def test_only_the_last_hops_are_looked_at():
+    said = b",".join([b"203.0.113.9"] + [b"10.0.0.9"] * HOPS)
+
+    told = behind((b"X-Forwarded-For", said))
+
+    assert told.address == "10.0.0.9"
+    assert told.chain == b", ".join([b"10.0.0.9"] * HOPS + [b"10.0.0.1"])
 
 
 @pytest.mark.parametrize(
