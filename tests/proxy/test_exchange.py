@@ -799,6 +799,8 @@ def test_a_request_that_waits_to_be_told_why_it_failed_is_revoked_once(world):
     world.wait(CONFIRM_SECONDS)
 
     assert client.get().count(b"HTTP/1.1 ") == 1
+    assert not client.closing
+    assert not client.lost
     assert world.uses() == []
 
 

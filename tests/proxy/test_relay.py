@@ -437,20 +437,6 @@ def test_a_websocket_that_is_closing_is_not_closed_again(world):
     assert read(browser.get()) == [(CLOSE, b"\x03\xe9exited")]
 
 
-def test_a_revoked_upgrade_that_was_not_answered_is_410(world):
-    session, token = world.session(user="ada")
-    browser = world.client()
-    browser.send(upgrade(f"/{token}/"))
-    upstream = world.accept()
-
-    world.supervisor.revoke(session.id, "ada")
-    world.advance(0)
-
-    assert status(browser.get()) == 410
-    assert upstream.aborted
-    assert world.uses() == []
-
-
 def term_of(world):
     (term,) = world.supervisor.registry.grants._terms.values()
     return term
