@@ -75,10 +75,9 @@ class Connection(HalfClosing):
     def connectionMade(self) -> None:
         """The connection is open."""
         self._secure = ISSLTransport.providedBy(self.transport)
-        if not self._secure:
-            self.transport.setTcpNoDelay(True)
-            self.transport.setTcpKeepAlive(True)
-            _watch_for_death(self.transport)
+        self.transport.setTcpNoDelay(True)
+        self.transport.setTcpKeepAlive(True)
+        _watch_for_death(self.transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is no more."""
@@ -115,7 +114,9 @@ class Connection(HalfClosing):
 def _watch_for_death(transport: object) -> None:
     # A client that vanished says nothing; by the kernel's own defaults it would keep its session
     # in use for over two hours.
-    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+    # TLS is a protocol of its own on the connection that has the socket.
+    below = getattr(transport, "transport", transport)
+    handle = below.getHandle() if hasattr(below, "getHandle") else None
     if isinstance(handle, socket.socket) and handle.family != socket.AF_UNIX:
         for option, value in KEEP_ALIVE_OPTIONS:
             handle.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -180,6 +180,23 @@ async def test_the_kernel_is_asked_to_notice_a_client_that_vanished(live):
     assert said == [value for _, value in KEEP_ALIVE_OPTIONS] == [60, 15, 4]
 
 
+@tls
+@pytest_twisted.ensureDeferred
+async def test_the_kernel_is_asked_to_notice_a_tls_client_that_vanished(live):
+    _, path = await live.session()
+    client = await live.tls_client()
+
+    client.transport.write(asking(path + "/x"))
+    await live.upstream.take()
+
+    (connection,) = live.factory.connections
+    handle = connection.transport.transport.getHandle()
+    said = [handle.getsockopt(socket.IPPROTO_TCP, option) for option, _ in KEEP_ALIVE_OPTIONS]
+    assert said == [value for _, value in KEEP_ALIVE_OPTIONS]
+    assert handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.reactor
 @pytest_twisted.ensureDeferred
 async def test_a_reader_that_stops_stops_the_session_and_gets_all_in_the_end(live):
