@@ -20,7 +20,7 @@ from plane_tx.core.messages import Broken, EndOfMessage, RequestEvent, RequestHe
 from plane_tx.core.model import HOST_TOKEN
 from plane_tx.core.routes import find
 from plane_tx.proxy.answers import answer, redirect, refusal, wants_page
-from plane_tx.proxy.connection import HEAD_SECONDS, Connection
+from plane_tx.proxy.connection import HEAD_SECONDS, Connection, below
 from plane_tx.proxy.exchange import Carrier, Exchange
 from plane_tx.proxy.relay import Relay, Relays
 from plane_tx.proxy.tunnel import Tunnel
@@ -225,7 +225,11 @@ class ClientConnection(Connection):
         elif exchange is not None or self._parser.mid_head:
             self.give_up()
         elif not self._over:
-            self.transport.abortConnection()
+            self._over = True
+            self.transport.unregisterProducer()
+            self._hang_up()  # the last reply may still be on its way
+            # Who keeps a TLS connection for later does not answer that it ends until then.
+            below(self.transport).loseConnection()
 
     def give_up(self) -> None:
         """The server has stopped: tell whoever still waits for its reply, drop the others."""

@@ -111,12 +111,16 @@ class Connection(HalfClosing):
         self._timer = None
 
 
-def _watch_for_death(transport: object) -> None:
+def below(transport: Any) -> Any:
+    """What has the socket: over TLS not `transport` itself, which is a protocol on top of it."""
+    return getattr(transport, "transport", transport)
+
+
+def _watch_for_death(transport: IFlowTransport) -> None:
     # A client that vanished says nothing; by the kernel's own defaults it would keep its session
     # in use for over two hours.
-    # TLS is a protocol of its own on the connection that has the socket.
-    below = getattr(transport, "transport", transport)
-    handle = below.getHandle() if hasattr(below, "getHandle") else None
+    owner = below(transport)
+    handle = owner.getHandle() if hasattr(owner, "getHandle") else None
     if isinstance(handle, socket.socket) and handle.family != socket.AF_UNIX:
         for option, value in KEEP_ALIVE_OPTIONS:
             handle.setsockopt(socket.IPPROTO_TCP, option, value)

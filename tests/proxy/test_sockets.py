@@ -397,6 +397,33 @@ async def test_a_slow_reader_of_a_last_reply_gets_it_whole(live):
     assert len(client.data) == size
 
 
+@tls
+@pytest.mark.parametrize("secure", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_a_stop_lets_a_reply_arrive_that_is_on_its_way(live, secure):
+    size = MIB
+    session, path = await live.session()
+    client = await (live.tls_client() if secure else live.client())
+    client.transport.write(asking(path))
+    upstream = await live.upstream.take()
+    client.transport.pauseProducing()
+    await upstream.head()
+    upstream.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+    Flood(upstream.transport, size)
+    await live.settle(lambda: not session.uses and not live.waiting_here())
+
+    (connection,) = live.factory.connections
+    connection.go_away()
+    await deferLater(live.reactor, 0)
+    open_then = len(live.factory.connections)
+    client.transport.resumeProducing()
+    await client.closed()
+    await client.head()
+
+    assert open_then == 0
+    assert len(client.data) == size
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_refused_upgrade_arrives_with_its_body(live):
     _, path = await live.session()
