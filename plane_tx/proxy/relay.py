@@ -1,6 +1,6 @@
 """An open WebSocket: frames pass as bytes, both ways, until one side or the session ends.
 
-`Relays` knows the tunnels of other upgrades too, which end with their session as well.
+`Relays` knows the tunnels of other upgrades too.
 """
 
 from __future__ import annotations
@@ -299,9 +299,10 @@ class Relays:
         return relay
 
     def session_ended(self, session: Session) -> None:
-        """Close every WebSocket of this session, saying why, and every tunnel."""
+        """Close every WebSocket of this session, saying why; tunnels end with their connections."""
         for relay in tuple(self._open.get(session.id, ())):
-            relay.end(1001, close_reason(session))
+            if isinstance(relay, Relay):
+                relay.end(1001, close_reason(session))
 
     def _over(self, relay: Relay | Tunnel) -> None:
         self._supervisor.end_use(relay.session, relay.use)

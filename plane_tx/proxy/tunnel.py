@@ -1,7 +1,8 @@
 """An upgrade other than websocket: bytes pass as they are, both ways, until both sides end.
 
 Nothing is known of what they mean, so an end has no words: the last byte of one side is passed on
-as the last byte to the other, a reset as a reset, and what cuts a tunnel closes both sides.
+as the last byte to the other, and a reset that cuts a side short as a reset. The end of a session
+cuts nothing: what it said still passes, until its connection ends or the pool finds it silent.
 """
 
 from __future__ import annotations
@@ -117,16 +118,16 @@ class Tunnel:
     def browser_lost(self, reason: Failure) -> None:
         """The browser is gone: so is the session's side."""
         self._browser = None
-        self._pass_loss(reason)
+        self._pass_loss(reason, complete=self._browser_done)
 
     def upstream_lost(self, reason: Failure) -> None:
         """The session's side is gone: so is the browser's."""
         self._upstream = None
-        self._pass_loss(reason)
+        self._pass_loss(reason, complete=self._upstream_done)
 
     def revoked(self) -> None:
-        """End this: the token that let it in was taken back."""
-        self._part()
+        """Drop both sides, and what waits here for them: the token was taken back."""
+        self._abort()
 
     def end(self, _code: int, _reason: str) -> None:
         """Close both sides; there is no way to say why."""
@@ -145,12 +146,12 @@ class Tunnel:
         receiver.loseWriteConnection()
         self._watch()
 
-    def _pass_loss(self, reason: Failure) -> None:
+    def _pass_loss(self, reason: Failure, *, complete: bool) -> None:
         if self._browser is None and self._upstream is None:
             self._finish_use()
             self._clear_timer()
-        elif reason.check(ConnectionDone):
-            self._part()
+        elif complete or reason.check(ConnectionDone):
+            self._part()  # all that was said may still be on its way, which a reset would undo
         else:
             self._abort()
 

@@ -123,10 +123,10 @@ class UpstreamConnection(HalfClosing):
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came; whoever has the connection now takes them in."""
+        self.silent, self.heard = False, True
         if self._tunnel is not None:
             self._tunnel.from_upstream(data)
             return
-        self.silent, self.heard = False, True
         reader = self._reader
         if reader is None:
             self._pool.expire(self)

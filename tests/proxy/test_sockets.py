@@ -54,10 +54,10 @@ class Live:
         self.port = reactor.listenTCP(0, self.factory, 511, "127.0.0.1")
         self._ports = [upstream_port, self.port]
 
-    async def session(self):
+    async def session(self, user=None):
         """The one session, ready, and the path to it."""
         config = SpawnConfig(executable=ExecutableRequest(image="x"))
-        made = await self.supervisor.connect(ConnectRequest(spawn_config=config))
+        made = await self.supervisor.connect(ConnectRequest(spawn_config=config, user=user))
         self.session_id = made.backend_id
         self.engine.run(made.backend_id, self.address)
         session = self.supervisor.get(made.backend_id)
@@ -292,6 +292,45 @@ async def test_a_tunnel_stops_for_the_slower_side_and_loses_nothing(live, slow):
     assert here < MIB
     assert reader.digest() == of(size)
     assert {use.kind for use in session.uses} == {"websocket"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_slow_client_gets_all_that_an_ended_session_said_in_a_tunnel(live):
+    size = 8 * MIB
+    session, path = await live.session()
+    client, upstream = await live.asked(path, "Connection: Upgrade\r\nUpgrade: raw\r\n")
+    await upstream.head()
+    upstream.transport.write(TUNNELLED)
+    await client.head()
+    client.transport.pauseProducing()
+
+    Flood(upstream.transport, size)
+    upstream.transport.loseConnection()
+    live.engine.exit(session.id)
+    await deferLater(live.reactor, 2.5)  # longer than a silent connection is kept
+    client.transport.resumeProducing()
+    client.count()
+    await client.closed()
+
+    assert client.total == size
+    assert client.digest() == of(size)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_revoked_tunnel_is_cut_though_its_client_does_not_read(live):
+    session, path = await live.session(user="ada")
+    client, upstream = await live.asked(path, "Connection: Upgrade\r\nUpgrade: raw\r\n")
+    await upstream.head()
+    upstream.transport.write(TUNNELLED)
+    await client.head()
+    client.transport.pauseProducing()
+    await live.stalled(Flood(upstream.transport, 64 * MIB))
+
+    live.supervisor.revoke(session.id, "ada")
+    await deferLater(live.reactor, 0)
+
+    assert live.factory.connections == set()
+    assert session.uses == set()
 
 
 @pytest.mark.reactor

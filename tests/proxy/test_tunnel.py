@@ -6,7 +6,7 @@ from twisted.internet.defer import ensureDeferred
 
 from plane_tx.proxy.connection import FLUSH_SECONDS
 from plane_tx.proxy.tunnel import HALF_OPEN_SECONDS
-from plane_tx.proxy.upstream import STALL_SECONDS
+from plane_tx.proxy.upstream import DRAIN_SECONDS, STALL_SECONDS
 from tests.proxy.world import CLUSTER, OK, body_of, head_of, status
 
 SWITCHED = b"HTTP/1.1 101 Switching\r\nUpgrade: echo\r\nConnection: Upgrade\r\nX-Own: 1\r\n\r\n"
@@ -296,21 +296,57 @@ def test_a_half_open_tunnel_on_which_nothing_passes_is_dropped(world):
     assert world.uses() == []
 
 
-def test_the_end_of_a_session_cuts_its_tunnels(world):
+def test_what_an_ended_session_said_still_passes(world):
     session, client, upstream = opened(world)
-
-    upstream.send(b"last")
     world.end(session)
-    uses = world.uses()
-    client.send(b"ignored")
+
+    for _ in range(10):
+        world.wait(DRAIN_SECONDS)
+        upstream.send(b"x")
+    said = client.get()
+    upstream.half_close()
     client.half_close()
     world.advance(0)
 
-    assert uses == []
+    assert said == b"x" * 10
+    assert (client.closing, client.aborted) == (True, False)
+    assert world.uses() == []
+
+
+def test_a_client_that_does_not_keep_up_gets_what_an_ended_session_said(world):
+    session, client, upstream = opened(world)
+    client.fill()
+
+    world.end(session)
+    world.wait(10 * DRAIN_SECONDS)
+    waited = (client.aborted, upstream.aborted)
+    client.drain()
+    upstream.send(b"last")
+
+    assert waited == (False, False)
     assert client.get() == b"last"
-    assert upstream.get() == b""
-    assert client.lost
-    assert upstream.lost
+
+
+def test_the_silent_tunnel_of_an_ended_session_is_seen_to_be_cut(world):
+    session, client, upstream = opened(world)
+
+    world.end(session)
+    world.wait(2 * DRAIN_SECONDS + 1)
+
+    assert upstream.aborted
+    assert client.aborted
+    assert world.uses() == []
+
+
+def test_a_client_that_was_sent_the_last_byte_of_an_ended_session_is_not_reset(world):
+    session, client, upstream = opened(world)
+    upstream.half_close()
+
+    world.end(session)
+    world.wait(2 * DRAIN_SECONDS + 1)
+
+    assert upstream.aborted
+    assert (client.closing, client.aborted) == (True, False)
 
 
 def test_a_revoked_token_cuts_its_tunnels_and_no_others(world):
@@ -326,6 +362,7 @@ def test_a_revoked_token_cuts_its_tunnels_and_no_others(world):
     world.supervisor.revoke(sessions[0].id, "ann")
     world.advance(0)
 
+    assert [[wire.aborted for wire in pair] for pair in sides] == [[True, True], [False, False]]
     assert [[wire.lost for wire in pair] for pair in sides] == [[True, True], [False, False]]
     assert world.uses() == ["websocket"]
 
@@ -341,11 +378,12 @@ def test_the_bytes_of_a_tunnel_are_counted(world):
     assert use.last_data == world.reactor.seconds()
 
 
-def test_neither_side_can_keep_a_cut_tunnel(world):
-    session, client, upstream = opened(world)
+def test_neither_side_can_keep_a_tunnel_that_is_over(world):
+    _, client, upstream = opened(world)
     client.stuck = upstream.stuck = True
 
-    world.end(session)
+    client.half_close()
+    upstream.half_close()
     world.wait(FLUSH_SECONDS + 1)
 
     assert client.aborted
