@@ -95,7 +95,7 @@ class ClientConnection(Connection):
         self.peer = Peer(getattr(self.transport.getPeer(), "host", UNIX), self._secure)
         self._peer_is_proxy = self._proxy.settings.trusted_proxies.trusts(self.peer.address)
         self.transport.registerProducer(self, True)
-        self._set_timer(HEAD_SECONDS, self._time_out)
+        self._timer.set(HEAD_SECONDS, self._time_out)
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came; whoever has the connection now takes them in."""
@@ -107,7 +107,7 @@ class ClientConnection(Connection):
         began = self._parser.mid_head
         events = self._parser.feed(data)
         if self._exchange is None and self._parser.mid_head and not began:
-            self._set_timer(HEAD_SECONDS, self._time_out)
+            self._timer.set(HEAD_SECONDS, self._time_out)
         self._events.extend(events)
         self._waiting_bytes += len(data)
         self._pump()
@@ -170,7 +170,7 @@ class ClientConnection(Connection):
             self._part()
             return
         seconds = HEAD_SECONDS if self._parser.mid_head else KEEP_ALIVE_SECONDS
-        self._set_timer(seconds, self._time_out)
+        self._timer.set(seconds, self._time_out)
         self._pump()
         self._steer_reading()
 
@@ -203,7 +203,7 @@ class ClientConnection(Connection):
         """Let a WebSocket or a tunnel have both connections from here on."""
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
-        self._clear_timer()
+        self._timer.clear()
         self.transport.resumeProducing()  # much may have come early
         ends = RelayEnds(self.transport, exchange.head, self._parser.surplus, upstream, head)
         proxy = self._proxy
@@ -265,7 +265,7 @@ class ClientConnection(Connection):
         exchange = self._exchange
         match event:
             case RequestHead():
-                self._clear_timer()
+                self._timer.clear()
                 self._begin(event)
             case Broken() if exchange is None:
                 self.refuse(event.error)

@@ -34,6 +34,25 @@ KEEP_ALIVE_OPTIONS = tuple(
 )
 
 
+class Timer:
+    """One call to be made later: what is set takes the place of what was."""
+
+    def __init__(self, reactor: INetworkReactor) -> None:
+        self._reactor = reactor
+        self._call: IDelayedCall | None = None
+
+    def set(self, seconds: float, then: Callable[..., None], *args: object) -> None:
+        """Call `then` with `args` in so many seconds, and nothing else."""
+        self.clear()
+        self._call = self._reactor.callLater(seconds, then, *args)
+
+    def clear(self) -> None:
+        """Call nothing."""
+        call, self._call = self._call, None
+        if call is not None and call.active():
+            call.cancel()
+
+
 class HalfClosing(Protocol):
     """A protocol that can learn of the other end's last byte before the connection is over.
 
@@ -66,8 +85,7 @@ class Connection(HalfClosing):
     """A client's connection with one timer at a time, which parts so that our last words arrive."""
 
     def __init__(self, reactor: INetworkReactor) -> None:
-        self._reactor = reactor
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(reactor)
         self._over = False
         self._lost = False
         self._secure = False
@@ -82,7 +100,7 @@ class Connection(HalfClosing):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is no more."""
         self._over = self._lost = True
-        self._clear_timer()
+        self._timer.clear()
 
     def _part(self) -> None:
         self._over = True
@@ -93,22 +111,13 @@ class Connection(HalfClosing):
         # Closing with unread bytes would reset the connection and lose our last words.
         self.transport.resumeProducing()
         self.transport.loseWriteConnection()
-        self._set_timer(LINGER_SECONDS, self._hang_up)
+        self._timer.set(LINGER_SECONDS, self._hang_up)
 
     def _hang_up(self) -> None:
         # What waits here is still sent, unless the client does not read at all.
         self.transport.loseConnection()
         if not self._lost:
-            self._set_timer(FLUSH_SECONDS, self.transport.abortConnection)
-
-    def _set_timer(self, seconds: float, then: Callable[[], None]) -> None:
-        self._clear_timer()
-        self._timer = self._reactor.callLater(seconds, then)
-
-    def _clear_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+            self._timer.set(FLUSH_SECONDS, self.transport.abortConnection)
 
 
 def below(transport: Any) -> Any:

@@ -26,7 +26,7 @@ class RedirectConnection(Connection):
         """The connection is open."""
         super().connectionMade()
         self._factory.connections.add(self)
-        self._set_timer(HEAD_SECONDS, self._time_out)
+        self._timer.set(HEAD_SECONDS, self._time_out)
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came: answer the first head among them."""

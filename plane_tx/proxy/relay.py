@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, ISSLTransport
+from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 
 from plane_tx.core.errors import UpstreamUnreachable
@@ -26,7 +26,7 @@ from plane_tx.core.wsframes import (
     control_frame,
 )
 from plane_tx.proxy.answers import refusal
-from plane_tx.proxy.connection import FLUSH_SECONDS
+from plane_tx.proxy.connection import FLUSH_SECONDS, Timer
 from plane_tx.proxy.tunnel import Tunnel
 from plane_tx.proxy.websocket import BrowserLeg, Legs, RelayEnds, UpstreamLeg, agreed_wrongly
 from plane_tx.reactor import IFlowTransport, INetworkReactor
@@ -76,9 +76,10 @@ class Relay:
         self._browser_closes = False
         self._parting = False
         self._deaf = False
+        self._browser_full = False
         self._heard = True
         self._unanswered = 0
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(reactor)
         self._confirming: Deferred[None] | None = None
 
     def begin(self, legs: Legs, ping_seconds: float) -> None:
@@ -102,7 +103,7 @@ class Relay:
         if ends.upstream.parser.surplus:
             self.from_upstream(ends.upstream.parser.surplus)
         if ping_seconds and self._over is not None:
-            self._timer = self._reactor.callLater(ping_seconds, self._listen, ping_seconds)
+            self._timer.set(ping_seconds, self._listen, ping_seconds)
 
     def from_browser(self, data: bytes) -> None:
         """Pass on what the browser sent, but for answers to our own pings."""
@@ -141,11 +142,13 @@ class Relay:
 
     def browser_full(self) -> None:
         """The browser does not keep up."""
+        self._browser_full = True
         if self._upstream is not None:
             self._upstream.pauseProducing()
 
     def browser_drained(self) -> None:
         """The browser has caught up, so it lives."""
+        self._browser_full = False
         self._heard = True
         if self._upstream is not None:
             self._upstream.resumeProducing()
@@ -186,8 +189,14 @@ class Relay:
         self._finish_use()
 
     def revoked(self) -> None:
-        """End this: the token that let it in was taken back."""
-        self.end(REVOKED, "revoked")
+        """End this: the token that let it in was taken back.
+
+        A browser that does not keep up is dropped, for our Close would come after all that waits.
+        """
+        if self._browser_full:
+            self._abort()
+        else:
+            self.end(REVOKED, "revoked")
 
     def end(self, code: int, reason: str) -> None:
         """Close both legs with `code` and `reason`, at a boundary between frames."""
@@ -217,22 +226,20 @@ class Relay:
             self._heard, self._unanswered = False, 0
         elif self._unanswered >= UNANSWERED_PINGS:
             self._abort()
-            self._finish_use()
             return
         elif self._browser is not None and self._to_browser.at_boundary:
             self._browser.write(control_frame(PING, PING_PAYLOAD))
             self._unanswered += 1
-        self._timer = self._reactor.callLater(ping_seconds, self._listen, ping_seconds)
+        self._timer.set(ping_seconds, self._listen, ping_seconds)
 
     def _part(self) -> None:
         self._finish_use()
         if not self._parting:
             self._parting = True
-            self._clear_timer()
-            self._timer = self._reactor.callLater(CLOSE_SECONDS, self._give_up)
+            self._timer.set(CLOSE_SECONDS, self._give_up)
             self._hang_up()
         if self._browser is None and self._upstream is None:
-            self._clear_timer()
+            self._timer.clear()
 
     def _hang_up(self) -> None:
         browser, upstream = self._browser, self._upstream
@@ -249,15 +256,15 @@ class Relay:
             browser.loseWriteConnection()
 
     def _give_up(self) -> None:
-        self._timer = None
         if self._upstream is not None:
             self._upstream.abortConnection()
         if self._browser is not None:
-            self._timer = self._reactor.callLater(FLUSH_SECONDS, self._abort)
+            self._timer.set(FLUSH_SECONDS, self._abort)
             self._browser.loseConnection()
 
     def _abort(self) -> None:
-        self._timer = None
+        self._finish_use()
+        self._timer.clear()
         for transport in (self._browser, self._upstream):
             if transport is not None:
                 transport.abortConnection()
@@ -266,11 +273,6 @@ class Relay:
         over, self._over = self._over, None
         if over is not None:
             over(self)
-
-    def _clear_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
 
 
 class Relays:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, ISSLTransport
+from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 
 from plane_tx.core.errors import UpstreamUnreachable
@@ -19,7 +19,7 @@ from plane_tx.core.messages import tokens_of, values_of, write_head
 from plane_tx.core.model import Session
 from plane_tx.core.use import Use
 from plane_tx.proxy.answers import refusal
-from plane_tx.proxy.connection import FLUSH_SECONDS
+from plane_tx.proxy.connection import FLUSH_SECONDS, Timer
 from plane_tx.proxy.websocket import Legs, RelayEnds
 from plane_tx.reactor import IFlowTransport, INetworkReactor
 
@@ -50,7 +50,7 @@ class Tunnel:
         self._upstream_done = False
         self._parting = False
         self._passed = False
-        self._timer: IDelayedCall | None = None
+        self._timer = Timer(reactor)
 
     def begin(self, _legs: Legs, _ping_seconds: float) -> None:
         """Accept the browser's offer as the session did, and pass on what came early."""
@@ -149,7 +149,7 @@ class Tunnel:
     def _pass_loss(self, reason: Failure, *, complete: bool) -> None:
         if self._browser is None and self._upstream is None:
             self._finish_use()
-            self._clear_timer()
+            self._timer.clear()
         elif complete or reason.check(ConnectionDone):
             self._part()  # all that was said may still be on its way, which a reset would undo
         else:
@@ -157,7 +157,7 @@ class Tunnel:
 
     def _watch(self) -> None:
         self._passed = False
-        self._set_timer(HALF_OPEN_SECONDS, self._judge)
+        self._timer.set(HALF_OPEN_SECONDS, self._judge)
 
     def _judge(self) -> None:
         if self._passed:
@@ -170,7 +170,7 @@ class Tunnel:
         if self._parting:
             return
         self._parting = True
-        self._set_timer(FLUSH_SECONDS, self._abort)
+        self._timer.set(FLUSH_SECONDS, self._abort)
         for transport in self._transports():
             transport.unregisterProducer()
             transport.loseConnection()
@@ -178,7 +178,7 @@ class Tunnel:
     def _abort(self) -> None:
         self._finish_use()
         self._parting = True
-        self._clear_timer()
+        self._timer.clear()
         for transport in self._transports():
             transport.abortConnection()
 
@@ -189,15 +189,6 @@ class Tunnel:
         over, self._over = self._over, None
         if over is not None:
             over(self)
-
-    def _set_timer(self, seconds: float, then: Callable[[], None]) -> None:
-        self._clear_timer()
-        self._timer = self._reactor.callLater(seconds, then)
-
-    def _clear_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
 
 
 def agreed(ends: RelayEnds) -> bytes:

@@ -398,6 +398,29 @@ def test_a_revoked_websocket_is_closed_at_once_with_4403(world):
     assert world.uses() == []
 
 
+def test_a_revoked_websocket_whose_browser_does_not_keep_up_is_dropped_at_once(world):
+    session, browser, upstream = revocable(world)
+    browser.fill()
+
+    world.supervisor.revoke(session.id, "ada")
+
+    assert browser.aborted
+    assert upstream.aborted
+    assert browser.get() == b""
+    assert world.uses() == []
+
+
+def test_a_revoked_websocket_whose_browser_has_caught_up_hears_why(world):
+    session, browser, _upstream = revocable(world)
+    browser.fill()
+    browser.drain()
+
+    world.supervisor.revoke(session.id, "ada")
+
+    assert not browser.aborted
+    assert read(browser.get()) == [(CLOSE, b"\x11\x33revoked")]
+
+
 def test_a_revocation_leaves_the_websockets_of_others_alone(world):
     session, browser, _upstream = revocable(world)
     other, others = joined(world, world.join(session, "bob"))
