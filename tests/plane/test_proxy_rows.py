@@ -308,15 +308,21 @@ def refused(server: LiveServer) -> bool:
 
 
 def test_row_graceful(tmp_path: Path) -> None:
-    answered_while_stopping(tmp_path, None)
+    answer, farewell = heard_while_stopping(tmp_path, None)
+
+    assert b'"body": "halfhalf"' in answer
+    assert farewell.endswith(b"the server is stopping")
 
 
 def test_row_graceful_https(tmp_path: Path) -> None:
-    answered_while_stopping(tmp_path, write_certificate(tmp_path))
+    answer, farewell = heard_while_stopping(tmp_path, write_certificate(tmp_path))
+
+    assert b'"body": "halfhalf"' in answer
+    assert farewell.endswith(b"the server is stopping")
 
 
-def answered_while_stopping(folder: Path, pem: Path | None) -> None:
-    """An upload goes on while the server stops, and a WebSocket beside it hears of the end."""
+def heard_while_stopping(folder: Path, pem: Path | None) -> tuple[bytes, bytes]:
+    """What an upload is answered that goes on while the server stops, and what a WebSocket is."""
     with live_server(folder, f"shutdown_seconds = 60\n{PROCESS}", tls=pem) as running:
         mine = running.connect("echo")
         with open_connection(running, pem) as upload, open_connection(running, pem) as browser:
@@ -337,8 +343,7 @@ def answered_while_stopping(folder: Path, pem: Path | None) -> None:
 
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"\r\nConnection: close\r\n" in answer
-    assert b'"body": "halfhalf"' in answer
-    assert farewell.endswith(b"the server is stopping")
+    return answer, farewell
 
 
 def open_connection(server: LiveServer, pem: Path | None) -> socket.socket:
