@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from urllib.parse import parse_qsl
 
 from plane_tx.core.errors import InvalidRequest, MalformedRequest
+from plane_tx.core.strict import nearest
 
 #: The last moment that a JSON number tells exactly (RFC 8259 section 6).
 MOST_MILLISECONDS = 2**53 - 1
@@ -26,8 +26,8 @@ class Query:
         self._values: dict[str, list[str]] = {}
         for name, value in _pairs(uri):
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                near = nearest(name, known)
+                hint = f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"
                 raise InvalidRequest(f"{name[:64]!r}: unknown parameter; {hint}")
             if value:
                 self._values.setdefault(name, []).append(value)

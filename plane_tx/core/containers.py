@@ -5,12 +5,13 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import attrs
 
 from plane_tx.core import strict
 from plane_tx.core.errors import InvalidRequest
+from plane_tx.core.strict import Most, Text
 
 #: Where a session finds its mount (plane.md 3.5).
 MOUNT_TARGET = "/plane-data"
@@ -51,7 +52,7 @@ class VolumeRequest:
     """A named volume of the container engine, which is made when there is none of that name."""
 
     name: str
-    path: str
+    path: Text
     read_only: bool = False
 
 
@@ -60,9 +61,9 @@ class ContainerFields:
     """What requests and configured apps can both ask of a container engine; None is not said."""
 
     read_only: bool | None = None
-    tmpfs: Mapping[str, str] | None = None
-    volumes: tuple[VolumeRequest, ...] | None = None
-    cap_add: tuple[str, ...] | None = None
+    tmpfs: Annotated[Mapping[Text, Text], Most(64)] | None = None
+    volumes: Annotated[tuple[VolumeRequest, ...], Most(64)] | None = None
+    cap_add: Annotated[tuple[str, ...], Most(64)] | None = None
     runtime: str | None = None
     gpus: Gpus | None = None
     mount: bool | str | None = None
@@ -150,4 +151,4 @@ def _check_mount(where: str, mount: str) -> None:
 
 
 def _is_text(path: str) -> bool:
-    return path.isprintable() and len(path) <= _MOST_PATH
+    return len(path) <= _MOST_PATH and path.isprintable()

@@ -103,7 +103,7 @@ def _app(executable: ExecutableRequest, apps: Mapping[str, App]) -> App:
         return App()
     if name not in apps:
         known = ", ".join(sorted(apps)) or "none is configured"
-        raise InvalidRequest(f"{where}.app: no app {name!r}; known: {known}")
+        raise InvalidRequest(f"{where}.app: no app {name[:64]!r}; known: {known}")
     for field in _FIXED_BY_APP:
         if getattr(executable, field) is not None:
             raise InvalidRequest(f"{where}.{field}: the app {name!r} says this; leave one out")
@@ -111,8 +111,8 @@ def _app(executable: ExecutableRequest, apps: Mapping[str, App]) -> App:
     if app.executable.image is None:
         for variable in executable.env.keys() - set(app.request_env):
             raise InvalidRequest(
-                f"{where}.env: the app {name!r} lets no request set {variable!r}; its request_env"
-                f" in the configuration names those that may be set"
+                f"{where}.env: the app {name!r} lets no request set {variable[:64]!r}; its"
+                f" request_env in the configuration names those that may be set"
             )
     return app
 

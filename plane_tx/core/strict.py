@@ -5,9 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import types
-from collections.abc import Callable, Mapping
-from typing import Any, NewType, TypeVar, cast, get_args, get_origin
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, NewType, TypeVar, cast, get_args, get_origin
 
 import attrs
 import cattrs
@@ -16,8 +15,6 @@ from cattrs.errors import (
     AttributeValidationNote,
     ClassValidationError,
     ForbiddenExtraKeysError,
-    IterableValidationError,
-    IterableValidationNote,
 )
 
 T = TypeVar("T")
@@ -33,6 +30,30 @@ Count = NewType("Count", int)
 
 #: A TCP port that a server can listen on.
 Port = NewType("Port", int)
+
+#: No more of a value, or of a name that may be the caller's, is said again.
+_MOST_SHOWN = 60
+_MOST_NAME_SHOWN = 64
+
+_AS_IT_IS = json.JSONEncoder(ensure_ascii=False)
+_IN_ASCII = json.JSONEncoder()
+
+
+@attrs.frozen
+class Most:
+    """How many characters, items or names there may be at most of what this annotates.
+
+    It is checked before anything of the value is looked at.
+    """
+
+    size: int
+
+
+#: What has a place in names, paths and references of any system.
+Text = Annotated[str, Most(1024)]
+
+#: What names one thing.
+Name = Annotated[str, Most(255)]
 
 
 class Misfit(Exception):
@@ -55,20 +76,46 @@ class _UnknownField(ValueError):
     """A field that the class does not have."""
 
     def __init__(self, name: str, known: list[str]) -> None:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+        near = nearest(name, known)
+        hint = f"did you mean {near!r}?" if near else f"known here: {', '.join(sorted(known))}"
         super().__init__(f"unknown field; {hint}")
         self.name = name
 
 
+class _Within(Exception):
+    """Why one part of a list or of a map does not fit; `step` leads to that part."""
+
+    def __init__(self, step: str, error: Exception) -> None:
+        super().__init__()
+        self.step = step
+        self.error = error
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant, if any is near; a very long name is none's typo."""
+    if len(name) > _MOST_NAME_SHOWN:
+        return None
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
+
+
 def show(value: object) -> str:
-    """A value as JSON, on one line and cut short."""
+    """A value as JSON, on one line and cut short; what is cut off is not even written."""
     try:
-        text = json.dumps(value, ensure_ascii=False)
-        text = text if text.isprintable() else json.dumps(value)
+        text = _beginning(value, _AS_IT_IS)
+        text = text if text.isprintable() else _beginning(value, _IN_ASCII)
     except (TypeError, ValueError, RecursionError):
         text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
+
+
+def _beginning(value: object, encoder: json.JSONEncoder) -> str:
+    enough = _MOST_SHOWN + 1
+    text = ""
+    for piece in encoder.iterencode(value[:enough] if isinstance(value, str) else value):
+        text += piece[:enough]
+        if len(text) >= enough:
+            break
+    return text[:enough]
 
 
 def _exactly(kind: type, expected: str) -> Callable[[object, object], Any]:
@@ -136,6 +183,7 @@ def make_converter() -> Converter:
 
     _register(converter, tuple, _list_of)
     _register(converter, Mapping, _map_of)
+    _register(converter, Annotated, _at_most)
 
     def attrs_hook(kind: type[Any]) -> Callable[[object, object], Any]:
         return _object_of(kind, converter)
@@ -155,39 +203,74 @@ def _register(converter: Converter, origin: object, factory: Callable[..., Any])
 
 
 def _list_of(kind: Any, converter: Converter) -> Callable[[object, object], Any]:
-    # cattrs makes a tuple of any iterable, and so of a string; we want what JSON calls a list.
-    inner: Any = types.GenericAlias(list, get_args(kind)[:1])
+    # cattrs makes a tuple of any iterable, and so of a string, and goes on after a misfit.
+    inner = get_args(kind)[0]
     plain = converter.get_structure_hook(inner)
 
     def structure(value: object, _type: object) -> Any:
         if not isinstance(value, list):
             raise _Unexpected("a list", value)
-        return tuple(plain(value, inner))
+        made: list[Any] = []
+        try:
+            for item in value:
+                made.append(plain(item, inner))  # noqa: PERF401  # its length is the index
+        except Exception as error:  # noqa: BLE001  # a hook may raise anything
+            raise _Within(f"[{len(made)}]", error) from None
+        return tuple(made)
 
     return structure
 
 
 def _map_of(kind: Any, converter: Converter) -> Callable[[object, object], Any]:
-    inner: Any = types.GenericAlias(dict, get_args(kind))
-    plain = converter.get_structure_hook(inner)
+    of_name, of_value = get_args(kind)
+    plain_name = converter.get_structure_hook(of_name)
+    plain_value = converter.get_structure_hook(of_value)
+
+    def structure_name(name: object) -> Any:
+        try:
+            return plain_name(name, of_name)
+        except ValueError as error:
+            raise ValueError(f"the name {show(name)}: {error}") from None
 
     def structure(value: object, _type: object) -> Any:
         if not isinstance(value, dict):
             raise _Unexpected("an object", value)
+        made: dict[Any, Any] = {}
+        for name, item in value.items():
+            structured = structure_name(name)
+            try:
+                made[structured] = plain_value(item, of_value)
+            except Exception as error:  # noqa: BLE001  # a hook may raise anything
+                raise _Within(f"[{name[:_MOST_NAME_SHOWN]!r}]", error) from None
+        return made
+
+    return structure
+
+
+def _at_most(kind: Any, converter: Converter) -> Callable[[object, object], Any]:
+    inner, *notes = get_args(kind)
+    plain = converter.get_structure_hook(inner)
+    most = next(note.size for note in notes if isinstance(note, Most))
+    plural = " characters" if inner is str else ""
+    sized: Any = {str: str, tuple: list, Mapping: dict}[get_origin(inner) or inner]
+
+    def structure(value: object, _type: object) -> Any:
+        if isinstance(value, sized) and len(value) > most:
+            raise ValueError(f"expected at most {most}{plural}, got {len(value)}")
         return plain(value, inner)
 
     return structure
 
 
 def one_of(converter: Converter, kind: type[Any]) -> None:
-    """Let an enum be given by its value, and name the values when it is not."""
+    """Let an enum of strings be given by its value, and name the values when it is not."""
+    members = {member.value: member for member in kind}
+    allowed = " or ".join(json.dumps(name) for name in members)
 
     def structure(value: object, _type: object) -> Any:
-        try:
-            return kind(value)
-        except ValueError:
-            allowed = " or ".join(json.dumps(member.value) for member in kind)
-            raise _Unexpected(allowed, value) from None
+        if not isinstance(value, str) or value not in members:
+            raise _Unexpected(allowed, value)
+        return members[value]
 
     converter.register_structure_hook(kind, structure)
 
@@ -201,7 +284,9 @@ def structure(converter: Converter, data: object, kind: type[T]) -> T:
 
 
 def _first_misfit(error: BaseException, path: str) -> Misfit:
-    if isinstance(error, ClassValidationError | IterableValidationError):
+    if isinstance(error, _Within):
+        return _first_misfit(error.error, path + error.step)
+    if isinstance(error, ClassValidationError):
         inner = error.exceptions[0]
         return _first_misfit(inner, (path + _step(inner)).removeprefix("."))
     if isinstance(error, _UnknownField):
@@ -216,6 +301,7 @@ def _first_misfit(error: BaseException, path: str) -> Misfit:
 
 
 def _join(path: str, name: str) -> str:
+    name = name[:_MOST_NAME_SHOWN]
     name = name if name.isprintable() else repr(name)
     return f"{path}.{name}" if path else name
 
@@ -224,6 +310,4 @@ def _step(error: BaseException) -> str:
     for note in getattr(error, "__notes__", ()):
         if isinstance(note, AttributeValidationNote):
             return f".{note.name}"
-        if isinstance(note, IterableValidationNote):
-            return f"[{note.index!r}]"
     return ""

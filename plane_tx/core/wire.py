@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import attrs
 from cattrs import Converter
@@ -20,7 +20,7 @@ from plane_tx.core.containers import (
 )
 from plane_tx.core.errors import InvalidRequest, MalformedRequest
 from plane_tx.core.model import HOST_TOKEN, Key, PullPolicy, Routing
-from plane_tx.core.strict import Count, Port, Seconds
+from plane_tx.core.strict import Count, Most, Name, Port, Seconds, Text
 
 #: What to say to a caller who gives a user or claims to a static token.
 STATIC_TOKEN_CARRIES_NOTHING = (
@@ -31,9 +31,20 @@ STATIC_TOKEN_CARRIES_NOTHING = (
 #: The claims must fit, as a header, into the head that any server takes.
 MAX_CLAIMS_BYTES = 8192
 
+#: Deeper nesting could not be written again from everywhere: writing JSON is recursive.
+MOST_CLAIMS_LEVELS = 64
+
+#: A word of a command, or the value of a variable: Linux hands no longer one to a program
+#: (execve(2), MAX_ARG_STRLEN).
+Word = Annotated[str, Most(131_071)]
+
+Words = Annotated[tuple[Word, ...], Most(1024)]
+
+Claims = Annotated[Mapping[str, Any], "see `claims`"]
+
 T = TypeVar("T")
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _ENV_NAME = re.compile(r"[^=\x00]+")
@@ -57,8 +68,8 @@ class KeyRequest:
 class CredentialsRequest:
     """A registry login for the pull."""
 
-    username: str
-    password: str = attrs.field(repr=False)
+    username: Text
+    password: Annotated[str, Most(16_384)] = attrs.field(repr=False)
 
 
 @attrs.frozen
@@ -78,8 +89,8 @@ class ResourceLimitsRequest:
 class ReadinessRequest:
     """How to tell that a session answers."""
 
-    path: str = "/"
-    statuses: tuple[int, ...] = ()
+    path: Text = "/"
+    statuses: Annotated[tuple[int, ...], Most(500)] = ()
     timeout_seconds: Seconds | None = None
 
 
@@ -87,25 +98,25 @@ class ReadinessRequest:
 class ExecutableFields(ContainerFields):
     """What requests and configured apps can both say of what to run."""
 
-    image: str | None = None
-    command: tuple[str, ...] | None = None
-    entrypoint: tuple[str, ...] | None = None
-    env: Mapping[str, str] = attrs.field(factory=dict)
+    image: Text | None = None
+    command: Words | None = None
+    entrypoint: Words | None = None
+    env: Annotated[Mapping[Name, Word], Most(1000)] = attrs.field(factory=dict)
     port: Port | None = None
-    user: str | None = None
-    workdir: str | None = None
+    user: Name | None = None
+    workdir: Text | None = None
     pull_policy: PullPolicy | None = None
     credentials: CredentialsRequest | None = None
     resource_limits: ResourceLimitsRequest = ResourceLimitsRequest()
     readiness: ReadinessRequest | None = None
-    network_name: str | None = None
+    network_name: Name | None = None
 
 
 @attrs.frozen(kw_only=True)
 class ExecutableRequest(ExecutableFields):
     """What to run: an image, a command, or a named app of the configuration."""
 
-    app: str | None = None
+    app: Name | None = None
 
 
 @attrs.frozen
@@ -114,8 +125,8 @@ class SpawnConfig:
 
     executable: ExecutableRequest
     id: str | None = None
-    cluster: str | None = None
-    pool: str = ""
+    cluster: Text | None = None
+    pool: Text = ""
     lifetime_limit_seconds: Seconds | None = None
     max_idle_seconds: Seconds | None = None
     claim_within_seconds: Seconds | None = None
@@ -124,7 +135,7 @@ class SpawnConfig:
     use_static_token: bool = False
     subdomain: str | None = None
     routing: Routing = Routing.PATH
-    labels: Mapping[str, str] = attrs.field(factory=dict)
+    labels: Annotated[Mapping[Name, Text], Most(64)] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -134,7 +145,7 @@ class ConnectRequest:
     key: KeyRequest | None = None
     spawn_config: SpawnConfig | None = None
     user: str | None = None
-    auth: Mapping[str, Any] = attrs.field(factory=dict)
+    auth: Claims = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -165,8 +176,8 @@ class KeepAliveRequest:
 class RevokeRequest:
     """Whose tokens to which session are taken back (plane.md 1.3)."""
 
-    backend_id: str
-    user: str
+    backend_id: Text
+    user: Text
 
 
 def request_converter() -> Converter:
@@ -176,7 +187,47 @@ def request_converter() -> Converter:
     strict.one_of(converter, PullPolicy)
     converter.register_structure_hook(bool | str | None, bool_or_string)
     converter.register_structure_hook(Gpus | None, gpus_or_all)
+    converter.register_structure_hook_func(lambda kind: kind == Claims, claims)
     return converter
+
+
+def claims(value: object, _type: object) -> Mapping[str, Any]:
+    """Read `auth` from JSON, level by level and no more than can fit. Raises `ValueError`."""
+    if not isinstance(value, dict):
+        raise ValueError(f"expected an object, got {strict.show(value)}")
+    too_large = ValueError(f"expected at most {MAX_CLAIMS_BYTES} bytes of JSON")
+    size = 0
+    level: list[object] = [value]
+    for _ in range(MOST_CLAIMS_LEVELS):
+        size += sum(map(_least_bytes, level))
+        if size > MAX_CLAIMS_BYTES:
+            raise too_large
+        level = [part for whole in level for part in _parts(whole)]
+    if level:
+        raise ValueError(f"too deeply nested, expected at most {MOST_CLAIMS_LEVELS} levels")
+    if len(json.dumps(value)) > MAX_CLAIMS_BYTES:
+        raise too_large
+    return value
+
+
+def _least_bytes(value: object) -> int:
+    """What `value` takes at least as JSON, without its parts."""
+    match value:
+        case str():
+            return len(value) + 2
+        case list():
+            return 2 * max(len(value), 1)
+        case dict():
+            return 4 * len(value) or 2
+        case int():
+            return 1 + value.bit_length() // 4
+    return 1
+
+
+def _parts(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    return value if isinstance(value, list) else []
 
 
 _CONVERTER = request_converter()
@@ -208,30 +259,45 @@ def parse_revoke(body: bytes) -> RevokeRequest:
 def _structured(body: bytes, kind: type[T]) -> T:
     data = _load(body)
     try:
-        return strict.structure(_CONVERTER, data, kind)
+        request = strict.structure(_CONVERTER, data, kind)
     except strict.Misfit as misfit:
         raise InvalidRequest(str(misfit)) from None
+    # Last, as it takes as long as there is much: by now all of it is bounded.
+    _check_can_be_said_again(data)
+    return request
 
 
 def _load(body: bytes) -> object:
     try:
-        data = json.loads(body.decode("utf-8"), parse_constant=_no_number)
-        # What cannot be said again would fail whoever lists it: half a surrogate pair, say.
-        dumps(data)
-    except (ValueError, RecursionError) as error:
+        return json.loads(body.decode("utf-8"), parse_constant=_no_number)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise MalformedRequest(f"the body is not JSON: {error}") from None
-    return data
+    except RecursionError:
+        raise MalformedRequest("the body is too deeply nested") from None
+    except ValueError:
+        # The one that is left: see "Integer string conversion length limitation" in Python's docs.
+        raise MalformedRequest("the body has a number of too many digits") from None
 
 
 def _no_number(word: str) -> object:
-    raise ValueError(f"{word} is no number there")
+    raise MalformedRequest(f"the body is not JSON: {word} is no number there")
+
+
+def _check_can_be_said_again(data: object) -> None:
+    """Raise `MalformedRequest` for what would fail whoever passes it on."""
+    try:
+        dumps(data)
+    except UnicodeEncodeError:
+        raise MalformedRequest("the body has a character that is half of a pair") from None
+    except ValueError:
+        raise MalformedRequest("the body has a number that is too large") from None
 
 
 def check_name(field: str, value: str, most: int) -> None:
     """Raise `InvalidRequest` unless `value` can stand in URLs, host names and container names."""
     if len(value) > most or not _NAME.fullmatch(value):
         raise InvalidRequest(
-            f"{field}: expected at most {most} of a-z, 0-9 and inner '-', got {value!r}"
+            f"{field}: expected at most {most} of a-z, 0-9 and inner '-', got {strict.show(value)}"
         )
 
 
@@ -243,8 +309,6 @@ def _check(request: ConnectRequest) -> None:
     if request.key is not None:
         for field in ("name", "namespace", "tag"):
             _check_text(f"key.{field}", getattr(request.key, field), 255)
-    if request.auth and len(json.dumps(dict(request.auth))) > MAX_CLAIMS_BYTES:
-        raise InvalidRequest(f"auth: expected at most {MAX_CLAIMS_BYTES} bytes of JSON")
     if request.spawn_config is not None:
         _check_spawn_config(request.spawn_config, request)
 
@@ -269,7 +333,17 @@ def _check_spawn_config(config: SpawnConfig, request: ConnectRequest) -> None:
         raise InvalidRequest('spawn_config.routing: "host" does not go with use_static_token')
     if config.subdomain is not None and config.routing is Routing.HOST:
         raise InvalidRequest('spawn_config.routing: "host" does not go with a subdomain')
+    _check_labels("spawn_config.labels", config.labels)
     check_executable("spawn_config.executable", config.executable)
+
+
+def _check_labels(where: str, labels: Mapping[str, str]) -> None:
+    for name in labels:
+        # A query's `label=NAME=VALUE` is read up to its first "=".
+        if not name or "=" in name:
+            raise InvalidRequest(
+                f"{where}: the name {strict.show(name)}: expected one character or more, no '='"
+            )
 
 
 def _check_text(field: str, value: str, most: int) -> None:
@@ -281,7 +355,7 @@ def check_executable(where: str, executable: ExecutableRequest) -> None:
     """Raise `InvalidRequest` for what no engine could run; `where` is the field it stands in."""
     for name, value in executable.env.items():
         if not _ENV_NAME.fullmatch(name) or "\x00" in value:
-            raise InvalidRequest(f"{where}.env: {name!r} cannot be an environment variable")
+            raise InvalidRequest(f"{where}.env: {name[:64]!r} cannot be an environment variable")
     if executable.command == ():
         raise InvalidRequest(f"{where}.command: expected at least one word")
     for field in ("image", "command", "entrypoint", "user", "workdir", "network_name"):

@@ -1,10 +1,12 @@
 """openapi.json says what the code does: routes, fields, defaults, limits, kinds, examples."""
 
+import collections.abc
 import copy
 import enum
 import functools
 import json
 import re
+import types
 import typing
 
 import attrs
@@ -15,7 +17,7 @@ from plane_tx import __version__
 from plane_tx.control import listing
 from plane_tx.control.request import MOST_BODY_BYTES
 from plane_tx.core import errors, idle, model, strict, use, views, wire
-from plane_tx.core.containers import CAPABILITY
+from plane_tx.core.containers import CAPABILITY, VolumeRequest
 from tests.control import contract
 from tests.control.contract import DOCUMENT, misfits, within
 
@@ -190,10 +192,72 @@ def test_its_limits_are_ours():
 
     assert (limit["default"], limit["maximum"]) == (listing.DEFAULT_LIMIT, listing.MOST_LIMIT)
     assert SCHEMAS["Seconds"]["maximum"] == strict.MOST_SECONDS
-    assert (
-        str(wire.MAX_CLAIMS_BYTES) in SCHEMAS["ConnectRequest"]["properties"]["auth"]["description"]
-    )
+    claims = SCHEMAS["ConnectRequest"]["properties"]["auth"]["description"]
+    assert f"{wire.MAX_CLAIMS_BYTES} bytes" in claims
+    assert f"{wire.MOST_CLAIMS_LEVELS} levels" in claims
     assert f"over {MOST_BODY_BYTES // 1024**2} MiB" in responses["BodyTooLarge"]["description"]
+
+
+def bounds_in(hint):
+    """What an annotation bounds: in its own words, and in those of JSON Schema."""
+    for part in typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,):
+        if typing.get_origin(part) is not typing.Annotated:
+            continue
+        of, *notes = typing.get_args(part)
+        sizes = [note.size for note in notes if isinstance(note, strict.Most)]
+        kind = typing.get_origin(of) or of
+        yield from (
+            ({str: "maxLength", tuple: "maxItems"}.get(kind, "maxProperties"), it) for it in sizes
+        )
+        for child, below in zip(CHILDREN.get(kind, ()), typing.get_args(of), strict=False):
+            yield from ((f"{child}.{name}", size) for name, size in bounds_in(below))
+
+
+CHILDREN = {tuple: ("items",), collections.abc.Mapping: ("propertyNames", "additionalProperties")}
+
+
+def stated(schema, name):
+    for step in name.split("."):
+        schema = contract.resolved(schema)[step]
+    return schema
+
+
+@pytest.mark.parametrize("kind", [*REQUESTS, VolumeRequest], ids=lambda kind: kind.__name__)
+def test_what_a_class_bounds_its_schema_bounds_alike(kind):
+    properties = SCHEMAS[SCHEMA_OF.get(kind, "Volume")]["properties"]
+
+    for field, hint in typing.get_type_hints(kind, include_extras=True).items():
+        for name, size in bounds_in(hint):
+            assert stated(properties[field], name) == size, (field, name)
+
+
+LIMITS = {"string": "maxLength", "array": "maxItems", "object": "maxProperties"}
+
+
+def test_no_text_list_or_map_of_a_request_is_without_a_bound():
+    unbounded = {
+        (name, field)
+        for name in ("Volume", *(SCHEMA_OF[kind] for kind in REQUESTS))
+        for field, schema in SCHEMAS[name]["properties"].items()
+        for part in within({"allOf": [schema]} if "$ref" not in schema else {})
+        for said in [part.get("type", ())]
+        for kind in ([said] if isinstance(said, str) else said)
+        if kind in LIMITS and not {LIMITS[kind], "enum"} & set(part)
+    }
+
+    # The patterns of these say it, and what auth is described as.
+    assert unbounded == {
+        ("Volume", "name"), ("Executable", "runtime"), ("Executable", "cap_add"),
+        ("SpawnConfig", "subdomain"), ("ConnectRequest", "auth"),
+    }  # fmt: skip
+
+
+def test_every_operation_may_refuse_a_body_that_is_too_large():
+    refusal = {"$ref": "#/components/responses/BodyTooLarge"}
+
+    told = [operation["responses"].get("413") for _, _, operation in operations()]
+
+    assert told == [refusal] * len(told)
 
 
 def test_the_longest_wait_is_ours():
@@ -255,6 +319,13 @@ ODD_VALUES = (
     None, True, False, 0, 1, -1, 99, 100, 599, 600, 0.5, -0.5, 65535, 65536, 2**31 - 1, 2**31,
     2**70, "", " ", "a", "A", "a-b", "-a", "a-", "a/b", "/", "/a b", "a=b", "a\x00", "a\n",
     "a" * 45, "a" * 46, "a" * 52, "b" * 63, "b" * 64, "b" * 255, "b" * 256,
+    "/" + "a" * 1023, "/" + "a" * 1024, "a" * 131_071, "a" * 131_072,
+    ["a"] * 1024, ["a"] * 1025, [200] * 500, [200] * 501, ["ALL"] * 64, ["ALL"] * 65,
+    ["a" * 131_071], ["a" * 131_072], {"a" * 255: "a"}, {"a" * 256: "a"},
+    {"a": "a" * 1024}, {"a": "a" * 1025}, {"a": "a" * 131_072},
+    *({f"/{number}": "" for number in range(most)} for most in (64, 65, 1000, 1001)),
+    {"/a": ",".join(["rw"] * 342)}, {"/a": ",".join(["rw"] * 341)}, {"/" + "a" * 1024: ""},
+    *([{"name": "a", "path": "/a"}] * most for most in (64, 65)),
     "path", "host", "Never", "all", [], [""], ["a"], ["a\x00"], [None], [1], [200], [99],
     {}, {"a": "b"}, {"a": None}, {"a": 1},
     {"": "a"}, {"a=b": "c"}, {"a\x00": "c"}, {"a": "\x00"}, {"path": "/x"}, {"name": "x"},
@@ -294,6 +365,8 @@ def is_accepted(body):
 def test_what_a_field_takes_is_what_its_schema_says(kind):
     for field in (*attrs.fields_dict(kind), "unknown"):
         for value in ODD_VALUES:
+            if field == "auth" and len(json.dumps(value)) > wire.MAX_CLAIMS_BYTES:
+                continue  # No keyword of JSON Schema counts bytes.
             body = copy.deepcopy(FULL)
             functools.reduce(lambda part, name: part[name], PLACES[kind], body)[field] = value
             wrong = misfits(CONNECT["schema"], body)

@@ -223,6 +223,7 @@ def test_a_page_that_is_just_full_is_the_last(spawn, listed):
         ("?status=terminated", []),
         ("?label=tier=x", ["three", "two"]),
         ("?label=tier=x&label=zone=1%3d", ["three"]),
+        ("?label=zone=1=", ["three"]),
         ("?label=tier=", []),
         ("?label=tier=x&label=tier=y", []),
         ("?user=&key=&status=&limit=&after=&label=&namespace=", ["three", "two", "one"]),

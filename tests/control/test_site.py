@@ -218,6 +218,19 @@ def test_a_body_announced_over_the_limit_is_413_before_it_is_sent(site, reactor)
     assert not [call for call in reactor.getDelayedCalls() if call.func is requests.cut]
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/"), ("GET", "/ctrl/status"), ("DELETE", "/ctrl/drain"), ("GET", "/pub/health")],
+)
+def test_a_body_over_the_limit_is_413_whatever_the_method(site, method, path):
+    connection = Connection(site)
+
+    connection.request(method, path, {"Content-Length": str(LIMIT + 1)})
+
+    assert too_large(connection.answer)
+    connection.hang_up()
+
+
 def test_a_chunked_body_is_413_where_it_passes_the_limit(site, reactor):
     connection = Connection(site)
     connection.request("POST", "/ctrl/connect", {"Transfer-Encoding": "chunked"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
 import pytest
@@ -13,9 +13,11 @@ import pytest
 from plane_tx.core.strict import (
     Count,
     Misfit,
+    Most,
     Port,
     Seconds,
     make_converter,
+    nearest,
     one_of,
     show,
     structure,
@@ -46,6 +48,17 @@ class Outer:
     inners: tuple[Inner, ...] = ()
     pairs: Mapping[str, int] = attrs.field(factory=dict)
     table: Mapping[str, Inner] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Bounded:
+    word: Annotated[str, Most(2)] = ""
+    words: Annotated[tuple[Annotated[str, Most(3)], ...], Most(2)] | None = None
+    pairs: Annotated[Mapping[Annotated[str, Most(3)], int], Most(2)] = attrs.field(factory=dict)
+
+
+class Part:
+    """What a converter of a test's own makes something of."""
 
 
 @attrs.frozen
@@ -129,6 +142,86 @@ def test_what_does_not_fit_is_named(data: Any, message: str | None) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"word": "abc"}, "word: expected at most 2 characters, got 3"),
+        ({"word": [1, 2, 3]}, "word: expected a string, got [1, 2, 3]"),
+        ({"words": [1, 2, 3]}, "words: expected at most 2, got 3"),
+        ({"words": ["", "abcd"]}, "words[1]: expected at most 3 characters, got 4"),
+        ({"words": "abc"}, 'words: expected a list, got "abc"'),
+        ({"pairs": {"a": "", "b": "", "c": ""}}, "pairs: expected at most 2, got 3"),
+        ({"pairs": {"abcd": ""}}, 'pairs: the name "abcd": expected at most 3 characters, got 4'),
+        ({"pairs": {"abc": ""}}, "pairs['abc']: expected a whole number, got \"\""),
+    ],
+)
+def test_what_is_too_much_is_counted_before_it_is_looked_at(data: Any, message: str) -> None:
+    with pytest.raises(Misfit) as caught:
+        structure(CONVERTER, data, Bounded)
+
+    assert str(caught.value) == message
+
+
+def test_as_much_as_is_allowed_is_taken() -> None:
+    made = structure(
+        CONVERTER,
+        {"word": "ab", "words": ["abc", ""], "pairs": {"abc": 1, "": 2}},
+        Bounded,
+    )
+
+    assert made == Bounded("ab", ("abc", ""), {"abc": 1, "": 2})
+
+
+@attrs.frozen
+class Parts:
+    parts: tuple[Part, ...] = ()
+    named: Mapping[str, Part] = attrs.field(factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [({"parts": [1, 2, 3]}, "parts[1]"), ({"named": {"a": 1, "b": 2, "c": 3}}, "named['b']")],
+)
+def test_nothing_is_looked_at_after_the_first_misfit(data: Any, path: str) -> None:
+    seen: list[object] = []
+    converter = make_converter()
+
+    def not_two(value: object, _type: object) -> object:
+        seen.append(value)
+        if value == 2:
+            raise ValueError("expected anything but 2")
+        return value
+
+    converter.register_structure_hook(Part, not_two)
+    with pytest.raises(Misfit) as caught:
+        structure(converter, data, Parts)
+
+    assert caught.value.path == path
+    assert seen == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"name": "", "x" * 65: 1}, f"{'x' * 64}: unknown field; known here: "),
+        ({"name": "", "pairs": {"x" * 65: ""}}, f"pairs['{'x' * 64}']: expected a whole number"),
+    ],
+)
+def test_a_long_name_is_cut_short(data: Any, message: str) -> None:
+    with pytest.raises(Misfit) as caught:
+        structure(CONVERTER, data, Outer)
+
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("nam", "name"), ("xyz", None), ("x" * 63, "x" * 64), ("x" * 65, None)],
+)
+def test_a_typo_is_near_what_was_meant_unless_it_is_very_long(name: str, meant: str | None) -> None:
+    assert nearest(name, ["name", "x" * 64]) == meant
+
+
 def test_a_number_may_not_be_too_large_for_a_float() -> None:
     with pytest.raises(Misfit, match="number"):
         structure(CONVERTER, {"number": 10**400}, Inner)
@@ -150,6 +243,10 @@ def test_a_class_that_refuses_its_values_is_a_misfit_too(value: int, message: st
         ("a\nb\u2028", '"a\\nb\\u2028"'),
         ({1, 2}, "{1, 2}"),
         ([1.5, None], "[1.5, null]"),
+        ("x" * 58, f'"{"x" * 58}"'),
+        ("x" * 59, f'"{"x" * 56}...'),
+        ({"x" * 100: "\n"}, f'{{"{"x" * 55}...'),
+        (["\ud800"], '["\\ud800"]'),
         (list(range(100)), "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16..."),
     ],
 )

@@ -211,6 +211,186 @@ def test_what_cannot_be_is_refused_by_its_name(data: object, message: str) -> No
     assert caught.value.status == 422
 
 
+def executable(field: str) -> str:
+    return f"spawn_config.executable.{field}"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            spawning({"command": [1] * 300_000}),
+            f"{executable('command')}: expected at most 1024, got 300000",
+        ),
+        (
+            spawning({"entrypoint": [""] * 1025}),
+            f"{executable('entrypoint')}: expected at most 1024, got 1025",
+        ),
+        (
+            spawning({"command": ["", "x" * 131_072]}),
+            f"{executable('command')}[1]: expected at most 131071 characters, got 131072",
+        ),
+        (
+            spawning({"env": {str(number): 1 for number in range(1001)}}),
+            f"{executable('env')}: expected at most 1000, got 1001",
+        ),
+        (
+            spawning({"env": {"A": "", "x" * 256: ""}}),
+            (f'{executable("env")}: the name "{"x" * 56}...: expected at most 255 characters,'
+             " got 256"),
+        ),
+        (
+            spawning({"env": {"A": "x" * 131_072}}),
+            f"{executable('env')}['A']: expected at most 131071 characters, got 131072",
+        ),
+        (
+            spawning({"tmpfs": {f"/{number}": "" for number in range(65)}}),
+            f"{executable('tmpfs')}: expected at most 64, got 65",
+        ),
+        (
+            spawning({"tmpfs": {"/a": "rw," * 400}}),
+            f"{executable('tmpfs')}['/a']: expected at most 1024 characters, got 1200",
+        ),
+        (
+            spawning({"volumes": [None] * 65}),
+            f"{executable('volumes')}: expected at most 64, got 65",
+        ),
+        (
+            spawning({"cap_add": ["ALL"] * 65}),
+            f"{executable('cap_add')}: expected at most 64, got 65",
+        ),
+        (
+            spawning({"readiness": {"statuses": [200] * 501}}),
+            f"{executable('readiness.statuses')}: expected at most 500, got 501",
+        ),
+        (
+            spawning({"credentials": {"username": "", "password": "x" * 16_385}}),
+            f"{executable('credentials.password')}: expected at most 16384 characters, got 16385",
+        ),
+        *(
+            (
+                spawning({field: "x" * (most + 1)}),
+                f"{executable(field)}: expected at most {most} characters, got {most + 1}",
+            )
+            for field, most in {
+                "image": 1024, "workdir": 1024, "user": 255, "network_name": 255, "app": 255,
+            }.items()
+        ),
+        *(
+            (
+                spawning(**{field: "x" * 1025}),
+                f"spawn_config.{field}: expected at most 1024 characters, got 1025",
+            )
+            for field in ("cluster", "pool")
+        ),
+        (
+            spawning(labels={str(number): None for number in range(70_000)}),
+            "spawn_config.labels: expected at most 64, got 70000",
+        ),
+        (
+            spawning(labels={"a": "x" * 1025}),
+            "spawn_config.labels['a']: expected at most 1024 characters, got 1025",
+        ),
+        *(
+            (
+                {"auth": auth},
+                "auth: expected at most 8192 bytes of JSON",
+            )
+            for auth in (
+                {"a": [1] * 300_000},
+                {str(number): 1 for number in range(1000)},
+                {"a": [[]] * 2048},
+                {"a": [10**4000] * 3},
+                {"ü" * 1400: 1},
+                {"a": {"b": "x" * 9000}},
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_more_than_anyone_needs_is_refused_by_its_count(data: object, message: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse(data)
+
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", ["", "=", "a=b"])
+def test_the_name_of_a_label_can_stand_in_a_query(name: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse(spawning(labels={name: "x=y"}))
+
+    assert str(caught.value) == (
+        f"spawn_config.labels: the name \"{name}\": expected one character or more, no '='"
+    )
+
+
+def test_as_much_as_is_allowed_is_taken() -> None:
+    wanted = spawning(
+        {
+            "image": "x" * 1024, "command": ["x"] * 1023 + ["x" * 131_071], "user": "x" * 255,
+            "env": {"x" * 255: "x" * 131_071, **{str(number): "" for number in range(999)}},
+            "readiness": {"statuses": list(range(100, 600))},
+            "tmpfs": {f"/{number}": "" for number in range(64)},
+        },
+        labels={"x" * 255: "x" * 1024, **{str(number): "" for number in range(63)}},
+    )  # fmt: skip
+
+    taken = parse(wanted).spawn_config
+
+    assert (len(taken.executable.env), len(taken.executable.command), len(taken.labels)) == (
+        1000, 1024, 64,
+    )  # fmt: skip
+
+
+def nested(levels: int) -> dict[str, Any]:
+    value: Any = "x"
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return {"auth": value}
+
+
+def test_claims_are_nested_so_deep_and_no_deeper() -> None:
+    assert parse(nested(64)).auth
+
+    with pytest.raises(InvalidRequest, match=r"^auth: too deeply nested, expected at most 64 lev"):
+        parse(nested(65))
+
+
+def test_claims_may_fill_what_they_have() -> None:
+    claims = {"a": "x" * (8192 - len('{"a": ""}'))}
+
+    assert parse({"auth": claims}).auth == claims
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"x" * 900_000: 1},
+        spawning(id="x" * 900_000),
+        spawning(subdomain="x" * 900_000),
+        spawning({"app": "x" * 900_000}),
+        spawning({"image": ["x" * 900_000]}),
+        spawning({"gpus": "x" * 900_000}),
+        spawning({"mount": "/x" * 400_000}),
+        spawning({"runtime": "x" * 900_000}),
+        spawning({"env": {"=" * 255: ""}}),
+        spawning({"env": {"x" * 900_000: ""}}),
+        spawning({"tmpfs": {"x" * 1024: ""}}),
+        spawning({"tmpfs": {"/a": "x" * 1024}}),
+        spawning({"volumes": [{"name": "x" * 900_000, "path": "/a"}]}),
+        spawning({"cap_add": ["x" * 900_000]}),
+        spawning(routing="x" * 900_000),
+        spawning(labels={"=" * 255: ""}),
+        spawning(labels={"x" * 255: 1}),
+    ],
+)
+def test_no_refusal_says_a_long_value_again(data: object) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse(data)
+
+    assert len(str(caught.value)) < 250
+
+
 @pytest.mark.parametrize("field", ["id", "subdomain"])
 @pytest.mark.parametrize("value", ["", "A", "a b", "-a", "a-", "../x", "a.b", "ü", "a\n", "x" * 64])
 def test_a_name_for_hosts_and_containers_is_checked(field: str, value: str) -> None:
@@ -228,15 +408,17 @@ def test_a_name_for_hosts_and_containers_is_checked(field: str, value: str) -> N
         (b"\xff", "the body is not JSON: 'utf-8'"),
         (b'{"auth": {"a": NaN}}', "the body is not JSON: NaN is no number there"),
         (b'{"auth": {"a": -Infinity}}', "the body is not JSON: -Infinity is no number there"),
-        (b'{"user": "\\ud800"}', "the body is not JSON: 'utf-8' codec can't encode"),
-        (b'{"auth": {"\\udfff": 1}}', "the body is not JSON: 'utf-8' codec can't encode"),
+        (b'{"user": "\\ud800"}', "the body has a character that is half of a pair"),
+        (b'{"auth": {"\\udfff": 1}}', "the body has a character that is half of a pair"),
+        (b'{"auth": {"a": 1e999}}', "the body has a number that is too large"),
+        (b'{"auth": {"a": [-1e999]}}', "the body has a number that is too large"),
         ('{"user": "a"}'.encode("utf-16"), "the body is not JSON"),
-        (b"[" * 200_000, "the body is not JSON"),
-        (b'{"auth": {"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}", "the body is not JSON"),
-        (b'{"auth": {"a": ' + b"9" * 5000 + b"}}", "the body is not JSON"),
+        (b"[" * 200_000, "the body is too deeply nested"),
+        (b'{"auth": {"a": ' + b"[" * 9999 + b"]" * 9999 + b"}}", "the body is too deeply nested"),
+        (b'{"auth": {"a": ' + b"9" * 5000 + b"}}", "the body has a number of too many digits"),
     ],
 )  # fmt: skip
-def test_what_is_not_json_is_malformed(body: bytes, message: str) -> None:
+def test_what_cannot_be_read_or_written_again_is_malformed(body: bytes, message: str) -> None:
     with pytest.raises(MalformedRequest) as caught:
         parse_connect(body)
 
