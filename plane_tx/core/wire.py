@@ -196,15 +196,16 @@ def claims(value: object, _type: object) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"expected an object, got {strict.show(value)}")
     too_large = ValueError(f"expected at most {MAX_CLAIMS_BYTES} bytes of JSON")
-    size = 0
+    size = levels = 0
     level: list[object] = [value]
-    for _ in range(MOST_CLAIMS_LEVELS):
+    while level:
+        levels += 1
+        if levels > MOST_CLAIMS_LEVELS:
+            raise ValueError(f"too deeply nested, expected at most {MOST_CLAIMS_LEVELS} levels")
         size += sum(map(_least_bytes, level))
         if size > MAX_CLAIMS_BYTES:
             raise too_large
         level = [part for whole in level for part in _parts(whole)]
-    if level:
-        raise ValueError(f"too deeply nested, expected at most {MOST_CLAIMS_LEVELS} levels")
     if len(json.dumps(value)) > MAX_CLAIMS_BYTES:
         raise too_large
     return value
