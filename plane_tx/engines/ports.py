@@ -9,6 +9,10 @@ from plane_tx.core.errors import SpawnFailed
 #: Where sessions of this box listen, and nowhere else if they heed their environment.
 LOOPBACK = "127.0.0.1"
 
+#: How many ports one session is tried on. Each try takes calls to the kernel, and whoever has an
+#: account on this box can have claimed them all.
+MOST_TRIES = 1000
+
 
 class Ports:
     """The ports of a range, each given to one session at a time, in turn.
@@ -26,8 +30,8 @@ class Ports:
         self._claims: dict[int, socket.socket] = {}
 
     def take(self) -> int:
-        """A port that nobody listens on; `SpawnFailed` when there is none."""
-        for _ in self._range:
+        """A port that nobody listens on; `SpawnFailed` when `MOST_TRIES` in turn were taken."""
+        for _ in range(tries := min(len(self._range), MOST_TRIES)):
             port = self._range[self._next]
             self._next = (self._next + 1) % len(self._range)
             claim = claimed(port) if port not in self._claims and is_free(port) else None
@@ -35,8 +39,9 @@ class Ports:
                 self._claims[port] = claim
                 return port
         raise SpawnFailed(
-            f"every port from {self._range[0]} to {self._range[-1]} is taken; end a session, or"
-            " widen engine.process_first_port to engine.process_last_port"
+            f"{tries} ports from {self._range[0]} to {self._range[-1]} were tried and every one is"
+            " taken; end a session, or widen engine.process_first_port to"
+            " engine.process_last_port"
         )
 
     def release(self, port: int) -> None:

@@ -60,6 +60,6 @@ def group_stats(group: int) -> EngineStats | None:
 
 def _stats() -> Iterator[Stat]:
     for process in Path("/proc").glob("[0-9]*"):
-        # It may end at any moment.
-        with suppress(FileNotFoundError, ProcessLookupError):
+        # It may end at any moment, or be another user's, which some boxes hide (hidepid=1).
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
             yield Stat.parse((process / "stat").read_text(encoding="utf-8", errors="replace"))

@@ -62,6 +62,16 @@ def test_a_directory_is_made_once_and_open_to_whatever_user_a_session_has(tmp_pa
     assert S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
+def test_a_directory_whose_maker_died_half_way_is_made_right(tmp_path: Path) -> None:
+    (tmp_path / "team").mkdir(0o755)
+    (tmp_path / "team" / "doc").mkdir(0o755)
+
+    made = Path(make_directory(str(tmp_path), "team", "doc"))
+
+    assert S_IMODE(made.stat().st_mode) == 0o777
+    assert S_IMODE(made.parent.stat().st_mode) == 0o700
+
+
 def test_the_base_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "base").symlink_to("real")

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from plane_tx.core.errors import SpawnFailed
-from plane_tx.engines.ports import LOOPBACK, Ports
+from plane_tx.engines.ports import LOOPBACK, MOST_TRIES, Ports, claimed
 
 
 @pytest.fixture
@@ -49,3 +49,19 @@ def test_a_port_is_given_to_one_session_at_a_time(port: int) -> None:
     ports.release(port)
     assert ports.take() == port
     ports.release(port)
+
+
+def test_only_so_many_ports_are_tried_for_one_session() -> None:
+    first = 3000
+    squatted = [claimed(port) for port in range(first, first + MOST_TRIES)]
+    ports = Ports(first, first + 2 * MOST_TRIES)
+
+    with pytest.raises(SpawnFailed, match=rf"^{MOST_TRIES} ports from {first} to .* were tried"):
+        ports.take()
+
+    # The next one goes on where this one gave up.
+    taken = ports.take()
+    assert taken >= first + MOST_TRIES
+    ports.release(taken)
+    for claim in filter(None, squatted):
+        claim.close()

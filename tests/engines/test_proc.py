@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from plane_tx.engines.proc import Stat, group_stats
 
@@ -27,3 +31,16 @@ def test_our_own_group_is_there_and_its_time_is_in_seconds() -> None:
 
 def test_a_group_without_a_process_takes_nothing() -> None:
     assert group_stats(1 << 30) is None
+
+
+def test_a_process_that_the_box_hides_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_text = Path.read_text
+
+    def hidden(path: Path, **options: Any) -> str:
+        if path.parent.name == "1":
+            raise PermissionError
+        return read_text(path, **options)
+
+    monkeypatch.setattr(Path, "read_text", hidden)
+
+    assert group_stats(os.getpgrp()).pids >= 1

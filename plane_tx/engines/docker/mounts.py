@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from stat import S_IMODE
 from urllib.parse import quote
 
 from plane_tx.core.errors import SpawnFailed
@@ -88,7 +89,10 @@ def make_directory(base: str, namespace: str, name: str) -> str:
 def _make(path: Path, mode: int) -> None:
     with suppress(FileExistsError):
         path.mkdir(mode)
-        # Once more, because the umask has taken away from it.
-        path.chmod(mode)
     if os.path.realpath(path) != str(path) or not path.is_dir():
         raise SpawnFailed(f"the mount directory {path} is a link or a file: remove it")
+    # The umask took away from it, now or in a server that died before this. A session may have
+    # taken its own directory for itself: then that is not ours to change, nor need it be.
+    found = path.stat()
+    if found.st_uid == os.geteuid() and S_IMODE(found.st_mode) != mode:
+        path.chmod(mode)
