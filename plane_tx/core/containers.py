@@ -17,7 +17,7 @@ from plane_tx.core.strict import Most, Text
 MOUNT_TARGET = "/plane-data"
 
 #: The fields that reach beyond a session's own container: a request needs leave for each.
-GUARDED = ("cap_add", "runtime", "gpus", "volumes", "mount")
+GUARDED = ("cap_add", "runtime", "gpus", "volumes", "mount", "network_name")
 
 #: Docker's own rule for the name of a volume; what has a slash would be a path of the host.
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}", re.ASCII)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import attrs
 
-from plane_tx.core.containers import check_leave
+from plane_tx.core.containers import GUARDED, check_leave
 from plane_tx.core.errors import InvalidRequest
 from plane_tx.core.model import (
     Credentials,
@@ -27,13 +27,17 @@ T = TypeVar("T")
 #: What a request may not say beside `app`: it is what the app is.
 _FIXED_BY_APP = ("image", "command", "entrypoint", "workdir", "user")
 
+#: How an app shuts its sessions in: a request may say it where the app does not.
+_KEPT_BY_APP = ("read_only", "tmpfs", "network_name")
+
 
 @attrs.frozen
 class App:
     """A named executable of the configuration, with the limits it brings along.
 
-    An app that is a command runs on this box, where a variable can make any program another one
-    (PATH, LD_PRELOAD, and one for every interpreter): a request sets only those in `request_env`.
+    A variable can make any program another one (PATH, LD_PRELOAD, and one for every interpreter):
+    of an app that is a command, or that reaches out of its container by one of the guarded fields,
+    a request sets only those in `request_env`.
     """
 
     executable: ExecutableRequest = ExecutableRequest()
@@ -61,8 +65,8 @@ def complete(config: SpawnConfig, apps: Mapping[str, App], defaults: Defaults) -
     Raises `InvalidRequest` for an app that the configuration does not name, and for a field that
     it leaves to apps.
     """
-    check_leave("spawn_config.executable", config.executable, defaults.allow_requests)
     app = _app(config.executable, apps)
+    _check_leave(config.executable, app.executable, defaults.allow_requests)
     wanted = _over(config.executable, app.executable)
     readiness = wanted.readiness or ReadinessRequest()
     return Spec(
@@ -108,13 +112,48 @@ def _app(executable: ExecutableRequest, apps: Mapping[str, App]) -> App:
         if getattr(executable, field) is not None:
             raise InvalidRequest(f"{where}.{field}: the app {name!r} says this; leave one out")
     app = apps[name]
-    if app.executable.image is None:
-        for variable in executable.env.keys() - set(app.request_env):
-            raise InvalidRequest(
-                f"{where}.env: the app {name!r} lets no request set {variable[:64]!r}; its"
-                f" request_env in the configuration names those that may be set"
-            )
+    _check_kept(where, executable, app.executable)
+    _check_limits(f"{where}.resource_limits", executable, app.executable)
+    _check_env(f"{where}.env", executable, app)
     return app
+
+
+def _check_leave(
+    wanted: ExecutableRequest, base: ExecutableRequest, allowed: frozenset[str]
+) -> None:
+    # To say what the app says anyway is to ask for nothing.
+    same = {field for field in GUARDED if getattr(wanted, field) == getattr(base, field)}
+    check_leave("spawn_config.executable", wanted, allowed | same)
+
+
+def _check_kept(where: str, wanted: ExecutableRequest, base: ExecutableRequest) -> None:
+    for field in _KEPT_BY_APP:
+        asked, said = getattr(wanted, field), getattr(base, field)
+        if said is not None and asked is not None and asked != said:
+            raise InvalidRequest(f"{where}.{field}: the app {wanted.app!r} says this; leave it out")
+
+
+def _check_limits(where: str, wanted: ExecutableRequest, base: ExecutableRequest) -> None:
+    said = attrs.asdict(base.resource_limits)
+    for field, asked in attrs.asdict(wanted.resource_limits).items():
+        most = said[field]
+        # To an engine 0 is no limit at all.
+        if most and asked is not None and not 0 < asked <= most:
+            raise InvalidRequest(
+                f"{where}.{field}: the app {wanted.app!r} allows {most:.15g} at most, and 0 is no"
+                f" limit; got {asked:.15g}"
+            )
+
+
+def _check_env(where: str, wanted: ExecutableRequest, app: App) -> None:
+    reaches_out = any(getattr(app.executable, field) for field in GUARDED)
+    if app.executable.image is not None and not reaches_out:
+        return
+    for variable in sorted(wanted.env.keys() - set(app.request_env)):
+        raise InvalidRequest(
+            f"{where}: the app {wanted.app!r} lets no request set {variable[:64]!r}; its request_env in"
+            f" the configuration names those that may be set"
+        )
 
 
 def _over(wanted: ExecutableRequest, base: ExecutableRequest) -> ExecutableRequest:

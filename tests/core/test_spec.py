@@ -69,7 +69,7 @@ def test_a_request_wins_over_its_app_value_by_value() -> None:
         app="app",
         env={"B": "mine", "C": "mine"},
         port=80,
-        resource_limits=ResourceLimitsRequest(pids_limit=99),
+        resource_limits=ResourceLimitsRequest(pids_limit=9),
         credentials=CredentialsRequest("u", "p"),
         pull_policy=PullPolicy.NEVER,
     )
@@ -78,7 +78,7 @@ def test_a_request_wins_over_its_app_value_by_value() -> None:
 
     assert spec.executable.env == {"A": "app", "B": "mine", "C": "mine"}
     assert (spec.executable.port, spec.executable.workdir) == (80, "/app")
-    assert spec.executable.limits == ResourceLimits(cpus=1.0, pids_limit=99)
+    assert spec.executable.limits == ResourceLimits(cpus=1.0, pids_limit=9)
     assert spec.executable.credentials == Credentials("u", "p")
     assert spec.executable.pull_policy is PullPolicy.NEVER
     assert (spec.limits.max_idle_seconds, spec.limits.lifetime_limit_seconds) == (0.0, 1.0)
@@ -139,6 +139,7 @@ def test_what_reaches_out_of_a_container_is_an_apps_to_say() -> None:
     said = {
         "read_only": True, "tmpfs": {"/tmp": "size=1m"}, "volumes": (VolumeRequest("v", "/v"),),
         "cap_add": ("NET_ADMIN",), "runtime": "runsc", "gpus": "all", "mount": True,
+        "network_name": "net",
     }  # fmt: skip
     app = App(ExecutableRequest(image="i", **said))
 
@@ -147,14 +148,14 @@ def test_what_reaches_out_of_a_container_is_an_apps_to_say() -> None:
     assert (made.read_only, made.tmpfs, made.volumes) == (
         True, {"/tmp": "size=1m"}, (Volume("v", "/v", False),),
     )  # fmt: skip
-    assert (made.cap_add, made.runtime, made.gpus, made.mount) == (
-        ("NET_ADMIN",), "runsc", "all", True,
+    assert (made.cap_add, made.runtime, made.gpus, made.mount, made.network_name) == (
+        ("NET_ADMIN",), "runsc", "all", True, "net",
     )  # fmt: skip
 
 
 REACHING = [
     ("cap_add", ("ALL",)), ("runtime", "runsc"), ("gpus", 1),
-    ("volumes", (VolumeRequest("v", "/v"),)), ("mount", True),
+    ("volumes", (VolumeRequest("v", "/v"),)), ("mount", True), ("network_name", "net"),
 ]  # fmt: skip
 
 
@@ -182,3 +183,73 @@ def test_a_request_needs_no_leave_to_shut_itself_in_or_to_ask_for_less_than_its_
 
     assert (made.cap_add, made.mount, made.gpus) == ((), False, 0)
     assert (made.read_only, made.tmpfs) == (True, {"/tmp": ""})
+
+
+SHUT_IN = App(
+    ExecutableRequest(
+        image="i", read_only=True, tmpfs={"/tmp": "size=1m"}, network_name="alone",
+        resource_limits=ResourceLimitsRequest(memory_limit_bytes=1 << 26, cpus=0.5),
+    ),
+    request_env=("DOCUMENT",),
+)  # fmt: skip
+
+
+def shut_in(**said: Any) -> Any:
+    leave = Defaults(allow_requests=frozenset({"network_name"}))
+    return complete(SpawnConfig(ExecutableRequest(app="x", **said)), {"x": SHUT_IN}, leave)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("read_only", False), ("tmpfs", {}), ("network_name", "bridge"), ("network_name", "")],
+)
+def test_a_request_cannot_open_what_its_app_shuts(field: str, value: Any) -> None:
+    with pytest.raises(InvalidRequest, match=rf"executable\.{field}: the app 'x' says this; leave"):
+        shut_in(**{field: value})
+
+
+def test_a_request_may_say_what_its_app_says_and_needs_no_leave_for_it() -> None:
+    wanted = ExecutableRequest(
+        app="x", read_only=True, tmpfs={"/tmp": "size=1m"}, network_name="alone"
+    )
+
+    made = complete(SpawnConfig(wanted), {"x": SHUT_IN}, Defaults()).executable
+
+    assert (made.read_only, made.tmpfs, made.network_name) == (True, {"/tmp": "size=1m"}, "alone")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("memory_limit_bytes", 1 << 40, "67108864 at most, and 0 is no limit; got 1099511627776"),
+        ("memory_limit_bytes", 0, "67108864 at most, and 0 is no limit; got 0"),
+        ("cpus", 0.6, "0.5 at most, and 0 is no limit; got 0.6"),
+    ],
+)
+def test_a_request_cannot_raise_a_limit_of_its_app(field: str, value: Any, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf"limits\.{field}: the app 'x' allows {message}$"):
+        shut_in(resource_limits=ResourceLimitsRequest(**{field: value}))
+
+
+def test_a_request_may_lower_the_limits_of_its_app_and_set_those_it_leaves_open() -> None:
+    wanted = ResourceLimitsRequest(memory_limit_bytes=1 << 25, cpus=0.5, pids_limit=1 << 20)
+
+    limits = shut_in(resource_limits=wanted).executable.limits
+
+    assert limits == ResourceLimits(cpus=0.5, memory_limit_bytes=1 << 25, pids_limit=1 << 20)
+
+
+@pytest.mark.parametrize(("field", "value"), REACHING)
+def test_an_image_that_reaches_out_of_its_container_names_what_a_request_may_set(
+    field: str, value: Any
+) -> None:
+    app = App(ExecutableRequest(image="i", **{field: value}), request_env=("DOCUMENT",))
+
+    with pytest.raises(InvalidRequest, match=r"env: the app 'x' lets no request set 'LD_PRELOAD'"):
+        complete(
+            SpawnConfig(ExecutableRequest(app="x", env={"LD_PRELOAD": "/x"})),
+            {"x": app}, Defaults(),
+        )  # fmt: skip
+
+    named = SpawnConfig(ExecutableRequest(app="x", env={"DOCUMENT": "7"}))
+    assert complete(named, {"x": app}, Defaults()).executable.env == {"DOCUMENT": "7"}
