@@ -44,6 +44,7 @@ from plane_tx.engines.interface import (
     EngineRegained,
     EngineStats,
     IEngine,
+    Tell,
 )
 from plane_tx.leases import Leases
 from plane_tx.reactor import INetworkReactor
@@ -143,7 +144,7 @@ class Supervisor:
         session: Session,
         tail: int,
         since_ns: int | None,
-        tell: Callable[[LogLine], None],
+        tell: Tell,
     ) -> Deferred[None]:
         """What the session writes, as `IEngine.follow_logs` tells it."""
         return self._engine.follow_logs(session.id, tail, since_ns, tell)

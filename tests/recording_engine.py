@@ -9,6 +9,7 @@ import attrs
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, fail, succeed
 from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -37,6 +38,7 @@ from plane_tx.engines.interface import (
     Running,
     SessionExited,
     SpawnOrder,
+    Tell,
 )
 from plane_tx.engines.listeners import Listeners
 from plane_tx.engines.log import Log
@@ -67,7 +69,7 @@ class Held:
     labels: Mapping[str, str]
     running: bool = True
     ends: list[Deferred[None]] = attrs.field(factory=list)
-    log: Log = attrs.field(factory=Log)
+    log: Log = attrs.field(factory=lambda: Log(Clock()))
 
 
 @implementer(IEngine)
@@ -248,7 +250,7 @@ class RecordingEngine:
         return () if held is None else held.log.lines(tail, since_ns)
 
     def follow_logs(
-        self, session_id: str, tail: int, since_ns: int | None, tell: Callable[[LogLine], None]
+        self, session_id: str, tail: int, since_ns: int | None, tell: Tell
     ) -> Deferred[None]:
         self.calls.append(("follow_logs", session_id))
         if self.refusal is not None:

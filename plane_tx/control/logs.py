@@ -95,8 +95,7 @@ class LogFeed:
         if request.method == b"HEAD":
             sse.prepare(request)
             return b""
-        # Room for the whole tail, which comes at once, whatever the client reads meanwhile.
-        stream = sse.EventStream(request, self._clock, MOST_LINES + sse.MOST_WAITING)
+        stream = sse.EventStream(request, self._clock)
         following = _Following(self._supervisor, stream, session, wanted)
         unfollow = self._feed.follow(session.id, following.moved)
         running = ensureDeferred(following.run())
@@ -150,13 +149,15 @@ class _Following:
             self._tell(line)
         self._stream.end()
 
-    def _tell(self, line: LogLine) -> None:
+    def _tell(self, line: LogLine) -> Deferred[None] | None:
         data = dumps(_line(line))
         if line.at_ns is None:
             self._stream.send(sse.event(data))
         else:
             self._wanted = self._wanted.after(line.at_ns)
             self._stream.send(sse.event(data, str(line.at_ns)))
+        # A client that reads slowly slows its own stream, and nothing else.
+        return self._stream.until_read()
 
     def moved(self, _entry: StatusEntry) -> None:
         """The session has a new status."""

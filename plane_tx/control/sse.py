@@ -49,13 +49,11 @@ class EventStream:
     client goes away. In either case nothing of the stream is left.
     """
 
-    def __init__(
-        self, request: Request, clock: IReactorTime, most_waiting: int = MOST_WAITING
-    ) -> None:
+    def __init__(self, request: Request, clock: IReactorTime) -> None:
         self._request = request
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
-        self._most_waiting = most_waiting
+        self._held_up: list[Deferred[None]] = []
         self._paused = False
         self._ending = False
         self._over = False
@@ -80,6 +78,17 @@ class EventStream:
             self._let_go()
             cut(self._request)
 
+    def until_read(self) -> Deferred[None] | None:
+        """Fires once the client reads again; None when it does. After the stream it never fires.
+
+        Whoever can wait is never cut: it sends no more before that.
+        """
+        if self._over or not self._paused:
+            return None
+        waiting: Deferred[None] = Deferred()
+        self._held_up.append(waiting)
+        return waiting
+
     def end(self) -> None:
         """End the stream once the client has been sent all that waits."""
         self._ending = True
@@ -97,13 +106,16 @@ class EventStream:
             self._waiting_bytes -= len(one_event)
             self._write(one_event)
         self._end_when_written()
+        held_up, self._held_up = ([], self._held_up) if self._paused else (self._held_up, [])
+        for each in held_up:
+            each.callback(None)
 
     def stopProducing(self) -> None:
         """Write no more: the client is gone."""
         self._let_go()
 
     def _has_room(self, size: int) -> bool:
-        few = len(self._waiting) < self._most_waiting
+        few = len(self._waiting) < MOST_WAITING
         return few and self._waiting_bytes + size <= MOST_WAITING_BYTES
 
     def _write(self, data: bytes) -> None:
@@ -125,5 +137,6 @@ class EventStream:
     def _let_go(self) -> None:
         self._over = True
         self._waiting.clear()
+        self._held_up.clear()
         if self._silence.active():
             self._silence.cancel()

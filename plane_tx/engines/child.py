@@ -13,6 +13,7 @@ from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
 from twisted.internet.interfaces import (
     IDelayedCall,
     IProcessTransport,
+    IPushProducer,
     IReactorTime,
 )
 from twisted.internet.protocol import ProcessProtocol
@@ -29,6 +30,11 @@ from plane_tx.engines.ports import LOOPBACK
 # How long a log may stay open once its session has ended: only a process that left the group
 # holds it then, and it may do so for ever.
 DRAIN_SECONDS = 0.5
+
+#: How much of its output is read before the session has to wait a little, and how long that is: one
+#: that writes without end must not keep this server from everything else.
+MOST_AT_ONCE = 64 * 1024
+PAUSE_SECONDS = 0.01
 
 _STREAMS = {LOG: LogStream.STDOUT, ERRORS: LogStream.STDERR}
 
@@ -69,20 +75,24 @@ def exit_code_of(reason: Failure) -> int:
     return code
 
 
+class _Transport(IProcessTransport, IPushProducer):
+    """A process of twisted.internet.process, which can hold back what it reads from."""
+
+
 class Child(ProcessProtocol):
     """One session's process group, from its launcher's start to the last byte of its log.
 
     `over` is called once nothing of it is left, before anybody who waits for that hears of it.
     """
 
-    transport: IProcessTransport
+    transport: _Transport
 
     def __init__(
         self, order: SpawnOrder, port: int, clock: IReactorTime, over: Callable[[Child], None]
     ) -> None:
         self.order = order
         self.port = port
-        self.log = Log()
+        self.log = Log(clock)
         #: Fires when the command runs; fails, with nothing left, when it could not.
         self.started: Deferred[None] = Deferred(lambda _: self.send(signal.SIGKILL))
         self.was_made = False
@@ -93,6 +103,8 @@ class Child(ProcessProtocol):
         self._pid = 0
         self._answer = b""
         self._drain: IDelayedCall | None = None
+        self._read = 0
+        self._pause: IDelayedCall | None = None
         self._was_asked_to_end = False
         self._is_over = False
         self._waiting: list[Deferred[None]] = []
@@ -146,6 +158,7 @@ class Child(ProcessProtocol):
             self._answer += data
         else:
             self.log.add(_STREAMS[childFD], data, self._clock.seconds())
+            self._hold_back(len(data))
 
     def childConnectionLost(self, childFD: int) -> None:
         """Judge the launcher's answer once it is complete: running a command ends it."""
@@ -166,8 +179,9 @@ class Child(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         """Everything was read and is closed."""
-        if self._drain is not None and self._drain.active():
-            self._drain.cancel()
+        for call in (self._drain, self._pause):
+            if call is not None and call.active():
+                call.cancel()
         self._is_over = True
         self.log.end()
         self._over(self)
@@ -175,6 +189,16 @@ class Child(ProcessProtocol):
             self.started.errback(SpawnFailed(self._why_not()))
         while self._waiting:
             self._waiting.pop(0).callback(None)
+
+    def _hold_back(self, size: int) -> None:
+        self._read += size
+        if self._read >= MOST_AT_ONCE and self._pause is None:
+            self.transport.pauseProducing()
+            self._pause = self._clock.callLater(PAUSE_SECONDS, self._read_on)
+
+    def _read_on(self) -> None:
+        self._read, self._pause = 0, None
+        self.transport.resumeProducing()
 
     def _close_log(self) -> None:
         for fd in (LOG, ERRORS, ANSWER):

@@ -9,6 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from plane_tx.core.model import LogLine
+from plane_tx.engines.interface import Tell
 
 
 class Follower:
@@ -18,22 +19,27 @@ class Follower:
     tells it hears of that by `CancelledError`.
     """
 
-    def __init__(self, tell: Callable[[LogLine], None], leave: Callable[[], None]) -> None:
+    def __init__(self, tell: Tell, leave: Callable[[], None]) -> None:
         self.ended: Deferred[Any] = Deferred(lambda _ended: self._left())
         self._tell = tell
         self._leave = leave
         self._is_being_told = False
 
-    def tell(self, line: LogLine) -> None:
-        """Tell a line. Raises `CancelledError` when he has left, and whatever he raises."""
+    def tell(self, line: LogLine) -> Deferred[None] | None:
+        """Tell a line; the result fires when he can take more, and None is at once.
+
+        Raises `CancelledError` when he has left, and whatever he raises.
+        """
+        wait = None
         if not self.ended.called:
             self._is_being_told = True
             try:
-                self._tell(line)
+                wait = self._tell(line)
             finally:
                 self._is_being_told = False
         if self.ended.called:
             raise CancelledError
+        return wait
 
     def end(self, outcome: Failure | None) -> None:
         """The log has ended, or broken off; nothing if he has left."""

@@ -114,6 +114,11 @@ class EngineHealth:
     version: str = ""
 
 
+#: What is told a line of a log. A Deferred says that it can take no more until that fires, which it
+#: does not do before it is returned, and if only nobody is told any more need not do at all.
+Tell = Callable[[LogLine], Deferred[None] | None]
+
+
 class IEngine(Interface):
     """Something that runs sessions. All waiting is by Deferred; nothing blocks."""
 
@@ -163,15 +168,16 @@ class IEngine(Interface):
         `EngineUnavailable`.
         """
 
-    def follow_logs(
-        session_id: str, tail: int, since_ns: int | None, tell: Callable[[LogLine], None]
-    ) -> Deferred[None]:
+    def follow_logs(session_id: str, tail: int, since_ns: int | None, tell: Tell) -> Deferred[None]:
         """Tell the lines that `logs` would give, then each new one when it is complete.
 
         Fires once the log has ended, which is at once for a session that is gone or not made
-        yet. Nothing is queued here: `tell` is called for a line as soon as it is read, perhaps
-        before this returns, and must not wait. What it raises ends the following, and is what
-        this fails with; else it fails with `EngineUnavailable`. Cancelling hangs up, from within
+        yet. `tell` is called for a line as soon as it is read, perhaps before this returns, but
+        only for so many in one turn of the reactor. While a Deferred that it returned has not
+        fired, no more is read for it; a few lines that were read already may still come. The
+        session is never held up by that: an engine that keeps only so much leaves out lines, and
+        tells one that says how many. What `tell` raises ends the following, and is what this
+        fails with; else it fails with `EngineUnavailable`. Cancelling hangs up, from within
         `tell` as well, and no line is told after that.
         """
 

@@ -38,10 +38,10 @@ class Ports:
             if claim is not None:
                 self._claims[port] = claim
                 return port
+        tried = "every port" if tries == len(self._range) else f"each of {tries} ports tried"
         raise SpawnFailed(
-            f"{tries} ports from {self._range[0]} to {self._range[-1]} were tried and every one is"
-            " taken; end a session, or widen engine.process_first_port to"
-            " engine.process_last_port"
+            f"{tried} from {self._range[0]} to {self._range[-1]} is taken; end a session, or widen"
+            " engine.process_first_port to engine.process_last_port"
         )
 
     def release(self, port: int) -> None:

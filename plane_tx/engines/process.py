@@ -32,6 +32,7 @@ from plane_tx.engines.interface import (
     Running,
     SessionExited,
     SpawnOrder,
+    Tell,
 )
 from plane_tx.engines.lines import TAIL_LINES, told_with_end
 from plane_tx.engines.listeners import Listeners
@@ -147,7 +148,7 @@ class ProcessEngine:
         return succeed(() if child is None else child.log.lines(tail, since_ns))
 
     def follow_logs(
-        self, session_id: str, tail: int, since_ns: int | None, tell: Callable[[LogLine], None]
+        self, session_id: str, tail: int, since_ns: int | None, tell: Tell
     ) -> Deferred[None]:
         """See `IEngine`."""
         child = self._children.get(session_id)

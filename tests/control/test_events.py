@@ -125,7 +125,7 @@ def test_silence_is_broken_by_comments(listen, reactor):
 
 
 def test_a_client_that_does_not_read_is_cut_and_others_are_unharmed(listen, spawn, monkeypatch):
-    monkeypatch.setattr(sse.EventStream.__init__, "__defaults__", (2,))
+    monkeypatch.setattr(sse, "MOST_WAITING", 2)
     slow, fast = listen(), listen()
     slow.stop_reading()
 

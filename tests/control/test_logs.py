@@ -182,19 +182,51 @@ def test_a_client_that_leaves_is_not_told_any_more(
     assert len(reactor.getDelayedCalls()) == waiting - 1
 
 
-def test_a_client_that_does_not_read_a_flood_is_cut(
-    follow, backend, make_ready, engine, monkeypatch
-):
-    monkeypatch.setattr(sse, "MOST_WAITING_BYTES", 1000)
+def test_a_client_that_does_not_read_a_flood_waits_alone(follow, backend, make_ready, engine):
     make_ready(backend)
     slow, fast = follow(), follow()
     slow.stop_reading()
 
     for number in range(20):
-        engine.say(backend, "x" * 100, NOW + number)
+        engine.say(backend, str(number), NOW + number)
+    before = texts(slow)
+    slow.read_on()
 
-    assert slow.aborted
-    assert len(texts(fast)) == 20
+    assert before == []
+    assert texts(slow) == texts(fast) == [str(number) for number in range(20)]
+
+
+def test_a_client_that_does_not_read_holds_the_engine_back(
+    follow, backend, make_ready, engine, monkeypatch
+):
+    monkeypatch.setattr(sse, "MOST_WAITING", 1)
+    make_ready(backend)
+    for number in range(20):
+        engine.say(backend, str(number), NOW + number)
+    stream = follow("&tail=0")
+    stream.stop_reading()
+
+    for number in range(20, 40):
+        engine.say(backend, str(number), NOW + number)
+    stream.read_on()
+
+    assert not stream.aborted
+    assert len(texts(stream)) == 20
+
+
+def test_a_client_that_leaves_while_it_is_waited_for_is_forgotten(
+    site, follow, backend, make_ready, engine
+):
+    make_ready(backend)
+    stream = follow()
+    stream.stop_reading()
+    engine.say(backend, "one", NOW + 1)
+
+    stream.hang_up()
+    engine.say(backend, "two", NOW + 2)
+
+    assert texts(stream) == []
+    assert "[Followed: 0]" in repr(site.resource._routes._app._instance)
 
 
 def test_a_head_request_is_answered_and_over(follow):

@@ -227,7 +227,7 @@ def test_who_does_not_read_is_told_when_it_does(stream, reactor, backend, make_r
 def test_who_never_reads_is_cut_and_others_are_not(
     monkeypatch, site, stream, reactor, backend, make_ready
 ):
-    monkeypatch.setattr(sse.EventStream.__init__, "__defaults__", (1,))
+    monkeypatch.setattr(sse, "MOST_WAITING", 1)
     stuck, reading = stream(), stream()
     stuck.stop_reading()
     make_ready(backend)

@@ -5,15 +5,16 @@ are read.
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet import error as net
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from plane_tx.core.errors import ConfigError, EngineUnavailable
 from plane_tx.core.model import LogLine, LogStream
-from plane_tx.engines.docker.daemon import SHORT_CALL_SECONDS, unix_daemon
+from plane_tx.engines.docker.daemon import MOST_AT_ONCE, SHORT_CALL_SECONDS, unix_daemon
 from plane_tx.engines.docker.errors import (
     Conflict,
     DockerError,
@@ -21,7 +22,7 @@ from plane_tx.engines.docker.errors import (
     NotDocker,
     NotModified,
 )
-from plane_tx.engines.docker.streams import JsonLines, LogFrames, nanoseconds
+from plane_tx.engines.docker.streams import JsonLines, LogFrames, Stream, nanoseconds
 from plane_tx.engines.lines import MAX_LINE_BYTES
 from plane_tx.flights import to_the_end
 from tests.engines.fake_docker import (
@@ -356,6 +357,50 @@ def test_of_a_long_line_only_the_beginning_is_kept() -> None:
     frames(log_frame(4, 1, b"\n"))
 
     assert told == [LogLine(0, LogStream.STDOUT, "x" * MAX_LINE_BYTES)]
+
+
+def test_a_log_says_when_it_can_be_told_no_more() -> None:
+    room: Deferred[None] = Deferred()
+    frames = LogFrames(lambda line: room if line.text == "full" else None)
+
+    assert frames(log_frame(AT, 1, b"one\n")) is None
+    assert frames(log_frame(AT, 1, b"full\n") + log_frame(AT, 1, b"more\n")) is room
+    assert frames(log_frame(AT, 1, b"next\n")) is None
+
+
+class Source(StringTransport):
+    """The transport of a response's body, which the test writes."""
+
+    def deliverBody(self, body: Any) -> None:
+        self.body = body
+        body.makeConnection(self)
+
+
+def test_a_sink_that_can_take_no_more_holds_its_source_back() -> None:
+    rooms: list[Deferred[None]] = []
+
+    def sink(_data: bytes) -> Deferred[None]:
+        rooms.append(Deferred())
+        return rooms[-1]
+
+    source = Source()
+    Stream(source).follow(sink)
+    states = [source.producerState]
+    for _ in range(2):
+        source.body.dataReceived(b"x")
+    states.append(source.producerState)
+    for room in rooms:
+        room.callback(None)
+        states.append(source.producerState)
+
+    assert states == ["producing", "paused", "paused", "producing"]
+
+
+@scenario
+async def test_only_so_much_is_read_from_docker_in_one_turn(world: World, fake: FakeDocker) -> None:
+    await world.docker.version()
+
+    assert {pipe._client.bufferSize for pipe in fake._pipes} == {MOST_AT_ONCE}
 
 
 @pytest.mark.parametrize("garbage", [b"plain text", frame(4, b""), b"\1\0\0\0\xff\xff\xff\xff"])

@@ -11,7 +11,8 @@ from urllib.parse import quote
 from plane_tx.core.model import Credentials, LogLine
 from plane_tx.engines.docker.daemon import Daemon
 from plane_tx.engines.docker.errors import DockerError, NoSuchObject
-from plane_tx.engines.docker.streams import JsonLines, LogFrames, Stream
+from plane_tx.engines.docker.streams import JsonLines, LogFrames, Sink, Stream
+from plane_tx.engines.interface import Tell
 from plane_tx.engines.lines import Ring
 
 #: Making and starting may wait for a slow disk.
@@ -99,7 +100,7 @@ class DockerClient:
         return ring.lines()
 
     async def follow_logs(
-        self, container: str, tail: int, since_ns: int | None, tell: Callable[[LogLine], None]
+        self, container: str, tail: int, since_ns: int | None, tell: Tell
     ) -> None:
         """The same, and each new line, told as they come; returns when the container has ended."""
         await self._logs(container, {**_log_query(tail, since_ns), "follow": "1"}, tell)
@@ -160,15 +161,13 @@ class DockerClient:
         """Break off every call; returns when no connection is left."""
         await self._daemon.close()
 
-    async def _logs(
-        self, container: str, query: dict[str, str], tell: Callable[[LogLine], None]
-    ) -> None:
+    async def _logs(self, container: str, query: dict[str, str], tell: Tell) -> None:
         frames = LogFrames(tell)
         stream = await self._daemon.open("GET", _container(container, "logs"), query)
         await self._follow(stream, frames)
         frames.finish()
 
-    async def _follow(self, stream: Stream, sink: Callable[[bytes], None]) -> None:
+    async def _follow(self, stream: Stream, sink: Sink) -> None:
         with self._daemon.translated():
             await stream.follow(sink)
 

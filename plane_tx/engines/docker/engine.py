@@ -41,6 +41,7 @@ from plane_tx.engines.interface import (
     Progress,
     Running,
     SpawnOrder,
+    Tell,
 )
 from plane_tx.engines.listeners import Listeners
 from plane_tx.flights import Flight, to_the_end
@@ -139,7 +140,7 @@ class DockerEngine:
         return Deferred.fromCoroutine(self._logs(session_id, tail, since_ns))
 
     def follow_logs(
-        self, session_id: str, tail: int, since_ns: int | None, tell: Callable[[LogLine], None]
+        self, session_id: str, tail: int, since_ns: int | None, tell: Tell
     ) -> Deferred[None]:
         """The same and what follows, until the container ends."""
 
@@ -298,7 +299,7 @@ class DockerEngine:
             return ()
 
     async def _follow_logs(
-        self, session_id: str, tail: int, since_ns: int | None, tell: Callable[[LogLine], None]
+        self, session_id: str, tail: int, since_ns: int | None, tell: Tell
     ) -> None:
         container = await self._find(session_id)
         if container is not None:

@@ -7,18 +7,20 @@ import re
 import struct
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from twisted.internet.defer import Deferred, execute, fail
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IResponse
 
-from plane_tx.core.model import LogLine, LogStream
+from plane_tx.core.model import LogStream
 from plane_tx.engines.docker.errors import NotDocker
+from plane_tx.engines.interface import Tell
 from plane_tx.engines.lines import Cutter
 
 #: No line of JSON of Docker's is near this; more is not Docker, and must not fill the memory.
@@ -26,6 +28,9 @@ _MAX_JSON_LINE = 1 << 20
 
 #: No message of a log of Docker's is near this: its drivers cut them at 16 KiB, plugins at 1 MB.
 _MAX_FRAME = 1 << 21
+
+#: What takes the bytes of a stream; a Deferred says that it can take no more until that fires.
+Sink = Callable[[bytes], Deferred[None] | None]
 
 _FRAME = struct.Struct(">BxxxI")
 
@@ -68,13 +73,18 @@ class LogFrames:
     The output of a terminal has no frames; a session has none.
     """
 
-    def __init__(self, tell: Callable[[LogLine], None]) -> None:
+    def __init__(self, tell: Tell) -> None:
         self._tell = tell
         self._rest = b""
+        self._wait: Deferred[None] | None = None
         self._cutters = {stream: Cutter(stream) for stream in LogStream}
 
-    def __call__(self, data: bytes) -> None:
-        """Take the next bytes; raises `NotDocker` for what are no frames, and what `tell` does."""
+    def __call__(self, data: bytes) -> Deferred[None] | None:
+        """Take the next bytes; raises `NotDocker` for what are no frames, and what `tell` does.
+
+        The result is that of the last line that there was something to wait for.
+        """
+        self._wait = None
         data = self._rest + data
         start = 0
         while len(data) >= start + _FRAME.size:
@@ -87,6 +97,7 @@ class LogFrames:
             self._message(_STREAMS[stream], data[begin:end])
             start = end
         self._rest = data[start:]
+        return self._wait
 
     def finish(self) -> None:
         """The log has ended: what came after the last line break is a line too."""
@@ -99,7 +110,7 @@ class LogFrames:
             return
         stamp, _, text = message.partition(b" ")
         for line in self._cutters[stream].cut(text, nanoseconds(stamp)):
-            self._tell(line)
+            self._wait = self._tell(line) or self._wait
 
 
 def nanoseconds(stamp: bytes) -> int | None:
@@ -119,10 +130,11 @@ class Stream:
         self._response = response
         self._body: _Body | None = None
 
-    def follow(self, sink: Callable[[bytes], None]) -> Deferred[None]:
+    def follow(self, sink: Sink) -> Deferred[None]:
         """Hand the body to `sink` as it comes; fires at its end, or with why it broke off.
 
-        Cancelling it hangs up. A sink that raises ends it with that error.
+        Cancelling it hangs up. A sink that raises ends it with that error. While a Deferred that
+        it returned has not fired, the sender is held back.
         """
         if self._body is not None:
             return fail(ConnectionAborted())
@@ -136,7 +148,7 @@ class Stream:
             body.done.addErrback(lambda _hung_up: None)
         body.hang_up()
 
-    def _deliver(self, sink: Callable[[bytes], None]) -> _Body:
+    def _deliver(self, sink: Sink) -> _Body:
         self._body = body = _Body(sink)
         self._response.deliverBody(body)
         return body
@@ -145,13 +157,32 @@ class Stream:
 class _Body(Protocol):
     """A response's body on its way into a sink."""
 
-    def __init__(self, sink: Callable[[bytes], None]) -> None:
+    def __init__(self, sink: Sink) -> None:
         self._sink = sink
+        self._waits = 0
         self.done: Deferred[None] = Deferred(lambda _done: self.hang_up())
 
     def dataReceived(self, data: bytes) -> None:
         """Hand on a piece; what the sink raises ends it."""
-        execute(self._sink, data).addErrback(self._failed)
+        try:
+            wait = self._sink(data)
+        except Exception:  # noqa: BLE001  # whatever it raises is what the follower is told
+            self._failed(Failure())
+            return
+        if wait is not None:
+            self._waits += 1
+            self._producer.pauseProducing()
+            wait.addCallback(lambda _: self._read_on())
+
+    @property
+    def _producer(self) -> IPushProducer:
+        # A response's body comes from one (TransportProxyProducer); after its end it does nothing.
+        return cast("IPushProducer", self.transport)
+
+    def _read_on(self) -> None:
+        self._waits -= 1
+        if not self._waits:
+            self._producer.resumeProducing()
 
     def _failed(self, failure: Failure) -> None:
         if not self.done.called:
