@@ -17,8 +17,8 @@ MAX_BYTES = 1024 * 1024
 #: How many reads are kept, however small they are.
 MAX_PIECES = 8192
 
-#: How many lines one follower is told in one turn of the reactor.
-MOST_LINES_A_TURN = 100
+#: How many lines one follower is told in one turn of the reactor, about a millisecond of work.
+MOST_LINES_A_TURN = 20
 
 
 class Log:
