@@ -106,9 +106,10 @@ class EventStream:
             self._waiting_bytes -= len(one_event)
             self._write(one_event)
         self._end_when_written()
-        held_up, self._held_up = ([], self._held_up) if self._paused else (self._held_up, [])
-        for each in held_up:
-            each.callback(None)
+        if not self._paused:
+            held_up, self._held_up = self._held_up, []
+            for each in held_up:
+                each.callback(None)
 
     def stopProducing(self) -> None:
         """Write no more: the client is gone."""

@@ -114,8 +114,8 @@ class EngineHealth:
     version: str = ""
 
 
-#: What is told a line of a log. A Deferred says that it can take no more until that fires, which it
-#: does not do before it is returned, and if only nobody is told any more need not do at all.
+#: What is told a line of a log. A Deferred says that it can take no more until that fires. It has
+#: not fired yet when it is returned, and never needs to once nobody follows any more.
 Tell = Callable[[LogLine], Deferred[None] | None]
 
 

@@ -144,7 +144,7 @@ class Pieces:
             self.first += 1
             if not oldest.data.endswith(b"\n"):
                 self.beheaded.add(oldest.stream)
-            elif oldest.line_ends:
+            else:
                 self.beheaded.discard(oldest.stream)
 
 
