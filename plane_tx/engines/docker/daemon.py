@@ -59,7 +59,7 @@ _FOREIGN = (
 
 #: How many bytes are read from one connection in one turn of the reactor (`bufferSize` of Twisted's
 #: transports): a log of short lines costs a hundred times its copying.
-MOST_AT_ONCE = 2048
+MOST_AT_ONCE = 1024
 
 
 @implementer(IAgentEndpointFactory, IStreamClientEndpoint)
