@@ -151,8 +151,8 @@ def _check_env(where: str, wanted: ExecutableRequest, app: App) -> None:
         return
     for variable in sorted(wanted.env.keys() - set(app.request_env)):
         raise InvalidRequest(
-            f"{where}: the app {wanted.app!r} lets no request set {variable[:64]!r}; its request_env in"
-            f" the configuration names those that may be set"
+            f"{where}: the app {wanted.app!r} lets no request set {variable[:64]!r}; its"
+            " request_env in the configuration names those that may be set"
         )
 
 
