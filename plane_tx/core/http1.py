@@ -21,6 +21,8 @@ from plane_tx.core.messages import (
     RequestHead,
     ResponseEvent,
     ResponseHead,
+    framing_of,
+    keeps_alive,
     tokens_of,
     values_of,
 )
@@ -36,24 +38,11 @@ _PROTOCOL = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(/[!#$%&'*+.^_`|~0-9A-Za-z-
 _HTTP_AGAIN = re.compile(rb"(h[23].*|https?|tls)(/.*)?", re.IGNORECASE)
 
 
-def _framing(headers: Headers, otherwise: Framing) -> Framing:
-    # llhttp has refused a length beside an encoding, and two lengths, before this is asked.
-    codings = values_of(headers, b"transfer-encoding")
-    if codings:
-        if [coding.strip().lower() for coding in codings] != [b"chunked"]:
-            raise ValueError("a Transfer-Encoding other than chunked")
-        return Framing.CHUNKED
-    lengths = values_of(headers, b"content-length")
-    if lengths:
-        return Framing.NONE if lengths[0].strip(b"0 \t") == b"" else Framing.LENGTH
-    return otherwise
+#: What may not be in a reason phrase (RFC 9112 section 4); llhttp lets all but CR and LF pass.
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-
-def _keeps_alive(version: bytes, headers: Headers) -> bool:
-    tokens = tokens_of(headers, b"connection")
-    if version == b"1.1":
-        return b"close" not in tokens
-    return b"keep-alive" in tokens and b"close" not in tokens
+#: A length that some read as octal: whoever is next must not read another one than we did.
+_PADDED = re.compile(rb"\s*0[0-9]+\s*")
 
 
 class _Head:
@@ -187,9 +176,11 @@ class RequestParser(_Reader):
         if version not in (b"1.1", b"1.0"):
             raise BadRequest(f"HTTP/{version.decode('ascii')} is not spoken here: use HTTP/1.1")
         try:
-            framing = _framing(headers, Framing.NONE)
+            framing = framing_of(headers, Framing.NONE)
         except ValueError as error:
             raise BadRequest(f"the request has {error}") from None
+        if _PADDED.fullmatch(next(iter(values_of(headers, b"content-length")), b"")):
+            raise BadRequest("a Content-Length begins with no 0 that could be left out")
         if framing is Framing.CHUNKED and version == b"1.0":
             raise BadRequest("HTTP/1.0 knows no Transfer-Encoding (RFC 9112 section 6.1)")
         target, host = _target_and_host(self._head.line, headers, version)
@@ -204,7 +195,7 @@ class RequestParser(_Reader):
             framing=framing,
             host=host,
             # What follows an offer to upgrade is no request, even when the offer is refused.
-            keep_alive=_keeps_alive(version, headers) and not upgrade,
+            keep_alive=keeps_alive(version, headers) and not upgrade,
             upgrade=upgrade,
         )
         if method == b"CONNECT":
@@ -381,11 +372,13 @@ class ResponseParser(_Reader):
         status = self._parser.get_status_code()
         if status < 100:
             raise UpstreamUnreachable(f"{status} is no status")
+        if _CONTROL.search(self._head.line):
+            raise UpstreamUnreachable("the reason phrase has a control character")
         version = self._parser.get_http_version().encode("ascii")
         framing = Framing.NONE
         if self._method != b"HEAD" and status >= 200 and status not in (204, 304):
             try:
-                framing = _framing(headers, Framing.UNTIL_CLOSE)
+                framing = framing_of(headers, Framing.UNTIL_CLOSE)
             except ValueError as error:
                 raise UpstreamUnreachable(str(error)) from None
         return ResponseHead(
@@ -393,5 +386,5 @@ class ResponseParser(_Reader):
             reason=self._head.line,
             headers=headers,
             framing=framing,
-            keep_alive=_keeps_alive(version, headers) and framing is not Framing.UNTIL_CLOSE,
+            keep_alive=keeps_alive(version, headers) and framing is not Framing.UNTIL_CLOSE,
         )

@@ -1,4 +1,4 @@
-"""What an HTTP/1.1 message is made of, and how it is written: heads, bodies, ends."""
+"""What an HTTP/1.1 message is made of, where it ends, and how it is written."""
 
 from __future__ import annotations
 
@@ -78,6 +78,31 @@ def tokens_of(headers: Headers, name: bytes) -> set[bytes]:
     """The comma-separated members of a list header, in lower case (RFC 9110 section 5.6.1)."""
     joined = b",".join(values_of(headers, name))
     return {token.strip().lower() for token in joined.split(b",") if token.strip()}
+
+
+def framing_of(headers: Headers, otherwise: Framing) -> Framing:
+    """How a body ends; as `otherwise` when nothing is said of it.
+
+    There must be one length at most, and none beside an encoding. Raises ValueError for an
+    encoding other than chunked.
+    """
+    codings = values_of(headers, b"transfer-encoding")
+    if codings:
+        if [coding.strip().lower() for coding in codings] != [b"chunked"]:
+            raise ValueError("a Transfer-Encoding other than chunked")
+        return Framing.CHUNKED
+    lengths = values_of(headers, b"content-length")
+    if lengths:
+        return Framing.NONE if lengths[0].strip(b"0 \t") == b"" else Framing.LENGTH
+    return otherwise
+
+
+def keeps_alive(version: bytes, headers: Headers) -> bool:
+    """Whether the sender of `headers` lets the connection go on (RFC 9112 section 9.3)."""
+    tokens = tokens_of(headers, b"connection")
+    if version == b"1.1":
+        return b"close" not in tokens
+    return b"keep-alive" in tokens and b"close" not in tokens
 
 
 def write_head(first_line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
