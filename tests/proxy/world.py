@@ -201,6 +201,11 @@ class World:
         """How many dials nobody has answered."""
         return len(self.reactor.tcpClients) - self._dials
 
+    @property
+    def withdrawn(self) -> bool:
+        """Whether the oldest dial that nobody has answered was given up."""
+        return self.reactor.connectors[self._dials].stoppedConnecting
+
     def _next_dial(self) -> Any:
         assert self.dialled, "nobody dialled"
         dial = self.reactor.tcpClients[self._dials]
