@@ -27,8 +27,8 @@ from twisted.web.iweb import IAgentEndpointFactory, IResponse
 from zope.interface import implementer
 
 from plane_tx.core.errors import AuthServiceUnavailable, Unauthorized
+from plane_tx.core.fields import tokens_of, values_of
 from plane_tx.core.headers import passing
-from plane_tx.core.messages import tokens_of, values_of
 from plane_tx.failures import innermost_reason, is_cancelled
 
 #: How long a call waits to be let in, its turn to be asked about included.

@@ -2,54 +2,24 @@
 
 from __future__ import annotations
 
-import enum
 import json
 import re
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from urllib.parse import quote
 
 import attrs
 
-from plane_tx.core.messages import (
-    LOWERED,
-    ByName,
-    Framing,
-    Headers,
-    RequestHead,
-    ResponseHead,
-)
+from plane_tx.core.fields import CORS, HOP_BY_HOP, LOWERED, Headers, is_forged, name_of
+from plane_tx.core.messages import Framing, RequestHead, ResponseHead
 from plane_tx.core.model import Token
 from plane_tx.core.routes import Route
 
-#: Headers that concern one connection only (RFC 9110 section 7.6.1); framing is our own.
-HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"http2-settings",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-
-#: What the proxy says itself; a client's own would be a forgery, also with underscores or dots,
-#: which many frameworks cannot tell from hyphens.
-_SEPARATOR = re.compile(rb"[^a-z0-9]")
-_OURS = (b"x-verified-", b"x-forwarded-")
-
 _PERCENT_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
-
-#: Other names under which a client could tell an address that is not its own.
-_ALSO_FORGED = frozenset({b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip"})
 
 #: What would change the message it trails (RFC 9110 section 6.5.1); servers that merge trailers
 #: into the headers would believe it.
-_NEVER_TRAILING = frozenset({b"host", b"content-length", b"cookie", b"authorization"})
+_NEVER_TRAILING = HOP_BY_HOP | {b"host", b"content-length", b"cookie", b"authorization"}
 
 #: What a Connection header cannot take away, whatever it lists; hop-by-hop headers go anyway.
 _NEVER_DROPPED = HOP_BY_HOP | {
@@ -67,18 +37,11 @@ _CORS: Headers = (
     (b"access-control-allow-headers", b"*, Authorization"),
 )
 
-_CORS_NAMES = frozenset(name for name, _ in _CORS)
-
 VIA = b"1.1 plane-tx"
 
-
-class Fate(enum.Enum):
-    """What becomes of a header of a reply."""
-
-    PASSED = "passed"
-    DROPPED = "dropped"
-    LENGTH = "passed, unless the reply can have no body"
-    CORS = "passed, and ours are not added"
+_LENGTH = b"content-length"
+_CORS_LINES = tuple(map(b": ".join, _CORS))
+_VIA_LINE = b"Via: " + VIA
 
 
 @attrs.frozen
@@ -97,45 +60,30 @@ class Peer:
     prefix: bytes = b""
 
 
-def _forged(name: bytes) -> bool:
-    hyphened = _SEPARATOR.sub(b"-", name.lower())
-    return hyphened.startswith(_OURS) or hyphened in _ALSO_FORGED
-
-
-#: By a header's name: whether it goes beyond its connection, and whether a client may say it.
-_GOES_ON: ByName[bool] = ByName(lambda name: name.lower() not in HOP_BY_HOP)
-_MAY_SAY: ByName[bool] = ByName(lambda name: _GOES_ON[name] and not _forged(name))
-
-
-def passing(
-    headers: Headers, listed: AbstractSet[bytes] = frozenset()
-) -> list[tuple[bytes, bytes]]:
+def passing(headers: Headers, listed: AbstractSet[bytes] = frozenset()) -> Headers:
     """Those of `headers` that concern more than the connection they came by.
 
-    `listed` is what their Connection header names.
+    `listed` is what their Connection field names.
     """
-    return _unlisted([header for header in headers if _GOES_ON[header[0]]], listed)
+    dropped = HOP_BY_HOP | (listed - _NEVER_DROPPED)
+    return tuple(header for header in headers if LOWERED[header[0]] not in dropped)
 
 
-def _unlisted(
-    headers: list[tuple[bytes, bytes]], listed: AbstractSet[bytes]
-) -> list[tuple[bytes, bytes]]:
+def _unlisted(lines: Iterable[bytes], listed: AbstractSet[bytes]) -> Iterable[bytes]:
     dropped = listed - _NEVER_DROPPED
-    if not dropped:
-        return headers
-    return [header for header in headers if LOWERED[header[0]] not in dropped]
+    return [line for line in lines if name_of(line) not in dropped] if dropped else lines
 
 
 class Introductions:
     """What one client's requests tell of who asks: made anew only when that has changed."""
 
-    __slots__ = ("_asked", "_headers")
+    __slots__ = ("_asked", "_lines")
 
     def __init__(self) -> None:
         self._asked: tuple[Token, Peer, bytes, str] | None = None
-        self._headers: Headers = ()
+        self._lines: list[bytes] = []
 
-    def headers(self, head: RequestHead, route: Route, peer: Peer) -> Headers:
+    def lines(self, head: RequestHead, route: Route, peer: Peer) -> list[bytes]:
         """All of it but the path, which each request has another of."""
         asked = self._asked
         if (
@@ -146,24 +94,23 @@ class Introductions:
             or asked[3] != route.prefix
         ):
             self._asked = (route.token, peer, head.host, route.prefix)
-            self._headers = (*_verified(route.token), *_forwarded(head, route, peer), (b"Via", VIA))
-        return self._headers
+            told = (*_verified(route.token), *_forwarded(head, route, peer), (b"Via", VIA))
+            self._lines = [b"Host: " + head.host, *map(b": ".join, told)]
+        return self._lines
 
 
-def request_headers(
-    head: RequestHead, route: Route, introduction: Headers
-) -> list[tuple[bytes, bytes]]:
-    """What the upstream is sent: the client's own headers, and who is behind them."""
-    headers = [header for header in head.headers if _MAY_SAY[header[0]]]
-    if head.listed:
-        headers = _unlisted(headers, head.listed)
+def request_lines(head: RequestHead, route: Route, introduction: list[bytes]) -> list[bytes]:
+    """What the upstream is sent: the client's own header, and who is behind it."""
+    lines = introduction.copy()
+    lines.append(b"x-verified-path: " + route.path.encode("latin-1"))
+    lines += _unlisted(head.plain, head.listed) if head.listed else head.plain
     if head.framing is Framing.CHUNKED:
-        headers.append((b"Transfer-Encoding", b"chunked"))
+        lines.append(b"Transfer-Encoding: chunked")
+    else:
+        lines += [b"Content-Length: " + value for name, value in head.marked if name == _LENGTH]
     if head.upgrade:
-        headers += [(b"Connection", b"Upgrade"), (b"Upgrade", head.upgrade)]
-    headers.append((b"x-verified-path", route.path.encode("latin-1")))
-    headers += introduction
-    return headers
+        lines += [b"Connection: Upgrade", b"Upgrade: " + head.upgrade]
+    return lines
 
 
 def request_trailers(trailers: Headers) -> Headers:
@@ -171,7 +118,7 @@ def request_trailers(trailers: Headers) -> Headers:
     return tuple(
         trailer
         for trailer in trailers
-        if _MAY_SAY[trailer[0]] and LOWERED[trailer[0]] not in _NEVER_TRAILING
+        if not is_forged(trailer[0]) and LOWERED[trailer[0]] not in _NEVER_TRAILING
     )
 
 
@@ -210,43 +157,26 @@ def _forwarded(head: RequestHead, route: Route, peer: Peer) -> Headers:
     return tuple(headers)
 
 
-#: By a header's name: what becomes of a reply's.
-_REPLIED: ByName[Fate] = ByName(lambda name: _fate(name.lower()))
-
-
-def _fate(name: bytes) -> Fate:
-    if name in HOP_BY_HOP:
-        return Fate.DROPPED
-    if name == b"content-length":
-        return Fate.LENGTH
-    return Fate.CORS if name in _CORS_NAMES else Fate.PASSED
-
-
-def response_headers(head: ResponseHead, session_id: str) -> list[tuple[bytes, bytes]]:
-    """What the client is sent of the upstream's headers, and what we add.
+def response_lines(head: ResponseHead, session_id: str) -> list[bytes]:
+    """What the client is sent of the upstream's header, and what we add.
 
     A Content-Length passes: the parser has seen to it that it is the only one, and true. With a
-    204 it is neither (RFC 9110 section 8.6).
+    204 it is neither (RFC 9110 section 8.6). Without word of the upstream who may read the reply,
+    every origin may (plane.md 4.2).
     """
-    headers = []
-    added = _CORS
-    for header in head.headers:
-        fate = _REPLIED[header[0]]
-        if fate is Fate.PASSED:
-            headers.append(header)
-        elif fate is Fate.CORS:
+    lines = list(_unlisted(head.plain, head.listed) if head.listed else head.plain)
+    added = _CORS_LINES
+    for name, value in head.marked:
+        if name in CORS:
             added = ()
-            headers.append(header)
-        elif fate is Fate.LENGTH and head.status != 204:
-            headers.append(header)
-    if head.listed:
-        headers = _unlisted(headers, head.listed)
-    headers.append((b"Via", VIA))
-    headers.append((b"x-plane-backend-id", session_id.encode("ascii")))
-    headers += added
-    return headers
+            lines.append(b"%s: %s" % (name, value))
+        elif name == _LENGTH and head.status != 204:
+            lines.append(b"Content-Length: " + value)
+    lines += (_VIA_LINE, b"x-plane-backend-id: " + session_id.encode("ascii"))
+    lines += added
+    return lines
 
 
 def cors(headers: Headers) -> Headers:
     """Leave for every origin, unless the upstream said itself who has it (plane.md 4.2)."""
-    return () if any(LOWERED[name] in _CORS_NAMES for name, _ in headers) else _CORS
+    return () if any(LOWERED[name] in CORS for name, _ in headers) else _CORS

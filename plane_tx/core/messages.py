@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from typing import TypeVar
 
 import attrs
 
 from plane_tx.core.errors import PlaneError
-
-Headers = tuple[tuple[bytes, bytes], ...]
-
-#: How many spellings of names `ByName` keeps, and how long they may be.
-NAMES_KEPT = 1024
-LONGEST_NAME_KEPT = 64
-
-T = TypeVar("T")
+from plane_tx.core.fields import Headers, fields_of
 
 
 class Framing(enum.Enum):
@@ -29,35 +21,55 @@ class Framing(enum.Enum):
     UNTIL_CLOSE = "until close"
 
 
+#: Fields that a proxy must look at, by name in lower case and value, in order.
+Marked = tuple[tuple[bytes, bytes], ...]
+
+
 @attrs.frozen
 class RequestHead:
-    """A request line and its headers; `target` is in origin form, or `*`.
+    """A request line and its header; `target` is in origin form, or `*`.
 
-    `host` is that of the target if it had one, else of the Host header, which then says the same.
-    `listed` is what its Connection header names.
+    `plain` are the lines of all fields that just pass, as they were sent; the others are `marked`.
+    `host` is that of the target if it had one, else of the Host field. `listed` is what the
+    Connection field names.
     """
 
     method: bytes
     target: bytes
     version: bytes
-    headers: Headers
+    plain: tuple[bytes, ...]
+    marked: Marked
     framing: Framing
     host: bytes
     keep_alive: bool
     upgrade: bytes = b""
     listed: frozenset[bytes] = frozenset()
 
+    @property
+    def headers(self) -> Headers:
+        """All fields, for those who look at one request in many."""
+        return fields_of(self.plain) + self.marked
+
 
 @attrs.frozen
 class ResponseHead:
-    """A status line and its headers; interim ones (1xx but 101) have another head after them."""
+    """A status line and its header, parted as a request's; `listed` likewise.
+
+    Interim ones (1xx but 101) have another head after them.
+    """
 
     status: int
     reason: bytes
-    headers: Headers
+    plain: tuple[bytes, ...]
+    marked: Marked
     framing: Framing
     keep_alive: bool
     listed: frozenset[bytes] = frozenset()
+
+    @property
+    def headers(self) -> Headers:
+        """All fields, for those who look at one reply in many."""
+        return fields_of(self.plain) + self.marked
 
     @property
     def interim(self) -> bool:
@@ -86,74 +98,28 @@ RequestEvent = RequestHead | bytes | EndOfMessage | Broken
 ResponseEvent = ResponseHead | bytes | EndOfMessage | Broken
 
 
-class ByName(dict[bytes, T]):
-    """What a header's name alone decides, worked out once for each spelling of a name.
+def framing_of(marked: Marked, otherwise: Framing) -> tuple[Framing, int]:
+    """How a body ends, and after how many bytes; as `otherwise` when nothing is said of it.
 
-    Only so many are kept, and no long ones: clients choose the names.
+    Raises ValueError for an encoding other than chunked, for more than one length, for one that
+    whoever is next could read differently, and for both (RFC 9112 section 6.3).
     """
-
-    def __init__(self, decide: Callable[[bytes], T]) -> None:
-        super().__init__()
-        self._decide = decide
-
-    def __missing__(self, name: bytes) -> T:
-        decided = self._decide(name)
-        if len(self) < NAMES_KEPT and len(name) <= LONGEST_NAME_KEPT:
-            self[name] = decided
-        return decided
-
-
-#: Every name in lower case, as names are compared (RFC 9110 section 5.1).
-LOWERED: ByName[bytes] = ByName(bytes.lower)
-
-#: The names that decide how a message is framed, where it goes, and what follows it.
-_TELLING = frozenset(
-    {b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade"},
-)
-_TOLD_BY: ByName[bytes] = ByName(lambda name: name.lower() if name.lower() in _TELLING else b"")
-
-#: The values of the headers that tell how to read a message, by name.
-Telling = dict[bytes, list[bytes]]
-
-
-def telling(headers: Headers) -> Telling:
-    """What the headers say that framing, the target and the connection depend on."""
-    told: Telling = {}
-    for name, value in headers:
-        known = _TOLD_BY[name]
-        if known:
-            told.setdefault(known, []).append(value)
-    return told
-
-
-def values_of(headers: Headers, name: bytes) -> list[bytes]:
-    """Every value of the header `name` (lower case), in order."""
-    return [value for key, value in headers if LOWERED[key] == name]
-
-
-def tokens_of(values: Sequence[bytes]) -> frozenset[bytes]:
-    """The comma-separated members of a list header, in lower case (RFC 9110 section 5.6.1)."""
-    if not values:
-        return frozenset()
-    members = (token.strip().lower() for token in b",".join(values).split(b","))
-    return frozenset(token for token in members if token)
-
-
-def framing_of(told: Telling, otherwise: Framing) -> Framing:
-    """How a body ends; as `otherwise` when nothing is said of it.
-
-    There must be one length at most, and none beside an encoding. Raises ValueError for an
-    encoding other than chunked.
-    """
-    codings = told.get(b"transfer-encoding")
+    codings = [value for name, value in marked if name == b"transfer-encoding"]
+    lengths = [value for name, value in marked if name == b"content-length"]
     if codings:
-        if [coding.strip().lower() for coding in codings] != [b"chunked"]:
+        if [coding.lower() for coding in codings] != [b"chunked"]:
             raise ValueError("a Transfer-Encoding other than chunked")
-        return Framing.CHUNKED
-    lengths = told.get(b"content-length")
-    if lengths:
-        return Framing.NONE if lengths[0].strip(b"0 \t") == b"" else Framing.LENGTH
-    return otherwise
+        if lengths:
+            raise ValueError("a Content-Length beside its Transfer-Encoding")
+        return Framing.CHUNKED, 0
+    if not lengths:
+        return otherwise, 0
+    if len(lengths) > 1 or not lengths[0].isdigit():
+        raise ValueError("a Content-Length that is not one number")
+    if len(lengths[0]) > 1 and lengths[0].startswith(b"0"):
+        raise ValueError("a Content-Length that begins with a 0, which some read as octal")
+    length = int(lengths[0])
+    return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
 
 
 def keeps_alive(version: bytes, listed: AbstractSet[bytes]) -> bool:
@@ -168,7 +134,12 @@ def keeps_alive(version: bytes, listed: AbstractSet[bytes]) -> bool:
 
 def write_head(first_line: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A head as it goes over the wire."""
-    return b"\r\n".join([first_line, *map(b": ".join, headers), b"", b""])
+    return join_head(first_line, map(b": ".join, headers))
+
+
+def join_head(first_line: bytes, lines: Iterable[bytes]) -> bytes:
+    """A head as it goes over the wire, of lines that are written already."""
+    return b"\r\n".join([first_line, *lines, b"", b""])
 
 
 def chunk(data: bytes) -> bytes:

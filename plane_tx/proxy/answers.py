@@ -6,8 +6,9 @@ import html
 import json
 
 from plane_tx.core.errors import PlaneError
+from plane_tx.core.fields import Headers, values_of
 from plane_tx.core.headers import cors
-from plane_tx.core.messages import Headers, RequestHead, values_of, write_head
+from plane_tx.core.messages import RequestHead, write_head
 
 _PHRASES = {
     200: b"OK",

@@ -18,9 +18,9 @@ from plane_tx.core.headers import (
     Introductions,
     Peer,
     passing,
-    request_headers,
+    request_lines,
     request_trailers,
-    response_headers,
+    response_lines,
 )
 from plane_tx.core.messages import (
     Broken,
@@ -30,6 +30,7 @@ from plane_tx.core.messages import (
     ResponseEvent,
     ResponseHead,
     chunk,
+    join_head,
     last_chunk,
     write_head,
 )
@@ -289,10 +290,10 @@ class Exchange:
         if self._client.full:
             self.pause_reply()  # the reply before this one is still on its way to the client
         first = b"%s %s HTTP/1.1" % (self.head.method, self._route.target.encode("latin-1"))
-        introduction = self._client.introductions.headers(self.head, self._route, self._peer)
-        headers = request_headers(self.head, self._route, introduction)
+        introduction = self._client.introductions.lines(self.head, self._route, self._peer)
+        lines = request_lines(self.head, self._route, introduction)
         # The head goes with what is here of the body, in one piece.
-        self._corked = [write_head(first, headers)]
+        self._corked = [join_head(first, lines)]
         self.sendable = True
         self._client.upstream_ready()
         corked, self._corked = self._corked, None
@@ -309,24 +310,24 @@ class Exchange:
             self._switch(head)
             return
         self._progress = Progress.HEAD_SENT
-        headers = response_headers(head, self.session.id)
-        self._frame_reply(head, headers)
+        lines = response_lines(head, self.session.id)
+        self._frame_reply(head, lines)
         first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
-        self._unsent.append(write_head(first, headers))
+        self._unsent.append(join_head(first, lines))
 
-    def _frame_reply(self, head: ResponseHead, headers: list[tuple[bytes, bytes]]) -> None:
+    def _frame_reply(self, head: ResponseHead, lines: list[bytes]) -> None:
         unbounded = head.framing in (Framing.CHUNKED, Framing.UNTIL_CLOSE)
         if unbounded and self.head.version == b"1.1":
             self._chunked_reply = True
-            headers.append((b"Transfer-Encoding", b"chunked"))
+            lines.append(b"Transfer-Encoding: chunked")
         elif unbounded:
             self._keep_alive = self._bounded = False
         if not self.request_complete:
             self._keep_alive = False
         if not self._keep_alive:
-            headers.append((b"Connection", b"close"))
+            lines.append(b"Connection: close")
         elif self.head.version == b"1.0":
-            headers.append((b"Connection", b"keep-alive"))
+            lines.append(b"Connection: keep-alive")
 
     def _switch(self, head: ResponseHead) -> None:
         upstream = self._upstream

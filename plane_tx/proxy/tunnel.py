@@ -14,8 +14,9 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 
 from plane_tx.core.errors import UpstreamUnreachable
-from plane_tx.core.headers import response_headers
-from plane_tx.core.messages import tokens_of, values_of, write_head
+from plane_tx.core.fields import tokens_of, values_of
+from plane_tx.core.headers import response_lines
+from plane_tx.core.messages import join_head
 from plane_tx.core.model import Session
 from plane_tx.core.use import Use
 from plane_tx.proxy.answers import refusal
@@ -63,9 +64,9 @@ class Tunnel:
             ends.browser.write(refusal(error, close=True, head=ends.request))
             self._part()
             return
-        headers = response_headers(ends.response, self.session.id)
-        headers += [(b"Connection", b"Upgrade"), (b"Upgrade", protocol)]
-        ends.browser.write(write_head(b"HTTP/1.1 101 Switching Protocols", headers))
+        lines = response_lines(ends.response, self.session.id)
+        lines += [b"Connection: Upgrade", b"Upgrade: " + protocol]
+        ends.browser.write(join_head(b"HTTP/1.1 101 Switching Protocols", lines))
         self.from_browser(ends.browser_surplus)
         self.from_upstream(ends.upstream.parser.surplus)
 

@@ -87,13 +87,15 @@ def test_a_head_tells_all_that_was_said():
             method=b"GET",
             target=b"/a?b",
             version=b"1.1",
-            headers=((b"Host", b"a"), (b"X-A", b"1"), (b"x-a", b"2"), (b"Empty", b"")),
+            plain=(b"X-A: 1", b"x-a:  2 \t", b"Empty:"),
+            marked=((b"host", b"a"),),
             framing=Framing.NONE,
             host=b"a",
             keep_alive=True,
         ),
         END,
     ]
+    assert events[0].headers == ((b"X-A", b"1"), (b"x-a", b"2"), (b"Empty", b""), (b"host", b"a"))
 
 
 def test_a_body_of_a_length_is_told_as_it_comes():
@@ -193,7 +195,6 @@ def test_an_absolute_target_tells_path_and_host(target, expected):
     first, _ = requests(head(first=b"GET " + target + b" HTTP/1.1"))
 
     assert (first.target, first.host) == expected
-    assert [value for name, value in first.headers if name.lower() == b"host"] == [first.host]
 
 
 def test_the_target_of_options_may_be_a_star():
@@ -278,7 +279,7 @@ def test_a_chunk_that_makes_no_sense_ends_all(body):
 
 
 def test_a_head_may_be_long_but_not_longer():
-    room = MAX_HEAD_BYTES - len(b"/") - len(b"Host" + b"a") - 4 - len(b"X") - 4
+    room = MAX_HEAD_BYTES - len(head(b"X: "))
     fits, exceeds = head(b"X: " + b"x" * room), head(b"X: " + b"x" * (room + 1))
 
     assert outline(requests(fits)) == [b"/", "end"]
@@ -445,7 +446,8 @@ def test_a_status_line_and_headers_are_told():
         ResponseHead(
             status=404,
             reason=b"Not  there",
-            headers=((b"X", b"1"), (b"Content-Length", b"0")),
+            plain=(b"X: 1",),
+            marked=((b"content-length", b"0"),),
             framing=Framing.NONE,
             keep_alive=True,
         ),
@@ -552,6 +554,7 @@ def test_a_reply_that_is_cut_short_is_broken(data, told):
         b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
         reply(b"X : 1"),
         reply(status=b"099 Odd"),
+        reply(status=b"101 Switching Protocols"),
         reply(status=b"200 \x00"),
         reply(status=b"200 \x1b[2J"),
         reply(b"X: " + b"x" * MAX_HEAD_BYTES),
@@ -586,7 +589,6 @@ def test_a_reply_whose_line_never_ends_is_broken():
         (reply(b"Content-Length: 0", b"Connection: close") + b"garbage", b""),
         (reply(b"Content-Length: 5", status=b"304 Not Modified") + b"12345", b""),
         (reply(status=b"204 No Content") + reply(b"Content-Length: 2") + b"ab", b""),
-        (reply(status=b"101 Switching Protocols") + b"abc", b""),
     ],
 )
 def test_what_nobody_asked_for_makes_a_connection_dirty(first, later):
