@@ -56,7 +56,11 @@ class _Head:
     def add(self, name: bytes, value: bytes) -> None:
         self.size += len(name) + len(value) + 4
         # llhttp leaves the white space after a value to us.
-        self.headers.append((name, value.rstrip(b" \t")))
+        trimmed = value.rstrip(b" \t")
+        # To llhttp "chunked" and a tab is another encoding, which it says after the head is told.
+        if trimmed != value and b"\t" in value and name.lower() == b"transfer-encoding":
+            raise BadRequest("a Transfer-Encoding has a tab after it")
+        self.headers.append((name, trimmed))
         self.check()
 
     def check(self) -> None:
