@@ -27,6 +27,7 @@ from plane_tx.engines.threads import threads_of
 _CERTIFICATE = re.compile(
     rb"-----BEGIN CERTIFICATE-----\r?\n.+?-----END CERTIFICATE-----", re.DOTALL
 )
+_ENCRYPTED = re.compile(rb"-----BEGIN ENCRYPTED|\nProc-Type: 4,ENCRYPTED")
 
 
 @attrs.frozen
@@ -76,11 +77,12 @@ def _load(description: str) -> _Loaded:
     """
     key_file, certificate_file = tls_files(description)
     try:
-        if b"ENCRYPTED" in Path(key_file).read_bytes():
-            # OpenSSL would ask for its password on the terminal, and wait.
-            raise ValueError(f"{key_file}: the key is encrypted, and there is nobody to ask")
+        for name in (key_file, certificate_file):
+            if _ENCRYPTED.search(text := Path(name).read_bytes()):
+                # OpenSSL would ask for its password on the terminal, and wait.
+                raise ValueError(f"{name}: the key is encrypted, and there is nobody to ask")
         meant = _meant_by(description)
-        chain = _CERTIFICATE.findall(Path(certificate_file).read_bytes())[1:]
+        chain = _CERTIFICATE.findall(text)[1:]
         options = _options(meant.options, chain)
         context = options.getContext()
     except Exception as error:  # noqa: BLE001  # each library raises what it likes
@@ -98,7 +100,7 @@ def _options(meant: CertificateOptions, chain: list[bytes]) -> CertificateOption
         extraCertChain=meant.extraCertChain or [Certificate.loadPEM(pem).original for pem in chain],
         dhParameters=meant.dhParameters,
         # Where no protocol is named Twisted refuses every client that offers some, as browsers do
-        # (it answers with an empty name, which OpenSSL takes for an error).
+        # (it answers with an empty name, which OpenSSL 4 takes for an error).
         acceptableProtocols=[b"http/1.1"],
         # Any version from 1.2 on, unless `sslmethod` asks for a certain one.
         method=None if meant.method == of_any_version else meant.method,
