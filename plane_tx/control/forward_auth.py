@@ -28,6 +28,7 @@ from zope.interface import implementer
 
 from plane_tx.core.errors import AuthServiceUnavailable, Unauthorized
 from plane_tx.core.headers import passing
+from plane_tx.core.messages import tokens_of, values_of
 from plane_tx.failures import innermost_reason, is_cancelled
 
 #: How long a call waits to be let in, its turn to be asked about included.
@@ -135,7 +136,7 @@ def question(headers: Headers, path: str) -> Headers:
     """
     told = tuple((name, value) for name, values in headers.getAllRawHeaders() for value in values)
     asked = Headers()
-    for name, value in passing(told):
+    for name, value in passing(told, tokens_of(values_of(told, b"connection"))):
         if not _is_dropped(name.lower()):
             asked.addRawHeader(name, value)
     asked.setRawHeaders(_PATH, [_original(path)])

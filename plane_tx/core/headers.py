@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from urllib.parse import quote
 
 import attrs
 
 from plane_tx.core.messages import (
+    LOWERED,
+    ByName,
     Framing,
     Headers,
     RequestHead,
     ResponseHead,
-    tokens_of,
-    values_of,
 )
+from plane_tx.core.model import Token
 from plane_tx.core.routes import Route
 
 #: Headers that concern one connection only (RFC 9110 section 7.6.1); framing is our own.
@@ -49,8 +51,15 @@ _ALSO_FORGED = frozenset({b"forwarded", b"x-real-ip", b"x-client-ip", b"true-cli
 #: into the headers would believe it.
 _NEVER_TRAILING = frozenset({b"host", b"content-length", b"cookie", b"authorization"})
 
-#: What a Connection header cannot take away, whatever it lists.
-_END_TO_END = frozenset({b"host", b"content-length", b"cookie", b"authorization", b"origin"})
+#: What a Connection header cannot take away, whatever it lists; hop-by-hop headers go anyway.
+_NEVER_DROPPED = HOP_BY_HOP | {
+    b"close",
+    b"host",
+    b"content-length",
+    b"cookie",
+    b"authorization",
+    b"origin",
+}
 
 _CORS: Headers = (
     (b"access-control-allow-origin", b"*"),
@@ -58,7 +67,18 @@ _CORS: Headers = (
     (b"access-control-allow-headers", b"*, Authorization"),
 )
 
+_CORS_NAMES = frozenset(name for name, _ in _CORS)
+
 VIA = b"1.1 plane-tx"
+
+
+class Fate(enum.Enum):
+    """What becomes of a header of a reply."""
+
+    PASSED = "passed"
+    DROPPED = "dropped"
+    LENGTH = "passed, unless the reply can have no body"
+    CORS = "passed, and ours are not added"
 
 
 @attrs.frozen
@@ -77,34 +97,72 @@ class Peer:
     prefix: bytes = b""
 
 
-def passing(headers: Headers) -> Iterable[tuple[bytes, bytes]]:
-    """Those of `headers` that concern more than the connection they came by."""
-    listed = tokens_of(headers, b"connection") - _END_TO_END
-    for name, value in headers:
-        lowered = name.lower()
-        if lowered not in HOP_BY_HOP and lowered not in listed:
-            yield name, value
-
-
 def _forged(name: bytes) -> bool:
     hyphened = _SEPARATOR.sub(b"-", name.lower())
     return hyphened.startswith(_OURS) or hyphened in _ALSO_FORGED
 
 
-def request_headers(head: RequestHead, route: Route, peer: Peer) -> list[tuple[bytes, bytes]]:
+#: By a header's name: whether it goes beyond its connection, and whether a client may say it.
+_GOES_ON: ByName[bool] = ByName(lambda name: name.lower() not in HOP_BY_HOP)
+_MAY_SAY: ByName[bool] = ByName(lambda name: _GOES_ON[name] and not _forged(name))
+
+
+def passing(
+    headers: Headers, listed: AbstractSet[bytes] = frozenset()
+) -> list[tuple[bytes, bytes]]:
+    """Those of `headers` that concern more than the connection they came by.
+
+    `listed` is what their Connection header names.
+    """
+    return _unlisted([header for header in headers if _GOES_ON[header[0]]], listed)
+
+
+def _unlisted(
+    headers: list[tuple[bytes, bytes]], listed: AbstractSet[bytes]
+) -> list[tuple[bytes, bytes]]:
+    dropped = listed - _NEVER_DROPPED
+    if not dropped:
+        return headers
+    return [header for header in headers if LOWERED[header[0]] not in dropped]
+
+
+class Introductions:
+    """What one client's requests tell of who asks: made anew only when that has changed."""
+
+    __slots__ = ("_asked", "_headers")
+
+    def __init__(self) -> None:
+        self._asked: tuple[Token, Peer, bytes, str] | None = None
+        self._headers: Headers = ()
+
+    def headers(self, head: RequestHead, route: Route, peer: Peer) -> Headers:
+        """All of it but the path, which each request has another of."""
+        asked = self._asked
+        if (
+            asked is None
+            or asked[0] is not route.token
+            or asked[1] is not peer
+            or asked[2] != head.host
+            or asked[3] != route.prefix
+        ):
+            self._asked = (route.token, peer, head.host, route.prefix)
+            self._headers = (*_verified(route.token), *_forwarded(head, route, peer), (b"Via", VIA))
+        return self._headers
+
+
+def request_headers(
+    head: RequestHead, route: Route, introduction: Headers
+) -> list[tuple[bytes, bytes]]:
     """What the upstream is sent: the client's own headers, and who is behind them."""
-    headers = [header for header in passing(head.headers) if not _forged(header[0])]
-    if head.host != next(iter(values_of(head.headers, b"host")), b"").strip():
-        # A target in absolute form has the say (RFC 9112 section 3.2.2).
-        headers = [header for header in headers if header[0].lower() != b"host"]
-        headers.append((b"Host", head.host))
+    headers = [header for header in head.headers if _MAY_SAY[header[0]]]
+    if head.listed:
+        headers = _unlisted(headers, head.listed)
     if head.framing is Framing.CHUNKED:
         headers.append((b"Transfer-Encoding", b"chunked"))
     if head.upgrade:
         headers += [(b"Connection", b"Upgrade"), (b"Upgrade", head.upgrade)]
-    headers += _verified(route)
-    headers += _forwarded(head, route, peer)
-    headers.append((b"Via", VIA))
+    headers.append((b"x-verified-path", route.path.encode("latin-1")))
+    headers += introduction
     return headers
 
 
@@ -112,16 +170,14 @@ def request_trailers(trailers: Headers) -> Headers:
     """Those of a request's trailers that the upstream is sent."""
     return tuple(
         trailer
-        for trailer in passing(trailers)
-        if not _forged(trailer[0]) and trailer[0].lower() not in _NEVER_TRAILING
+        for trailer in trailers
+        if _MAY_SAY[trailer[0]] and LOWERED[trailer[0]] not in _NEVER_TRAILING
     )
 
 
-def _verified(route: Route) -> Headers:
-    token = route.token
+def _verified(token: Token) -> Headers:
     headers = [
-        (b"x-verified-path", route.path.encode("latin-1")),
-        (b"x-verified-backend", route.session.id.encode("ascii")),
+        (b"x-verified-backend", token.session_id.encode("ascii")),
         (b"x-verified-secret", token.secret.encode("ascii")),
     ]
     if token.user is not None:
@@ -154,22 +210,43 @@ def _forwarded(head: RequestHead, route: Route, peer: Peer) -> Headers:
     return tuple(headers)
 
 
+#: By a header's name: what becomes of a reply's.
+_REPLIED: ByName[Fate] = ByName(lambda name: _fate(name.lower()))
+
+
+def _fate(name: bytes) -> Fate:
+    if name in HOP_BY_HOP:
+        return Fate.DROPPED
+    if name == b"content-length":
+        return Fate.LENGTH
+    return Fate.CORS if name in _CORS_NAMES else Fate.PASSED
+
+
 def response_headers(head: ResponseHead, session_id: str) -> list[tuple[bytes, bytes]]:
     """What the client is sent of the upstream's headers, and what we add.
 
     A Content-Length passes: the parser has seen to it that it is the only one, and true. With a
     204 it is neither (RFC 9110 section 8.6).
     """
-    headers = list(passing(head.headers))
-    if head.status == 204:
-        headers = [header for header in headers if header[0].lower() != b"content-length"]
+    headers = []
+    added = _CORS
+    for header in head.headers:
+        fate = _REPLIED[header[0]]
+        if fate is Fate.PASSED:
+            headers.append(header)
+        elif fate is Fate.CORS:
+            added = ()
+            headers.append(header)
+        elif fate is Fate.LENGTH and head.status != 204:
+            headers.append(header)
+    if head.listed:
+        headers = _unlisted(headers, head.listed)
     headers.append((b"Via", VIA))
     headers.append((b"x-plane-backend-id", session_id.encode("ascii")))
-    return headers + list(cors(head.headers))
+    headers += added
+    return headers
 
 
 def cors(headers: Headers) -> Headers:
     """Leave for every origin, unless the upstream said itself who has it (plane.md 4.2)."""
-    ours = {name for name, _ in _CORS}
-    said = any(name.lower() in ours for name, _ in headers)
-    return () if said else _CORS
+    return () if any(LOWERED[name] in _CORS_NAMES for name, _ in headers) else _CORS

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from plane_tx.core.errors import BadRequest, HeadTimeout, PlaneError, SessionNotReady
 from plane_tx.core.forwarded import UNIX, TrustedProxies
-from plane_tx.core.headers import Peer
+from plane_tx.core.headers import Introductions, Peer
 from plane_tx.core.http1 import RequestParser
 from plane_tx.core.messages import Broken, EndOfMessage, RequestEvent, RequestHead, ResponseHead
 from plane_tx.core.model import HOST_TOKEN
@@ -86,6 +86,7 @@ class ClientConnection(Connection):
         self._leaving = False
         self.full = False
         self.peer = Peer("", secure=False)
+        self.introductions = Introductions()
         self._peer_is_proxy = False
 
     def connectionMade(self) -> None:
@@ -265,7 +266,7 @@ class ClientConnection(Connection):
         exchange = self._exchange
         match event:
             case RequestHead():
-                self._timer.clear()
+                self._timer.disarm()
                 self._begin(event)
             case Broken() if exchange is None:
                 self.refuse(event.error)

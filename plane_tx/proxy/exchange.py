@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from plane_tx.core.errors import PlaneError, SessionEnded, UnknownToken, UpstreamUnreachable
 from plane_tx.core.explain import why_ended
 from plane_tx.core.headers import (
+    Introductions,
     Peer,
     passing,
     request_headers,
@@ -46,6 +47,7 @@ class Client(Shape):
     """The client's side, as an exchange sees it; `full` while it does not keep up."""
 
     full: bool
+    introductions: Introductions
 
     def send(self, data: bytes) -> None:
         """Write to the client."""
@@ -116,6 +118,8 @@ class Exchange:
         self._upstream: UpstreamConnection | None = None
         self._waiting: Deferred[None] | None = None
         self._use: Use | None = None
+        self._corked: list[bytes] | None = None
+        self._unsent: list[bytes] = []
         self._chunked_reply = False
         self._bounded = True
         self._keep_alive = head.keep_alive
@@ -150,14 +154,14 @@ class Exchange:
         if self._use is not None:
             self._use.from_client(len(data), 0, self._supervisor.now())
         chunked = self.head.framing is Framing.CHUNKED
-        self._upstream.transport.write(chunk(data) if chunked else data)
+        self._to_upstream(chunk(data) if chunked else data)
 
     def end_of_body(self, end: EndOfMessage) -> None:
         """The request is complete."""
         assert self._upstream is not None
         self.request_complete = True
         if self.head.framing is Framing.CHUNKED:
-            self._upstream.transport.write(last_chunk(request_trailers(end.trailers)))
+            self._to_upstream(last_chunk(request_trailers(end.trailers)))
 
     def broken(self, error: PlaneError) -> None:
         """The rest of the request cannot be read: the session must not act on a part of it."""
@@ -195,19 +199,35 @@ class Exchange:
         """The session has caught up."""
         self._client.resume_reading()
 
-    def reply(self, event: ResponseEvent) -> None:
-        """Pass on what the session says."""
-        match event:
-            case bytes():
-                if self._use is not None:
-                    self._use.to_client(len(event), 0, self._supervisor.now())
-                self._client.send(chunk(event) if self._chunked_reply else event)
-            case ResponseHead():
-                self._reply_head(event)
-            case EndOfMessage():
-                self._reply_complete(event)
-            case Broken():
-                self._upstream_failed(event.error)
+    def reply(self, events: list[ResponseEvent]) -> None:
+        """Pass on what the session says, in one piece."""
+        for event in events:
+            if self._upstream is None:
+                break
+            match event:
+                case bytes():
+                    if self._use is not None:
+                        self._use.to_client(len(event), 0, self._supervisor.now())
+                    self._unsent.append(chunk(event) if self._chunked_reply else event)
+                case ResponseHead():
+                    self._reply_head(event)
+                case EndOfMessage():
+                    self._reply_complete(event)
+                case Broken():
+                    self._upstream_failed(event.error)
+        self._send_unsent()
+
+    def _send_unsent(self) -> None:
+        unsent = self._unsent
+        if unsent:
+            self._unsent = []
+            self._client.send(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+
+    def _to_upstream(self, data: bytes) -> None:
+        if self._corked is not None:
+            self._corked.append(data)
+        elif self._upstream is not None:
+            self._upstream.transport.write(data)
 
     def _revoked(self) -> None:
         if self._progress is Progress.NOTHING_SENT:
@@ -269,16 +289,21 @@ class Exchange:
         if self._client.full:
             self.pause_reply()  # the reply before this one is still on its way to the client
         first = b"%s %s HTTP/1.1" % (self.head.method, self._route.target.encode("latin-1"))
-        headers = request_headers(self.head, self._route, self._peer)
-        upstream.transport.write(write_head(first, headers))
+        introduction = self._client.introductions.headers(self.head, self._route, self._peer)
+        headers = request_headers(self.head, self._route, introduction)
+        # The head goes with what is here of the body, in one piece.
+        self._corked = [write_head(first, headers)]
         self.sendable = True
         self._client.upstream_ready()
+        corked, self._corked = self._corked, None
+        if self._upstream is upstream:
+            upstream.transport.write(b"".join(corked))
 
     def _reply_head(self, head: ResponseHead) -> None:
         if head.interim:
             if self.head.version == b"1.1":
                 first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
-                self._client.send(write_head(first, passing(head.headers)))
+                self._unsent.append(write_head(first, passing(head.headers, head.listed)))
             return
         if head.status == 101:
             self._switch(head)
@@ -287,7 +312,7 @@ class Exchange:
         headers = response_headers(head, self.session.id)
         self._frame_reply(head, headers)
         first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
-        self._client.send(write_head(first, headers))
+        self._unsent.append(write_head(first, headers))
 
     def _frame_reply(self, head: ResponseHead, headers: list[tuple[bytes, bytes]]) -> None:
         unbounded = head.framing in (Framing.CHUNKED, Framing.UNTIL_CLOSE)
@@ -312,6 +337,7 @@ class Exchange:
             return
         self._upstream = None
         self._progress = Progress.OVER
+        self._send_unsent()
         self._client.upgraded(upstream, head)
 
     def _reply_complete(self, end: EndOfMessage) -> None:
@@ -319,11 +345,12 @@ class Exchange:
         if upstream is None:
             return
         if self._chunked_reply:
-            self._client.send(last_chunk(passing(end.trailers)))
+            self._unsent.append(last_chunk(passing(end.trailers)))
         if self.request_complete and upstream.parser.keep_alive:
             self._pool.give_back(upstream)
         else:
             upstream.hang_up()
+        self._send_unsent()
         self._over()
         self._client.finished(keep_alive=self._keep_alive and self.request_complete)
 
@@ -357,6 +384,7 @@ class Exchange:
         if isinstance(error, UpstreamUnreachable):
             self._supervisor.measures.upstream_errors += 1
         sent = self._progress is not Progress.NOTHING_SENT
+        self._send_unsent()
         self._over()
         if sent:
             self._client.cut(at_once=not self._bounded)

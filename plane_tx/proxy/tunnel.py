@@ -201,6 +201,6 @@ def agreed(ends: RelayEnds) -> bytes:
     offered = {offer.strip().lower() for offer in ends.request.upgrade.split(b",")}
     framed = values_of(headers, b"content-length") or values_of(headers, b"transfer-encoding")
     named = len(chosen) == 1 and chosen[0].strip().lower() in offered
-    if framed or not named or b"upgrade" not in tokens_of(headers, b"connection"):
+    if framed or not named or b"upgrade" not in tokens_of(values_of(headers, b"connection")):
         return b""
     return chosen[0].strip()

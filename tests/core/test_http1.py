@@ -193,6 +193,7 @@ def test_an_absolute_target_tells_path_and_host(target, expected):
     first, _ = requests(head(first=b"GET " + target + b" HTTP/1.1"))
 
     assert (first.target, first.host) == expected
+    assert [value for name, value in first.headers if name.lower() == b"host"] == [first.host]
 
 
 def test_the_target_of_options_may_be_a_star():

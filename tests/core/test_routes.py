@@ -113,6 +113,7 @@ def test_a_host_at_or_below_the_cluster_is_ours(host: str, cluster: str, below: 
         ("example.com: 443", "example.com"),
         ("example.com:https", "example.com"),
         ("example.com..", "example.com"),
+        (f"{'a.' * 130}example.com", "example.com"),
         ("user@example.com", "example.com"),
         ("user:443@example.com", "example.com"),
         ("example.com@evil.com", "example.com"),
