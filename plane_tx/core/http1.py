@@ -136,7 +136,11 @@ class _Reader(Generic[Event]):
             name = line[: line.index(b":")]
             mark = marks[name]
             if mark:
-                marked.append((mark, line[len(name) + 1 :].strip(b" \t")))
+                value = line[len(name) + 1 :].strip(b" \t")
+                # To llhttp "chunked" and a tab is another encoding, so here it is one too.
+                if mark == b"transfer-encoding" and line.endswith(b"\t"):
+                    value += b"\t"
+                marked.append((mark, value))
             else:
                 plain.append(line)
         return tuple(plain), tuple(marked)

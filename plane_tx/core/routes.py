@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import string
 from functools import lru_cache
@@ -59,22 +60,40 @@ def visit_of(route: Route, peer: str) -> Visit:
 def host_below(host: str, cluster: str) -> str:
     """What stands before the cluster in a Host header: "" for the cluster itself.
 
-    Case does not matter, nor does a `:443` (Node's `ws` sends one), nor a trailing dot.
+    Case does not matter, nor a trailing dot, nor the port that the cluster's scheme implies: 80 for
+    a cluster at 80, as browsers leave it out, and else 443 (Node's `ws` sends it). An empty port is
+    none (RFC 3986 section 3.2.3). Nothing stands before an IP literal, nor is a name longer than
+    253 (RFC 1035 section 2.3.4): what is found here is kept.
     Raises `WrongHost` for any other host.
     """
-    name, wanted = _normal(host), _normal(cluster)
+    implied = "80" if cluster.endswith(":80") else "443"
+    name, wanted = _normal(host, implied), _normal(cluster, implied)
     if name == wanted:
         return ""
     below = name.removesuffix(f".{wanted}")
-    if below not in ("", name):
+    if below not in ("", name) and len(name) < 260 and not wanted.startswith("["):
         return below
     raise WrongHost(f"this proxy serves {cluster}, not {host[:200]!r}")
 
 
-def _normal(host: str) -> str:
-    name = host.lower().removesuffix(":443")
-    bare, colon, port = name.partition(":") if not name.startswith("[") else (name, "", "")
-    return f"{bare.removesuffix('.')}{colon}{port}"
+def _normal(host: str, implied: str) -> str:
+    if host.startswith("["):
+        return _normal_literal(host, implied)
+    name, _, port = host.lower().partition(":")
+    name = name.removesuffix(".")
+    return name if port in ("", implied) else f"{name}:{port}"
+
+
+def _normal_literal(host: str, implied: str) -> str:
+    # An address has many spellings; browsers send the shortest (RFC 5952).
+    address, bracket, port = host[1:].partition("]")
+    try:
+        name = f"[{ipaddress.IPv6Address(address)}]"
+    except ValueError:
+        return host
+    if not bracket:
+        return host
+    return name if port in ("", ":", f":{implied}") else f"{name}{port}"
 
 
 def find(registry: Registry, cluster: str, host: str, target: str) -> Route:
@@ -146,7 +165,8 @@ def secure_url(cluster: str, host: str, target: str) -> str:
     the cluster itself, so that nobody is sent elsewhere.
     """
     below = _name(host).removesuffix(f".{_name(cluster)}")
-    home = f"{below}." if below != _name(host) and _LABELS.fullmatch(below) else ""
+    is_below = below != _name(host) and not cluster.startswith("[")
+    home = f"{below}." if is_below and _LABELS.fullmatch(below) else ""
     path = target if target.startswith("/") else "/"
     return f"https://{home}{cluster}{quote(path.encode('latin-1'), safe=string.punctuation)}"
 
