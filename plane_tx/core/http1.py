@@ -347,6 +347,9 @@ class ResponseParser(_Reader):
         """A part of the body; after the end it is what nobody asked for."""
         if self._over:
             self.dirty = True
+        elif self._head_seen is None:
+            # llhttp knows that of 100, 102 and 103 only; what passed here would be read as a reply.
+            raise UpstreamUnreachable("an interim reply has no body")
         else:
             super().on_body(body)
 
@@ -381,6 +384,9 @@ class ResponseParser(_Reader):
                 framing = framing_of(headers, Framing.UNTIL_CLOSE)
             except ValueError as error:
                 raise UpstreamUnreachable(str(error)) from None
+        elif 100 <= status < 200 and status != 101:
+            # It has no body (RFC 9110 section 8.6), whatever length a client might read there.
+            headers = tuple(header for header in headers if header[0].lower() != b"content-length")
         return ResponseHead(
             status=status,
             reason=self._head.line,
