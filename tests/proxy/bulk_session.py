@@ -51,7 +51,8 @@ class Session:
         self.server = server
         self._context = _trusting() if secure else None
         made = server.connect("bulk")
-        server.wait_for(made["backend_id"], "ready")
+        self.id = made["backend_id"]
+        server.wait_for(self.id, "ready")
         self._path = urlsplit(made["url"]).path
 
     def head(self, line: str, more: str = "") -> bytes:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import re
+import socket
+import struct
 
 import pytest
 
 from plane_tx.proxy.connection import HEAD_SECONDS, LINGER_SECONDS
 from plane_tx.proxy.tunnel import HALF_OPEN_SECONDS
+from tests.live import ask, live_server, until
+from tests.proxy.bulk_session import CONF, Session
 from tests.proxy.frames import TEXT, frame, switched, upgrade
 from tests.proxy.world import CLUSTER, head_of, status
 
 DRIBBLERS = 200
 CLIENTS = 500
+
+#: Makes a close a reset.
+RESET = struct.pack("ii", 1, 0)
 
 HEAD = f"GET /@@/x HTTP/1.1\r\nHost: {CLUSTER}\r\nX-Mine: {'a' * 200}\r\n\r\n".encode()
 UPLOAD = f"POST /@@/x HTTP/1.1\r\nHost: {CLUSTER}\r\nContent-Length: 100\r\n\r\n".encode() + bytes(
@@ -149,3 +158,42 @@ def test_five_hundred_clients_that_vanish_anywhere_leave_nothing(world, seed):
     assert world.uses() == []
     assert world.factory.connections == set()
     assert len(world.factory.pool) == len(world.factory.relays) == 0
+
+
+def vanish(session, dice):
+    """Ask for something as far as it comes, hear as much of the answer as comes, and be gone."""
+    asked = [
+        session.head("GET down/3000000"),
+        session.head("GET x") * 3,
+        session.head("GET slow"),
+        session.head("POST stuck", "Content-Length: 3000000\r\n") + bytes(100_000),
+        session.head("GET down/3000000", "Connection: Upgrade\r\nUpgrade: raw\r\n"),
+    ]
+    said = dice.choice(asked)
+    with session.open() as end:
+        end.sendall(said[: dice.choice([len(said), dice.randint(0, len(said))])])
+        end.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            end.recv(dice.randint(1, 100_000))
+        if dice.random() < 0.5:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
+def open_now(server):
+    """How many connections there are on both sides of the proxy."""
+    told = ask("GET", f"{server.control}/metrics").body.decode()
+    return [float(count) for count in re.findall(r"\nplane_tx_connections{.*} (.*)", told)]
+
+
+def test_clients_that_vanish_on_real_sockets_leave_nothing(tmp_path):
+    dice = random.Random(1)
+    with live_server(tmp_path, CONF) as server:
+        session = Session(server)
+
+        for _ in range(CLIENTS // 2):
+            vanish(session, dice)
+        until(lambda: open_now(server) == [0, 0])
+        told = server.session(session.id)
+
+        assert told["connection_count"] == 0
+        assert told["traffic"]["requests"] > 50
