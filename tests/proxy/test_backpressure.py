@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.certificate import write_certificate
-from tests.live import PATIENCE_SECONDS, live_server, until
+from tests.live import live_server, until
 from tests.proxy.bulk import FRAMES, MASKED_FRAMES, RAW, read_head
 from tests.proxy.bulk_session import CONF, MIB, Memory, Session
 
@@ -17,6 +17,9 @@ from tests.proxy.bulk_session import CONF, MIB, Memory, Session
 SIZE = 24 * MIB
 
 READERS = 50
+
+#: How long all of them together may take on a busy box.
+PATIENCE_SECONDS = 120.0
 
 
 @pytest.fixture(scope="module", params=["plain", "tls"])
@@ -132,7 +135,7 @@ def test_a_side_that_stops_costs_less_than_a_mebibyte_and_gets_all_in_the_end(se
 
     with ThreadPoolExecutor(count) as threads:
         results = [threads.submit(kind, reader) for reader in readers]
-        until(Quiet(session.server.process.pid))
+        until(Quiet(session.server.process.pid), PATIENCE_SECONDS)
         unfinished = [not result.done() for result in results]
         grown = session.memory.grown()
         for reader in readers:
