@@ -2,6 +2,7 @@
 
 VERSIONS := 3.11 3.12 3.13
 CONFIG ?= conf/demo.toml
+FUZZ_SECONDS ?= 600
 BIN := .venv/bin
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .NOTPARALLEL:
@@ -61,6 +62,12 @@ pythons: build/.dev-$(FILES) ## the tests of core and tap on each other Python f
 python-%: build/.on-%-$(FILES)
 	.venv-$*/bin/python -m pytest tests/core $(wildcard tests/test_tap.py)
 
+fuzz: build/.dev-$(FILES) ## look for what breaks core.http1, for FUZZ_SECONDS=600; finds are kept in build/fuzz
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(call install,.venv,[fuzz])
+	@mkdir -p build/fuzz
+	$(BIN)/python -m tests.fuzz.http1 -max_total_time=$(FUZZ_SECONDS) -max_len=4096 \
+		-dict=tests/fuzz/http1.dict -artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus
+
 bench: build/.run-$(FILES) ## measure the control API on this machine, a quarter of an hour; needs wrk
 	@$(BIN)/python bench/control.py
 
@@ -98,4 +105,4 @@ Makefile: ;
 	@:$(error nothing here makes '$@'; `make help` lists what there is)
 
 .PRECIOUS: .venv-%/pyvenv.cfg build/.on-%-$(FILES)
-.PHONY: help run check test pythons bench clean
+.PHONY: help run check test pythons fuzz bench clean

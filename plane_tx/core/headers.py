@@ -175,10 +175,15 @@ def response_lines(head: ResponseHead, session_id: str) -> list[bytes]:
             added = ()
             lines.append(b"%s: %s" % (name, value))
         elif name == _LENGTH and head.status != 204:
-            lines.append(b"Content-Length: " + value)
+            lines.append(b"Content-Length: %d" % head.fields.length)
     lines += (_VIA_LINE, b"x-plane-backend-id: " + session_id.encode("ascii"))
     lines += added
     return lines
+
+
+def interim_lines(head: ResponseHead) -> list[bytes]:
+    """What the client is sent of the header of an interim reply: no length, for it has no body."""
+    return list(_unlisted(head.fields))
 
 
 def cors(headers: Headers) -> Headers:

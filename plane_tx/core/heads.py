@@ -19,6 +19,9 @@ _HTTP_AGAIN = re.compile(rb"(h[23].*|https?|tls)(/.*)?", re.IGNORECASE)
 #: What may not be in a reason phrase (RFC 9112 section 4); llhttp lets all but CR and LF pass.
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
+#: A length that some read as octal: whoever is next must not read another one than we did.
+_PADDED = re.compile(rb"0[0-9]+")
+
 _VERSIONS = {b"HTTP/1.1": b"1.1", b"HTTP/1.0": b"1.0"}
 
 
@@ -62,8 +65,8 @@ def framing_of(marked: Iterable[tuple[bytes, bytes]]) -> tuple[Framing | None, i
     if not lengths:
         return None, 0, ""
     length = lengths[0]
-    if len(lengths) > 1 or not length.isdigit() or (length.startswith(b"0") and len(length) > 1):
-        return None, 0, "a Content-Length that is not one number without a 0 before it"
+    if len(lengths) > 1 or not length.isdigit():
+        return None, 0, "a Content-Length that is not one number"
     return (Framing.LENGTH if int(length) else Framing.NONE), int(length), ""
 
 
@@ -76,6 +79,8 @@ def request_head(first: bytes, fields: Fields) -> RequestHead:
         raise BadRequest(f"the request has {fields.fault}")
     if framing is Framing.CHUNKED and version == b"1.0":
         raise BadRequest("HTTP/1.0 knows no Transfer-Encoding (RFC 9112 section 6.1)")
+    if any(_PADDED.fullmatch(length) for length in fields.values(b"content-length")):
+        raise BadRequest("a Content-Length begins with no 0 that could be left out")
     if method == b"CONNECT":
         raise BadRequest("this proxy opens no tunnels for CONNECT")
     upgrade = b""

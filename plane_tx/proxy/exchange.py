@@ -17,6 +17,7 @@ from plane_tx.core.explain import why_ended
 from plane_tx.core.headers import (
     Introductions,
     Peer,
+    interim_lines,
     passing,
     request_lines,
     request_trailers,
@@ -32,7 +33,6 @@ from plane_tx.core.messages import (
     chunk,
     join_head,
     last_chunk,
-    write_head,
 )
 from plane_tx.core.model import ENDING, Address, Ready, Session
 from plane_tx.core.routes import Route, visit_of
@@ -304,7 +304,7 @@ class Exchange:
         if head.interim:
             if self.head.version == b"1.1":
                 first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
-                self._unsent.append(write_head(first, passing(head.headers, head.fields.listed)))
+                self._unsent.append(join_head(first, interim_lines(head)))
             return
         if head.status == 101:
             self._switch(head)

@@ -5,7 +5,7 @@ import json
 import attrs
 import pytest
 
-from plane_tx.core.fields import REPLY_MARKS, REQUEST_MARKS, fields_of, tokens_of, values_of
+from plane_tx.core.fields import REPLY_MARKS, REQUEST_MARKS, fields_of
 from plane_tx.core.headers import (
     Introductions,
     Peer,
@@ -14,7 +14,8 @@ from plane_tx.core.headers import (
     request_trailers,
     response_lines,
 )
-from plane_tx.core.messages import Fields, Framing, RequestHead, ResponseHead
+from plane_tx.core.heads import fields_in
+from plane_tx.core.messages import Framing, RequestHead, ResponseHead
 from plane_tx.core.model import Executable, Key, Spec, Token
 from plane_tx.core.routes import Route
 from tests.sessions import make_session
@@ -25,11 +26,8 @@ TOKEN = Token("t" * 43, "abc123", "s3cret", user="ann", claims={"role": "x"})
 ROUTE = Route(SESSION, TOKEN, "/a?b", f"/{'t' * 43}/a", f"/{'t' * 43}")
 
 
-def sorted_by(marks, headers):
-    """Fields as a parser sorts them: lines that just pass, and those to be looked at."""
-    plain = tuple(b": ".join(header) for header in headers if not marks[header[0]])
-    marked = tuple((marks[name], value) for name, value in headers if marks[name])
-    return Fields(plain, marked, tokens_of(values_of(headers, b"connection")))
+def read(marks, *headers):
+    return fields_in(map(b": ".join, headers), marks)
 
 
 def asked(*headers, **changes):
@@ -40,7 +38,7 @@ def asked(*headers, **changes):
         framing=Framing.NONE,
         host=b"localhost:9090",
         keep_alive=True,
-        fields=sorted_by(REQUEST_MARKS, ((b"Host", b"localhost:9090"), *headers)),
+        fields=read(REQUEST_MARKS, (b"Host", b"localhost:9090"), *headers),
     )
     return attrs.evolve(head, **changes)
 
@@ -60,7 +58,7 @@ def granted(**changes):
 
 
 def replied(*headers, status=200):
-    fields = sorted_by(REPLY_MARKS, headers)
+    fields = read(REPLY_MARKS, *headers)
     head = ResponseHead(status, b"OK", fields, Framing.LENGTH, keep_alive=True)
     return list(fields_of(response_lines(head, "abc123")))
 

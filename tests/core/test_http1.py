@@ -183,6 +183,27 @@ def test_an_unfinished_head_is_known():
     assert seen == [False, True, True, False]
 
 
+def test_a_header_that_was_the_last_one_too_says_the_same_again():
+    parser, same = RequestParser(), head(b"X-A: 1")
+    more = head(b"X-A: 1", b"Connection: close")
+
+    first, again, other = (parser.feed(each)[0] for each in (same, same, more))
+
+    assert again == first
+    assert (first.keep_alive, other.keep_alive) == (True, False)
+
+
+def test_a_reply_without_a_field_says_nothing_of_the_one_before():
+    parser = ResponseParser(b"GET")
+    parser.feed(reply(b"Content-Length: 1") + b"a")
+    parser.expect(b"GET")
+
+    events = parser.feed(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    assert outline(events) == [204, "end"]
+    assert events[0].headers == ()
+
+
 @pytest.mark.parametrize(
     ("target", "expected"),
     [

@@ -89,6 +89,8 @@ _UNREADABLE = {
     "a long reason": ok(_TWO, b"ok", b"200 " + b"a" * MAX_HEAD_BYTES),
     "a head without end": b"HTTP/1.1 200 OK\r\nX-Mine: " + b"a" * (2 * MAX_HEAD_BYTES),
     "a 101 that nobody asked for": ok(b"Connection: upgrade\r\nUpgrade: x\r\n", b"", b"101 X"),
+    "an interim reply with a length and a body": ok(length(b"44"), POISON, b"150 X"),
+    "an interim reply with chunks": ok(CHUNKED, b"2\r\nok\r\n" + LAST, b"199 X") + POISON,
     "an interim reply with a NUL": ok(b"X: \x00\r\n", b"", b"103 X") + POISON,
 }
 

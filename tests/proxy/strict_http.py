@@ -8,9 +8,11 @@ import attrs
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%s) ([!-~]+) HTTP/1\.1" % _TOKEN)
-_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [\t -~\x80-\xff]*")
+_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-9][0-9]{2}) [\t -~\x80-\xff]*")
 _FIELD = re.compile(rb"(%s):[\t ]*([\t -~\x80-\xff]*?)[\t ]*" % _TOKEN)
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
+#: Servers that write the length last leave room for it before they know it.
+_PADDED = re.compile(rb"0*(0|[1-9][0-9]{0,17})")
 _CHUNK_SIZE = re.compile(rb"[1-9a-f][0-9a-f]{0,7}")
 
 
@@ -37,7 +39,7 @@ def read_request(data: bytes) -> tuple[Message, bytes] | None:
     assert len(message.fields.get(b"host", ())) == 1, "not one Host"
     connection = message.fields.get(b"connection", [])
     assert connection == ([b"Upgrade"] if b"upgrade" in message.fields else []), connection
-    return _read_body(message, rest, bounded=True)
+    return _read_body(message, rest, _framing(message, _LENGTH))
 
 
 def read_response(data: bytes, method: bytes = b"GET") -> tuple[Message, bytes] | None:
@@ -46,10 +48,11 @@ def read_response(data: bytes, method: bytes = b"GET") -> tuple[Message, bytes] 
     if head is None:
         return None
     message, rest = head
-    _framing(message)
+    framing = _framing(message, _PADDED)
     if method == b"HEAD" or message.status < 200 or message.status in (204, 304):
         return message, rest
-    return _read_body(message, rest, bounded=False)
+    assert framing, "an end that is not told"
+    return _read_body(message, rest, framing)
 
 
 def _read_head(data: bytes, first_line: re.Pattern[bytes]) -> tuple[Message, bytes] | None:
@@ -70,20 +73,18 @@ def _fields(lines: list[bytes]) -> dict[bytes, list[bytes]]:
     return fields
 
 
-def _framing(message: Message) -> list[bytes]:
+def _framing(message: Message, length: re.Pattern[bytes]) -> list[bytes]:
     lengths = message.fields.get(b"content-length", [])
     codings = message.fields.get(b"transfer-encoding", [])
     assert len(lengths) + len(codings) <= 1, "framed twice"
     assert not codings or codings == [b"chunked"], codings
-    assert not lengths or _LENGTH.fullmatch(lengths[0]), lengths
+    assert not lengths or length.fullmatch(lengths[0]), lengths
     return lengths or codings
 
 
-def _read_body(message: Message, rest: bytes, *, bounded: bool) -> tuple[Message, bytes] | None:
-    framing = _framing(message)
+def _read_body(message: Message, rest: bytes, framing: list[bytes]) -> tuple[Message, bytes] | None:
     if framing == [b"chunked"]:
         return _read_chunks(message, rest)
-    assert framing or bounded, "an end that is not told"
     length = int(framing[0]) if framing else 0
     if len(rest) < length:
         return None

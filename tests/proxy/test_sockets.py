@@ -26,6 +26,9 @@ MIB = 1024 * 1024
 #: What the kernel may hold of one direction: two connections, each with a buffer at both ends.
 KERNEL = 32 * MIB
 
+#: Less than any limit of ours that would end a connection; what is seen takes milliseconds.
+AT_ONCE = 3.5
+
 #: Twisted hands pyOpenSSL its own old kinds of object.
 tls = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 
@@ -115,7 +118,8 @@ class Live:
     async def finish(self) -> None:
         """End the session; then nothing may be left, by itself."""
         for client in self.clients:
-            client.transport.abortConnection()
+            if not client.lost:  # TLS can be aborted only once
+                client.transport.abortConnection()
         if self.session_id in self.engine.held:
             self.engine.exit(self.session_id)
         await self.settle(self.is_empty)
@@ -608,3 +612,65 @@ async def test_many_websockets_that_end_leave_nothing(live):
 
     assert open_now == (200, {"websocket"})
     assert len(live.factory.relays) == 0
+
+
+async def halfway(live, client, doing, path):
+    """The upstream end of something that is under way, and whose next byte is the client's."""
+    more = "Content-Length: 1000000\r\n" if doing == "upload" else ""
+    client.transport.write(asking(path, more, "POST" if doing == "upload" else "GET"))
+    upstream = await live.upstream.take()
+    await upstream.head()
+    if doing == "upload":
+        client.transport.write(bytes(1000))
+        await upstream.take(1000)
+        return upstream
+    upstream.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (64 * MIB))
+    await client.head()
+    if doing == "download that is not read":
+        client.transport.pauseProducing()
+        await live.stalled(Flood(upstream.transport, 64 * MIB))
+    return upstream
+
+
+@tls
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize(
+    ("doing", "how"),
+    [
+        ("download", "loseConnection"),
+        ("download", "abortConnection"),
+        # Over TLS a Twisted client that says goodbye waits for ours, which it does not read.
+        ("download that is not read", "abortConnection"),
+        ("upload", "loseConnection"),
+        ("upload", "abortConnection"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_session_learns_at_once_that_its_client_is_gone(live, doing, how, secure):
+    session, path = await live.session()
+    client = await (live.tls_client() if secure else live.client())
+    upstream = await halfway(live, client, doing, path)
+
+    getattr(client.transport, how)()
+    await client.closed()
+    await ensureDeferred(upstream.closed()).addTimeout(AT_ONCE, live.reactor)
+
+    assert upstream.lost
+    assert session.uses == set()
+
+
+@tls
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("how", ["loseConnection", "abortConnection"])
+@pytest.mark.parametrize("doing", ["download", "upload"])
+@pytest_twisted.ensureDeferred
+async def test_a_client_learns_at_once_that_its_session_hung_up(live, doing, how, secure):
+    session, path = await live.session()
+    client = await (live.tls_client() if secure else live.client())
+    upstream = await halfway(live, client, doing, path)
+
+    getattr(upstream.transport, how)()
+    await ensureDeferred(client.closed()).addTimeout(AT_ONCE, live.reactor)
+
+    assert bytes(client.data[:12]) == (b"HTTP/1.1 502" if doing == "upload" else b"")
+    assert session.uses == set()

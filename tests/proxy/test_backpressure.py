@@ -1,0 +1,148 @@
+"""Readers that stop bound what a real server holds for each of them, and lose nothing by it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.certificate import write_certificate
+from tests.live import live_server, until
+from tests.proxy.bulk import FRAMES, MASKED_FRAMES, RAW, read_head
+from tests.proxy.bulk_session import CONF, MIB, Memory, Session
+
+#: More than what the kernel takes on the way, so that somebody has to wait.
+SIZE = 24 * MIB
+
+READERS = 50
+
+#: How long all of them together may take on a busy box.
+PATIENCE_SECONDS = 120.0
+
+
+@pytest.fixture(scope="module", params=["plain", "tls"])
+def session(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    certificate = write_certificate(folder) if request.param == "tls" else None
+    with live_server(folder, CONF, tls=certificate) as server:
+        session = Session(server, secure=certificate is not None)
+        session.memory = Memory(server)
+        yield session
+
+
+class Reader:
+    """What a client in a thread of its own works with; it reads nothing until it may go on."""
+
+    def __init__(self, session):
+        self.session = session
+        self.go = threading.Event()
+
+    def wait(self):
+        assert self.go.wait(PATIENCE_SECONDS)
+
+
+class Quiet:
+    """Whether a process has slept whenever it was looked at, so many times on end."""
+
+    def __init__(self, pid):
+        self._place = Path(f"/proc/{pid}/stat")
+        self._slept = 0
+
+    def __call__(self):
+        state = self._place.read_text().rpartition(")")[2].split()[0]
+        self._slept = self._slept + 1 if state == "S" else 0
+        return self._slept > 40
+
+
+def download(reader):
+    with reader.session.ask(f"GET down/{SIZE}") as end:
+        reader.wait()
+        _, early = read_head(end)
+        return RAW.receive(end, SIZE, early)
+
+
+def upload(reader):
+    with reader.session.ask("POST stuck", f"Content-Length: {SIZE}\r\n") as end:
+        RAW.send(end, SIZE)
+        _, early = read_head(end)
+        return (early or end.recv(5)) == b"right"
+
+
+def _down(reader, protocol, stream):
+    size = stream.whole(SIZE)
+    end, early = reader.session.switch(f"down/{size}", protocol)
+    with end:
+        reader.wait()
+        return stream.receive(end, size, early)
+
+
+def _up(reader, protocol, stream):
+    size = stream.whole(SIZE)
+    end, _ = reader.session.switch(f"stuck/{size}", protocol)
+    with end:
+        stream.send(end, size)
+        return end.recv(7) == b"\x82\x05right"
+
+
+def websocket_down(reader):
+    return _down(reader, "websocket", FRAMES)
+
+
+def websocket_up(reader):
+    return _up(reader, "websocket", MASKED_FRAMES)
+
+
+def tunnel_down(reader):
+    return _down(reader, "raw", RAW)
+
+
+def tunnel_up(reader):
+    return _up(reader, "raw", RAW)
+
+
+def pipelined(reader):
+    head = reader.session.head("GET x", f"X-Long: {'a' * 60_000}\r\n")
+    count = SIZE // len(head)
+    with reader.session.ask("GET slow") as end:
+        for _ in range(count):
+            end.sendall(head)
+        early, read = b"", 0
+        for _ in range(count + 1):
+            _, early = read_head(end, early)
+            early = early or end.recv(65536)
+            read += early.startswith(b"ok")
+            early = early[2:]
+        return read == count + 1
+
+
+#: How many of each. The server is not started anew for each: what it has kept of one counts.
+KINDS = {
+    pipelined: 10,  # thousands of requests wait there
+    download: READERS,
+    upload: READERS,
+    websocket_down: READERS,
+    websocket_up: READERS,
+    tunnel_down: READERS,
+    tunnel_up: READERS,
+}
+
+
+@pytest.mark.parametrize(("kind", "count"), KINDS.items(), ids=[kind.__name__ for kind in KINDS])
+def test_a_side_that_stops_costs_less_than_a_mebibyte_and_gets_all_in_the_end(session, kind, count):
+    readers = [Reader(session) for _ in range(count)]
+
+    with ThreadPoolExecutor(count) as threads:
+        results = [threads.submit(kind, reader) for reader in readers]
+        until(Quiet(session.server.process.pid), PATIENCE_SECONDS)
+        unfinished = [not result.done() for result in results]
+        grown = session.memory.grown()
+        for reader in readers:
+            reader.go.set()
+        session.go()
+        complete = [result.result(PATIENCE_SECONDS) for result in results]
+
+    assert unfinished == [True] * count
+    assert grown / count < MIB
+    assert complete == [True] * count
