@@ -61,8 +61,16 @@ pythons: build/.dev-$(FILES) ## the tests of core and tap on each other Python f
 python-%: build/.on-%-$(FILES)
 	.venv-$*/bin/python -m pytest tests/core $(wildcard tests/test_tap.py)
 
-bench: build/.run-$(FILES) ## measure the control API on this machine, a quarter of an hour; needs wrk
-	@$(BIN)/python bench/control.py
+bench: bench-control bench-http ## measure this machine, half an hour; needs wrk and nginx
+
+# Quick, and without a word in RESULTS.md: make bench-http ROUNDS=1 SECONDS=1
+LENGTH = $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
+
+bench-control: build/.run-$(FILES)
+	@$(BIN)/python -m bench.control $(LENGTH)
+
+bench-http: build/.run-$(FILES)
+	@$(BIN)/python -m bench.data_plane $(LENGTH)
 
 clean: ## remove what make made
 	rm -rf .venv .venv-* build .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
@@ -98,4 +106,4 @@ Makefile: ;
 	@:$(error nothing here makes '$@'; `make help` lists what there is)
 
 .PRECIOUS: .venv-%/pyvenv.cfg build/.on-%-$(FILES)
-.PHONY: help run check test pythons bench clean
+.PHONY: help run check test pythons bench bench-control bench-http clean
