@@ -1,7 +1,7 @@
 """Measure the HTTP data plane beside other proxies, and write its part of RESULTS.md.
 
-Every proxy has one core to itself; the origin and the load share the other. The proxies take turns,
-many short ones, in another order each round; the tables have medians.
+Every proxy is on one core; the origin and the load share the other. The proxies take turns, many
+short ones, in another order each round; the tables have medians.
 """
 
 from __future__ import annotations
@@ -9,83 +9,140 @@ from __future__ import annotations
 import argparse
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
-from bench.load import Case, Download, Upload, verify
+import attrs
+
+from bench import report
+from bench.load import Case, Download, Upload, idle_bytes, verify
 from bench.origin import MIDDLE, SMALL, origin, scratch
-from bench.processes import demand
-from bench.proxies import KINDS, NGINX, TWISTED, Proxy, proxies
-from bench.turns import Turn, median, ratio
+from bench.processes import demand, machine
+from bench.proxies import KINDS, Proxy, named, proxies
+from bench.report import MIDDLE_64, NEW, ONE, SMALL_64, SMALL_512, TWISTED
+from bench.results import record
+from bench.turns import Turn
 
-ONE = Case("1 KiB, 1 connection", SMALL, 1)
-SMALL_64 = Case("1 KiB, 64 connections", SMALL, 64)
-SMALL_512 = Case("1 KiB, 512 connections", SMALL, 512)
-MIDDLE_64 = Case("100 KiB, 64 connections", MIDDLE, 64)
-NEW = Case("1 KiB, each on a new connection, 64 at a time", SMALL, 64, close=True)
-DOWN = Download("1 GiB download")
-UP = Upload("1 GiB upload")
-CASES = (ONE, SMALL_64, SMALL_512, MIDDLE_64, NEW, DOWN, UP)
+#: Fewer rounds than this are a try, which RESULTS.md hears nothing of.
+LEAST_ROUNDS = 3
 
-IDLE = 10_000
-Turns = dict[tuple[str, str], list[Turn]]
+AnyCase = Case | Download | Upload
 
 
-def takes_part(proxy: Proxy, case: Case | Download | Upload) -> bool:
+@attrs.frozen
+class Options:
+    """What the command line asks for; the defaults are what RESULTS.md has."""
+
+    rounds: int = 7
+    seconds: int = 2
+    idle: int = 10_000
+    large_mib: int = 1024
+    proxies: Collection[str] = tuple(kind.name for kind in KINDS)
+    cases: Collection[str] = ("",)
+
+    @property
+    def large(self) -> int:
+        """The bytes of a large body."""
+        return self.large_mib << 20
+
+    @property
+    def is_try(self) -> bool:
+        """Whether something was left out that belongs into RESULTS.md."""
+        whole = Options(self.rounds, self.seconds)
+        return self != whole or self.rounds < LEAST_ROUNDS
+
+    def cases_asked(self) -> list[AnyCase]:
+        """The cases of which the name has one of these words."""
+        every: tuple[AnyCase, ...] = (
+            Case(ONE, SMALL, 1),
+            Case(SMALL_64, SMALL, 64),
+            Case(SMALL_512, SMALL, 512),
+            Case(MIDDLE_64, MIDDLE, 64),
+            Case(NEW, SMALL, 64, close=True),
+            Download(report.DOWN, self.large),
+            Upload(report.UP, self.large),
+        )
+        return [case for case in every if any(word in case.name for word in self.cases)]
+
+
+@contextmanager
+def running(options: Options) -> Iterator[tuple[list[Proxy], Path]]:
+    """All proxies, fresh, each shown to give the right bytes, and the files that they give."""
+    with (
+        scratch() as folder,
+        origin(folder, options.large) as its,
+        proxies(folder, its, options.proxies) as found,
+    ):
+        for proxy in found:
+            verify(proxy, its.files)
+        yield found, its.files
+
+
+def takes_part(proxy: Proxy, case: AnyCase) -> bool:
     """Whether it is asked for this: twisted.web.proxy holds a whole body in memory."""
     return proxy.name != TWISTED or isinstance(case, Case)
 
 
-def take_turns(running: Sequence[Proxy], rounds: int, seconds: int) -> Turns:
+def take_turns(
+    found: Sequence[Proxy], files: Path, options: Options
+) -> dict[tuple[str, str], list[Turn]]:
     """Ask every proxy for everything, in another order each round."""
-    turns: Turns = {(case.name, proxy.name): [] for case in CASES for proxy in running}
-    for round_ in range(-1, rounds):
-        first = round_ % len(running)
-        for case in CASES:
-            for proxy in (*running[first:], *running[:first]):
+    cases = options.cases_asked()
+    turns: dict[tuple[str, str], list[Turn]] = {
+        (case.name, proxy.name): [] for case in cases for proxy in found
+    }
+    warming = 0 if options.rounds < LEAST_ROUNDS else 1
+    for round_ in range(-warming, options.rounds):
+        first = round_ % len(found)
+        for case in cases:
+            for proxy in (*found[first:], *found[:first]):
                 if takes_part(proxy, case):
-                    turn = case.turn(proxy, seconds if round_ >= 0 else 1)
+                    verify(proxy, files)
+                    turn = case.turn(proxy, options.seconds if round_ >= 0 else 1)
                     if round_ >= 0:  # the one before warms everything up
                         turns[case.name, proxy.name].append(turn)
-        print(f"round {round_ + 1} of {rounds}", file=sys.stderr)
+        print(f"round {round_ + 1} of {options.rounds}", file=sys.stderr)
     return turns
 
 
-def report(turns: Turns) -> Iterator[str]:
-    """The table of all that was measured."""
-    yield (
-        "| asked for | proxy | requests/s | MB/s | ratio to nginx | median ms | 99% ms"
-        " | CPU us/request | of a core | resident MiB |"
-    )
-    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
-    for case in CASES:
-        for (asked, name), seen in turns.items():
-            if asked == case.name and seen:
-                rate = median(seen)
-                yield (
-                    f"| {case.name} | {name} | {rate:.{0 if rate > 10 else 2}f}"
-                    f" | {rate * case.size / 1e6:.0f}"
-                    f" | {ratio(turns, (asked, name), (asked, NGINX)):.2f}"
-                    f" | {median(seen, 'median_milliseconds'):.2f}"
-                    f" | {median(seen, 'p99_milliseconds'):.2f}"
-                    f" | {median(seen, 'cpu_microseconds'):.0f}"
-                    f" | {median(seen, 'busy'):.2f}"
-                    f" | {median(seen, 'resident_bytes') / 2**20:.0f} |"
-                )
+def told(
+    turns: Mapping[tuple[str, str], Sequence[Turn]], idle: Mapping[str, float], options: Options
+) -> Iterator[str]:
+    """The lines for RESULTS.md."""
+    yield f"{machine('twisted', 'httptools')};"
+    yield f"{', '.join(named(kind) for kind in KINDS if kind.name in options.proxies)};"
+    yield f"{options.rounds} rounds of {options.seconds} s."
+    yield ""
+    yield from report.targets(turns, idle, options.idle)
+    yield ""
+    yield from report.seen(turns, {case.name: case.size for case in options.cases_asked()})
+    yield ""
+    yield from report.idle_table(idle, options.idle)
+
+
+def options_asked() -> Options:
+    parser = argparse.ArgumentParser(description=__doc__)
+    usual = Options()
+    parser.add_argument("--rounds", type=int, default=usual.rounds)
+    parser.add_argument("--seconds", type=int, default=usual.seconds, help="of a turn of wrk")
+    parser.add_argument("--idle", type=int, default=usual.idle, help="connections, for memory")
+    parser.add_argument("--large-mib", type=int, default=usual.large_mib, help="down and up")
+    parser.add_argument("--proxies", nargs="*", default=usual.proxies, help="beside ours")
+    parser.add_argument("--cases", nargs="*", default=usual.cases, help="words of their names")
+    return Options(**vars(parser.parse_args()))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=2)
-    parser.add_argument("--proxies", nargs="*", default=[kind.name for kind in KINDS])
-    options = parser.parse_args()
+    options = options_asked()
     demand("wrk", "nginx")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    with scratch() as folder, origin(folder) as its, proxies(folder, its, options.proxies) as all_:
-        for proxy in all_:
-            verify(proxy, folder / "origin" / "files")
-        turns = take_turns(all_, options.rounds, options.seconds)
-    print("\n".join(report(turns)))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with running(options) as (found, _files):
+        idle = {proxy.name: idle_bytes(proxy, options.idle) for proxy in found}
+    with running(options) as (found, files):
+        turns = take_turns(found, files, options)
+    record("http", told(turns, idle, options), quick=options.is_try)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from bench.origin import LARGE, MIDDLE, SMALL
+from bench.origin import MIDDLE, SMALL
 from bench.processes import LOAD_CORE, on_core, resident_bytes
 from bench.proxies import Proxy
 from bench.turns import PATIENCE_SECONDS, Turn, Watch, Wrk
@@ -59,7 +59,7 @@ class Download:
     """The large file on a connection of its own, for as long as it takes."""
 
     name: str
-    size: int = LARGE
+    size: int
 
     def turn(self, proxy: Proxy, _seconds: int) -> Turn:
         buffer = bytearray(BUFFER_BYTES)
@@ -83,7 +83,7 @@ class Upload:
     """A body as large, sent on a connection of its own, until the sink says that it has it."""
 
     name: str
-    size: int = LARGE
+    size: int
 
     def turn(self, proxy: Proxy, _seconds: int) -> Turn:
         piece = bytes(BUFFER_BYTES)
@@ -91,8 +91,8 @@ class Upload:
             watch = Watch(proxy.pids)
             began = time.perf_counter()
             plain.send("POST", {"Content-Length": str(self.size)})
-            for _ in range(self.size // BUFFER_BYTES):
-                plain.socket.sendall(piece)
+            for start in range(0, self.size, BUFFER_BYTES):
+                plain.socket.sendall(piece[: self.size - start])
             plain.answer()
             took = time.perf_counter() - began
             return watch.turn(1, took, took, took)
@@ -141,7 +141,11 @@ class Plain:
 
 
 def verify(proxy: Proxy, files: Path) -> None:
-    """End the run unless the proxy gives the right bytes, twice on the same connection."""
+    """End the run unless the proxy gives the right bytes, twice on the same connection.
+
+    Asked so before a turn, one that was idle for a while has its pages in memory and its
+    connections to the origin renewed when the turn begins.
+    """
     for size in (SMALL, MIDDLE):
         with Plain(f"{proxy.files}/{size}") as plain:
             for _ in range(2):

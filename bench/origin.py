@@ -17,11 +17,8 @@ import attrs
 from bench.processes import LOAD_CORE, SERVER_CORE, on_core
 from tests.live import LiveServer, ask, live_server
 
-KIB = 1024
-GIB = 1024**3
-
-#: The files of the origin, by their length.
-SMALL, MIDDLE, LARGE = KIB, 100 * KIB, GIB
+#: The lengths of two files of the origin, which are their names; a third is as long as one likes.
+SMALL, MIDDLE = 1024, 100 * 1024
 
 #: For nginx, origin and proxy alike: as many connections as the files that a process may open.
 NGINX = """
@@ -66,6 +63,7 @@ class Origin:
     """Where the files and the sink of uploads are, and under which URLs our server has them."""
 
     ours: LiveServer
+    files: Path
     files_port: int
     uploads_port: int
     our_files: str
@@ -90,22 +88,22 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _write_files(folder: Path) -> None:
-    files = folder / "files"
+def _write_files(files: Path, large: int) -> None:
     files.mkdir()
     for size in (SMALL, MIDDLE):
         (files / str(size)).write_bytes(os.urandom(size))
-    with (files / str(LARGE)).open("wb") as sparse:
-        sparse.truncate(LARGE)
+    with (files / str(large)).open("wb") as sparse:
+        sparse.truncate(large)
 
 
 @contextmanager
-def origin(folder: Path) -> Iterator[Origin]:
-    """Our server with both sessions, each ready; nothing of them outlives the block."""
+def origin(folder: Path, large: int) -> Iterator[Origin]:
+    """Our server with both sessions, each ready; `large` bytes are in the third file."""
     home = folder / "origin"
     home.mkdir()
-    _write_files(home)
-    site = f"server {{ listen 127.0.0.1:@PORT@ backlog=4096; root {home}/files; }}"
+    files = home / "files"
+    _write_files(files, large)
+    site = f"server {{ listen 127.0.0.1:@PORT@ backlog=4096; root {files}; }}"
     (home / "template.conf").write_text(nginx_conf(home, site), encoding="utf-8")
     with (
         on_core(SERVER_CORE),
@@ -113,7 +111,7 @@ def origin(folder: Path) -> Iterator[Origin]:
     ):
         urls = [_session(ours, app) for app in ("files", "uploads")]
         ports = [int((home / name).read_text(encoding="ascii")) for name in ("port", "uploads")]
-        yield Origin(ours, *ports, *urls)
+        yield Origin(ours, files, *ports, *urls)
 
 
 def _session(ours: LiveServer, app: str) -> str:

@@ -16,10 +16,8 @@ import attrs
 
 from bench.origin import SMALL, Origin, nginx_conf
 from bench.processes import SERVER_CORE, on_core, with_children
+from bench.report import CADDY, CHP, HAPROXY, NGINX, OURS, TWISTED
 from tests.live import ask, free_ports, until
-
-OURS, NGINX, HAPROXY = "plane_tx", "nginx", "HAProxy"
-CADDY, CHP, TWISTED = "Caddy", "configurable-http-proxy", "twisted.web.proxy"
 
 
 @attrs.frozen
@@ -195,7 +193,7 @@ KINDS = (
 )
 
 
-def version_of(kind: Kind) -> str:
+def named(kind: Kind) -> str:
     """The name of a proxy with the version that is here, or how to get it."""
     program = kind.program()
     if program is None:
