@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from bench.processes import SERVER_CORE, demand, machine, on_core
+from bench.processes import SERVER_CORE, machine, missing, on_core
 from bench.results import record
 from bench.turns import HERE, Turn, Wrk, median, ratio
 
@@ -174,7 +174,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--only-wrk", action="store_true", help="leave out tick and memory")
     options = parser.parse_args()
-    demand("wrk")
+    if lacking := missing("wrk"):
+        raise SystemExit(lacking)
     with ExitStack() as stack:
         one, many = (
             stack.enter_context(serving(name, sessions, "plane", str(sessions)))

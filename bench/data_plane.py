@@ -18,7 +18,7 @@ import attrs
 from bench import report
 from bench.load import Case, Download, Upload, idle_bytes, verify
 from bench.origin import MIDDLE, SMALL, origin, scratch
-from bench.processes import demand, machine
+from bench.processes import machine, missing
 from bench.proxies import KINDS, Proxy, named, proxies
 from bench.report import MIDDLE_64, NEW, ONE, SMALL_64, SMALL_512, TWISTED
 from bench.results import record
@@ -135,7 +135,8 @@ def options_asked() -> Options:
 
 def main() -> None:
     options = options_asked()
-    demand("wrk", "nginx")
+    if lacking := missing("wrk", "nginx"):
+        raise SystemExit(lacking)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with running(options) as (found, _files):

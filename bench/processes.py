@@ -16,14 +16,14 @@ from pathlib import Path
 SERVER_CORE, LOAD_CORE = (sorted(os.sched_getaffinity(0)) * 2)[:2]
 
 
-def demand(*programs: str) -> None:
-    """End the run with what is missing of two cores and these programs."""
-    missing = [program for program in programs if shutil.which(program) is None]
-    if missing:
-        names = " ".join(missing)
-        raise SystemExit(f"bench: needs {names} (Debian: apt-get install {names})")
+def missing(*programs: str) -> str | None:
+    """What is missing of two cores and these programs, in a sentence."""
+    absent = " ".join(program for program in programs if shutil.which(program) is None)
+    if absent:
+        return f"the bench needs {absent} (Debian: apt-get install {absent})"
     if SERVER_CORE == LOAD_CORE:
-        raise SystemExit("bench: needs two cores, one for the server and one for the load")
+        return "the bench needs two cores, one for the server and one for the load"
+    return None
 
 
 @contextmanager
