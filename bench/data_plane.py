@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import signal
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -128,7 +129,9 @@ def options_asked() -> Options:
     parser.add_argument("--seconds", type=int, default=usual.seconds, help="of a turn of wrk")
     parser.add_argument("--idle", type=int, default=usual.idle, help="connections, for memory")
     parser.add_argument("--large-mib", type=int, default=usual.large_mib, help="down and up")
-    parser.add_argument("--proxies", nargs="*", default=usual.proxies, help="beside ours")
+    parser.add_argument(
+        "--proxies", nargs="*", default=usual.proxies, choices=usual.proxies, help="beside ours"
+    )
     parser.add_argument("--cases", nargs="*", default=usual.cases, help="words of their names")
     return Options(**vars(parser.parse_args()))
 
@@ -137,6 +140,8 @@ def main() -> None:
     options = options_asked()
     if lacking := missing("wrk", "nginx"):
         raise SystemExit(lacking)
+    # So that what was started ends with the run, however that is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with running(options) as (found, _files):
