@@ -15,6 +15,9 @@ from pathlib import Path
 #: One core for the server that is measured, one for all that stands around it.
 SERVER_CORE, LOAD_CORE = (sorted(os.sched_getaffinity(0)) * 2)[:2]
 
+#: The steps in which the kernel tells CPU time.
+TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
+
 
 def missing(*programs: str) -> str | None:
     """What is missing of two cores and these programs, in a sentence."""
@@ -44,13 +47,13 @@ def with_children(pid: int) -> tuple[int, ...]:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """How long these have been on a core so far, in steps of the clock tick."""
+    """How long these have been on a core so far."""
     ticks = 0
     for pid in pids:
         # The name of the program, in parentheses, may hold blanks.
         words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         ticks += int(words[11]) + int(words[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return ticks * TICK_SECONDS
 
 
 def resident_bytes(pids: Iterable[int]) -> int:

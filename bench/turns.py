@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from bench.processes import LOAD_CORE, cpu_seconds, on_core, resident_bytes
+from bench.processes import LOAD_CORE, TICK_SECONDS, cpu_seconds, on_core, resident_bytes
 
 HERE = Path(__file__).parent
 
@@ -40,7 +40,8 @@ class Watch:
 
     def turn(self, requests: int, seconds: float, median: float, p99: float) -> Turn:
         """The turn that ends now; latencies in seconds."""
-        used = cpu_seconds(self._pids) - self._used
+        # So that ratios can be told of a turn that is too short for the clock.
+        used = max(cpu_seconds(self._pids) - self._used, TICK_SECONDS)
         took = time.perf_counter() - self._began
         return Turn(
             rate=requests / seconds,
