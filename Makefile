@@ -68,8 +68,16 @@ fuzz: build/.dev-$(FILES) ## look for what breaks core.http1, for FUZZ_SECONDS=6
 	$(BIN)/python -m tests.fuzz.http1 -max_total_time=$(FUZZ_SECONDS) -max_len=4096 \
 		-dict=tests/fuzz/http1.dict -artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus
 
-bench: build/.run-$(FILES) ## measure the control API on this machine, a quarter of an hour; needs wrk
-	@$(BIN)/python bench/control.py
+bench: bench-control bench-http ## measure this machine, half an hour; needs wrk and nginx
+
+# Quick, and without a word in RESULTS.md: make bench-http ROUNDS=1 SECONDS=1
+LENGTH = $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
+
+bench-control: build/.run-$(FILES)
+	@$(BIN)/python -m bench.control $(LENGTH)
+
+bench-http: build/.run-$(FILES)
+	@$(BIN)/python -m bench.data_plane $(LENGTH)
 
 clean: ## remove what make made
 	rm -rf .venv .venv-* build .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
@@ -105,4 +113,4 @@ Makefile: ;
 	@:$(error nothing here makes '$@'; `make help` lists what there is)
 
 .PRECIOUS: .venv-%/pyvenv.cfg build/.on-%-$(FILES)
-.PHONY: help run check test pythons fuzz bench clean
+.PHONY: help run check test pythons fuzz bench bench-control bench-http clean

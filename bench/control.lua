@@ -1,5 +1,7 @@
 -- wrk asks in turn for each of so many sessions: `wrk -s control.lua URL -- KIND SESSIONS`.
 
+dofile((debug.getinfo(1, "S").source:gsub("^@(.*/).*$", "%1summary.lua")))
+
 local requests, turn = {}, 0
 
 local bodies = {
@@ -23,14 +25,4 @@ end
 function request()
     turn = (turn + 1) % (#requests + 1)
     return requests[turn]
-end
-
-function done(summary, latency)
-    local failed = summary.errors
-    io.write(("\n%d %d %d %d\n"):format(
-        summary.requests,
-        summary.duration,
-        latency:percentile(50),
-        failed.connect + failed.read + failed.write + failed.status + failed.timeout
-    ))
 end

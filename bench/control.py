@@ -1,4 +1,4 @@
-"""Measure the control listener against a bare Klein route, and print the table for RESULTS.md.
+"""Measure the control listener against a bare Klein route, and write its part of RESULTS.md.
 
 Every server is a process pinned to one core, wrk to another. They take turns, many short ones, so
 that what else the machine does meets all of them; the table has medians.
@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import shutil
-import statistics
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import attrs
 
-HERE = Path(__file__).parent
+from bench.processes import SERVER_CORE, machine, missing, on_core
+from bench.results import record
+from bench.turns import HERE, Turn, Wrk, median, ratio
+
 CONNECTIONS = 64
 
 #: How many live sessions a server with many has, and a reaper whose tick is measured.
@@ -51,29 +47,16 @@ class Server:
     port: int
     sessions: int
 
-    def cpu_seconds(self) -> float:
-        """How long it has been on its core so far."""
-        words = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").split()
-        return (int(words[13]) + int(words[14])) / os.sysconf("SC_CLK_TCK")
-
-
-@attrs.frozen
-class Turn:
-    """What one turn of wrk has seen."""
-
-    rate: float
-    cpu_microseconds: float
-    median_milliseconds: float
-
 
 def _command(mode: str, *words: str) -> list[str]:
-    return ["taskset", "-c", "0", sys.executable, str(HERE / "servers.py"), mode, *words]
+    return [sys.executable, str(HERE / "servers.py"), mode, *words]
 
 
 @contextmanager
 def serving(name: str, sessions: int, mode: str, *words: str) -> Iterator[Server]:
     """A server that ends with the block."""
-    process = subprocess.Popen(_command(mode, *words), stdout=subprocess.PIPE, text=True)
+    with on_core(SERVER_CORE):
+        process = subprocess.Popen(_command(mode, *words), stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         port = process.stdout.readline()
@@ -87,24 +70,17 @@ def serving(name: str, sessions: int, mode: str, *words: str) -> Iterator[Server
 
 def measured(mode: str, *words: str) -> Any:
     """What a process that measures itself has printed."""
-    run = subprocess.run(_command(mode, *words), stdout=subprocess.PIPE, text=True, check=True)
+    with on_core(SERVER_CORE):
+        run = subprocess.run(_command(mode, *words), stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(run.stdout)
 
 
 def ask(server: Server, kind: str, seconds: int) -> Turn:
-    """One turn of wrk; any answer but a good one ends the run."""
-    url = f"http://127.0.0.1:{server.port}/"
-    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
-    command += ["--latency", "-s", str(HERE / "control.lua"), url, "--", kind]
-    before = server.cpu_seconds()
-    run = subprocess.run(
-        [*command, str(server.sessions)], stdout=subprocess.PIPE, text=True, check=True
-    )
-    used = server.cpu_seconds() - before
-    requests, microseconds, median, failed = map(int, run.stdout.splitlines()[-1].split())
-    if failed or not requests:
-        raise SystemExit(f"{server.name}, {kind}: {failed} of {requests} requests failed")
-    return Turn(requests / (microseconds / 1e6), used / requests * 1e6, median / 1e3)
+    """One turn of wrk."""
+    words = (kind, str(server.sessions))
+    wrk = Wrk(CONNECTIONS, seconds, script="control.lua", words=words)
+    name = f"{server.name}, {kind}"
+    return wrk.ask(name, (server.process.pid,), f"http://127.0.0.1:{server.port}/")
 
 
 def answers_of(server: Server) -> tuple[str, str]:
@@ -137,21 +113,16 @@ def take_turns(servers: list[Server], rounds: int, seconds: int) -> Turns:
     return turns
 
 
-def ratio(turns: Turns, kind: str, server: str, to: str, attribute: str = "rate") -> float:
-    """The median of the ratios of two servers, round by round."""
-    pairs = zip(turns[kind, server], turns[kind, to], strict=True)
-    return statistics.median(getattr(a, attribute) / getattr(b, attribute) for a, b in pairs)
-
-
 def told(turns: Turns, kind: str) -> Iterator[str]:
     """The lines of the table for what was asked."""
     for server in ("bare Klein", "1 session", f"{MANY} sessions"):
         seen = turns[kind, server]
-        rate = statistics.median(turn.rate for turn in seen)
-        cpu = statistics.median(turn.cpu_microseconds for turn in seen)
-        latency = statistics.median(turn.median_milliseconds for turn in seen)
-        rates = ratio(turns, kind, server, "bare Klein")
-        by_cpu = 1 / ratio(turns, kind, server, "bare Klein", "cpu_microseconds")
+        rate = median(seen)
+        cpu = median(seen, "cpu_microseconds")
+        latency = median(seen, "median_milliseconds")
+        pair = ((kind, server), (kind, "bare Klein"))
+        rates = ratio(turns, *pair)
+        by_cpu = 1 / ratio(turns, *pair, "cpu_microseconds")
         wanted = "" if server == "bare Klein" else f">= {LEAST[kind]}"
         yield (
             f"| {ASKED[kind]} | {server} | {rate:.0f} | {latency:.1f} | {cpu:.0f}"
@@ -159,24 +130,10 @@ def told(turns: Turns, kind: str) -> Iterator[str]:
         )
 
 
-def machine() -> str:
-    """What this ran on, in a line."""
-    model = "an unknown CPU"
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            model = line.partition(": ")[2]
-            break
-    packages = ", ".join(f"{name} {version(name)}" for name in ("twisted", "klein", "werkzeug"))
-    return (
-        f"{time.strftime('%Y-%m-%d')}; {model}, {os.cpu_count()} cores, Linux"
-        f" {platform.release().split('-')[0]}; {platform.python_implementation()}"
-        f" {platform.python_version()}, {packages}"
-    )
-
-
 def report(turns: Turns, rounds: int, seconds: int) -> Iterator[str]:
     """The lines about what wrk has seen."""
-    yield f"{machine()}; {rounds} rounds of {seconds} s, {CONNECTIONS} connections."
+    here = machine("twisted", "klein", "werkzeug")
+    yield f"{here}; {rounds} rounds of {seconds} s, {CONNECTIONS} connections."
     yield ""
     yield (
         "| asked for | server | requests/s | median ms | CPU us/request | ratio | ratio by CPU"
@@ -188,10 +145,10 @@ def report(turns: Turns, rounds: int, seconds: int) -> Iterator[str]:
     yield ""
     yield f"| {MANY} live sessions against 1 | requests/s | by CPU | wanted |"
     yield "| --- | ---: | ---: | --- |"
-    pair = (f"{MANY} sessions", "1 session")
     for kind, name in ASKED.items():
-        rates = ratio(turns, kind, *pair)
-        by_cpu = 1 / ratio(turns, kind, *pair, "cpu_microseconds")
+        pair = ((kind, f"{MANY} sessions"), (kind, "1 session"))
+        rates = ratio(turns, *pair)
+        by_cpu = 1 / ratio(turns, *pair, "cpu_microseconds")
         yield f"| {name} | {rates:.2f} | {by_cpu:.2f} | >= 0.90 |"
     yield ""
 
@@ -217,8 +174,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--only-wrk", action="store_true", help="leave out tick and memory")
     options = parser.parse_args()
-    if shutil.which("wrk") is None or (os.cpu_count() or 1) < 2:
-        raise SystemExit("bench: needs two cores, and wrk (Debian: apt-get install wrk)")
+    if lacking := missing("wrk"):
+        raise SystemExit(lacking)
     with ExitStack() as stack:
         one, many = (
             stack.enter_context(serving(name, sessions, "plane", str(sessions)))
@@ -226,9 +183,10 @@ def main() -> None:
         )
         bare = stack.enter_context(serving("bare Klein", 1, "bare", *answers_of(one)))
         turns = take_turns([bare, one, many], options.rounds, options.seconds)
-    print("\n".join(report(turns, options.rounds, options.seconds)))
+    lines = [*report(turns, options.rounds, options.seconds)]
     if not options.only_wrk:
-        print("\n".join(report_alone()))
+        lines += report_alone()
+    record("control", lines, quick=options.rounds == 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""What is measured: the control listener on an engine in memory, and a bare Klein route."""
+"""What is measured in a process of its own: the control listener on an engine in memory, a bare
+Klein route, and the reverse proxy of twisted.web.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,7 @@ from twisted.logger import (
     textFileLogObserver,
 )
 from twisted.web.http import Request
+from twisted.web.proxy import ProxyClient, ProxyClientFactory, ReverseProxyResource
 from twisted.web.server import Site
 from zope.interface import implementer
 
@@ -147,8 +150,28 @@ class Bare:
         return self._status
 
 
-def _serve(site: Site) -> Deferred[None]:
-    port = reactor.listenTCP(0, site, backlog=1000, interface="127.0.0.1")
+class KeepingClient(ProxyClient):
+    """One that keeps to itself that it asked the origin to close: the browser stays connected."""
+
+    def handleHeader(self, key: bytes, value: bytes) -> None:
+        if key.lower() != b"connection":
+            ProxyClient.handleHeader(self, key, value)
+
+
+class KeepingClientFactory(ProxyClientFactory):
+    protocol = KeepingClient
+    noisy = False
+
+
+class Reverse(ReverseProxyResource):
+    proxyClientFactoryClass = KeepingClientFactory
+
+    def getChild(self, path: bytes, request: Request) -> ReverseProxyResource:
+        return Reverse(self.host, self.port, self.path + b"/" + path, self.reactor)
+
+
+def _serve(site: Site, number: int = 0) -> Deferred[None]:
+    port = reactor.listenTCP(number, site, backlog=1000, interface="127.0.0.1")
     print(port.getHost().port, flush=True)
     return Deferred()
 
@@ -162,6 +185,11 @@ async def serve_plane(sessions: str) -> None:
 
 async def serve_bare(connected: str, status: str) -> None:
     await _serve(SilentSite(Bare(connected.encode(), status.encode()).app.resource()))
+
+
+async def serve_reverse(port: str, origin: str) -> None:
+    site = SilentSite(Reverse("127.0.0.1", int(origin), b"", reactor), timeout=3600)
+    await _serve(site, int(port))
 
 
 async def measure_tick(sessions: str) -> None:
@@ -204,6 +232,7 @@ def _resident_bytes() -> int:
 MODES = {
     "plane": serve_plane,
     "bare": serve_bare,
+    "reverse": serve_reverse,
     "tick": measure_tick,
     "tokens": measure_tokens,
 }

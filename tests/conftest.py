@@ -20,6 +20,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
+from bench import processes
+
 # A run is to fail only for what was changed, and never for a slow box.
 settings.register_profile("plane", deadline=None, derandomize=True, max_examples=60, database=None)
 settings.load_profile("plane")
@@ -141,7 +143,12 @@ def _chromium_is_missing() -> str | None:
     return "there is no /usr/bin/chromium (`sudo make test` provides it on Debian)"
 
 
+def _bench_is_missing() -> str | None:
+    return processes.missing("nginx", "wrk")
+
+
 _NEEDS = {
+    "bench": functools.cache(_bench_is_missing),
     "docker": functools.cache(_docker_is_missing),
     "chromium": functools.cache(_chromium_is_missing),
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Put in place what the tests need beside Python: a Docker Engine, Chromium and three images.
+# Put in place what the tests need beside Python: a Docker Engine, Chromium, three images, and the
+# programs of the bench.
 # As root on Debian it installs what is missing; elsewhere it uses what it finds. Nothing is written
 # into the repository. What was left out is said in one line, and is a failure when CI=true.
 set -euo pipefail
@@ -28,12 +29,18 @@ install_packages() {
     [ -x /bin/busybox ] || missing+=(busybox-static)
     command -v debootstrap >/dev/null || missing+=(debootstrap)
     command -v node >/dev/null || missing+=(nodejs)
+    command -v nginx >/dev/null || missing+=(nginx-light)
+    command -v wrk >/dev/null || missing+=(wrk)
     [ ${#missing[@]} -gt 0 ] || return 0
     say "installing ${missing[*]} ..."
     apt-get -qq -o DPkg::Lock::Timeout=300 update >/dev/null
     DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 \
         install --no-install-recommends "${missing[@]}" >"$cache/apt.log" 2>&1 ||
         { say "apt-get failed: $(tail -n 1 "$cache/apt.log") (all of it: $cache/apt.log)"; return 1; }
+    # Debian's package has just started it on port 80; only the program is wanted.
+    case " ${missing[*]} " in *" nginx-light "*)
+        { service nginx stop; update-rc.d nginx disable; } >>"$cache/apt.log" 2>&1 || true ;;
+    esac
 }
 
 # --- the Engine ---------------------------------------------------------------------------------
@@ -136,6 +143,7 @@ note_what_is_left_out() {
         left_out+=("Docker tests (no Engine answers)")
     fi
     [ -x /usr/bin/chromium ] || left_out+=("browser tests (no /usr/bin/chromium)")
+    { command -v nginx && command -v wrk; } >/dev/null || left_out+=("tests of the bench (no nginx, or no wrk)")
 }
 
 main() {

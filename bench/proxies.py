@@ -1,0 +1,249 @@
+"""The proxies that are measured side by side, on one core and with one origin for all."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import attrs
+
+from bench.origin import SMALL, Origin, nginx_conf
+from bench.processes import SERVER_CORE, on_core, with_children
+from bench.report import CADDY, CHP, HAPROXY, NGINX, OURS, TWISTED
+from tests.live import ask, free_ports, until
+
+
+@attrs.frozen
+class Proxy:
+    """A running proxy: its processes, and the URLs under which it has the files and the sink."""
+
+    name: str
+    pids: Sequence[int]
+    files: str
+    uploads: str
+
+
+#: In full: answers and bodies pass as they come, connections to the origin are kept.
+NGINX_HTTP = """
+    upstream files {{ server 127.0.0.1:{files}; keepalive 600; keepalive_requests 1000000000; }}
+    upstream uploads {{ server 127.0.0.1:{uploads}; keepalive 8; }}
+    proxy_http_version 1.1;
+    proxy_buffering off;
+    proxy_request_buffering off;
+    proxy_set_header Connection "";
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{ proxy_pass http://files; }}
+        location /upload {{ proxy_pass http://uploads; }}
+    }}
+"""
+
+#: Room for 10 000 idle connections, which it would else deny itself with 20 000 files.
+HAPROXY_CONF = """
+global
+    nbthread 1
+    maxconn 10500
+    no strict-limits
+defaults
+    mode http
+    option forwardfor
+    timeout connect 10s
+    timeout client 1h
+    timeout server 1h
+    timeout http-keep-alive 1h
+frontend front
+    bind 127.0.0.1:{port} backlog 4096
+    use_backend uploads if {{ path_beg /upload }}
+    default_backend files
+backend files
+    http-reuse always
+    server files 127.0.0.1:{files}
+backend uploads
+    server uploads 127.0.0.1:{uploads}
+"""
+
+CADDY_CONF = """
+{{
+    admin off
+    auto_https off
+    servers {{
+        timeouts {{
+            idle 1h
+        }}
+    }}
+}}
+http://127.0.0.1:{port} {{
+    bind 127.0.0.1
+    handle /upload* {{
+        reverse_proxy 127.0.0.1:{uploads}
+    }}
+    handle {{
+        reverse_proxy 127.0.0.1:{files} {{
+            flush_interval -1
+            transport http {{
+                keepalive_idle_conns_per_host 600
+            }}
+        }}
+    }}
+}}
+"""
+
+#: Who may add a route to configurable-http-proxy, which listens on loopback alone.
+CHP_TOKEN = "bench"
+
+#: Where npm puts it, once.
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plane_tx" / "bench"
+
+#: The port that a proxy listens on, and one more for its administration.
+Ports = tuple[int, int]
+
+
+def _written(path: Path, template: str, origin: Origin, port: int) -> str:
+    text = template.format(port=port, files=origin.files_port, uploads=origin.uploads_port)
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def _nginx(program: str, folder: Path, origin: Origin, ports: Ports) -> list[str]:
+    conf = _written(folder / "http.conf", NGINX_HTTP, origin, ports[0])
+    whole = folder / "nginx.conf"
+    whole.write_text(nginx_conf(folder, f"include {conf};"), encoding="utf-8")
+    return [program, "-e", f"{folder}/error.log", "-c", str(whole)]
+
+
+def _haproxy(program: str, folder: Path, origin: Origin, ports: Ports) -> list[str]:
+    conf = _written(folder / "haproxy.cfg", HAPROXY_CONF, origin, ports[0])
+    return [program, "-q", "-db", "-f", conf]
+
+
+def _caddy(program: str, folder: Path, origin: Origin, ports: Ports) -> list[str]:
+    conf = _written(folder / "Caddyfile", CADDY_CONF, origin, ports[0])
+    return [program, "run", "--adapter", "caddyfile", "--config", conf]
+
+
+def _chp(program: str, folder: Path, origin: Origin, ports: Ports) -> list[str]:
+    listen, administration = ports
+    command = [program, "--ip=127.0.0.1", f"--port={listen}", "--log-level=error"]
+    command += ["--api-ip=127.0.0.1", f"--api-port={administration}"]
+    command += ["--keep-alive-timeout=3600000"]
+    return [*command, f"--default-target=http://127.0.0.1:{origin.files_port}"]
+
+
+def _chp_route(origin: Origin, ports: Ports) -> None:
+    """Lead uploads to the sink, which no option of the command line does."""
+    url = f"http://127.0.0.1:{ports[1]}/api/routes/upload"
+    target = {"target": f"http://127.0.0.1:{origin.uploads_port}"}
+    answer = ask("POST", url, target, {"Authorization": f"token {CHP_TOKEN}"})
+    if answer.status != 201:
+        raise SystemExit(f"bench: {CHP} does not take a route: {answer.status} {answer.body!r}")
+
+
+def _chp_program() -> str | None:
+    """Where configurable-http-proxy is; npm is asked for it the first time."""
+    program = CACHE / "node_modules" / ".bin" / CHP
+    if not program.exists() and shutil.which("npm") is not None:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        npm = ["npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(CACHE), CHP]
+        subprocess.run(npm, check=False)
+    return str(program) if program.exists() else None
+
+
+def _twisted(program: str, folder: Path, origin: Origin, ports: Ports) -> list[str]:
+    servers = str(Path(__file__).with_name("servers.py"))
+    return [program, servers, "reverse", str(ports[0]), str(origin.files_port)]
+
+
+def _nothing(origin: Origin, ports: Ports) -> None: ...
+
+
+@attrs.frozen
+class Kind:
+    """A proxy that may be here: how it is found, asked for its version, started and prepared."""
+
+    name: str
+    cure: str
+    program: Callable[[], str | None]
+    version: tuple[str, ...]
+    command: Callable[[str, Path, Origin, Ports], list[str]]
+    prepare: Callable[[Origin, Ports], None] = _nothing
+
+
+KINDS = (
+    Kind(NGINX, "apt-get install nginx-light", partial(shutil.which, "nginx"), ("-v",), _nginx),
+    Kind(HAPROXY, "apt-get install haproxy", partial(shutil.which, "haproxy"), ("-v",), _haproxy),
+    Kind(CADDY, "apt-get install caddy", partial(shutil.which, "caddy"), ("version",), _caddy),
+    Kind(CHP, "apt-get install npm", _chp_program, ("--version",), _chp, _chp_route),
+    Kind(
+        TWISTED,
+        "pip install twisted",
+        lambda: sys.executable,
+        ("-c", "import twisted; print(twisted.__version__)"),
+        _twisted,
+    ),
+)
+
+
+def named(kind: Kind) -> str:
+    """The name of a proxy with the version that is here, or how to get it."""
+    program = kind.program()
+    if program is None:
+        return f"{kind.name} is left out, for it is not here ({kind.cure})"
+    told = subprocess.run([program, *kind.version], capture_output=True, text=True, check=True)
+    found = re.search(r"\d+\.\d+[.\d]*", told.stdout + told.stderr)
+    return f"{kind.name} {found.group().rstrip('.') if found else 'of unknown version'}"
+
+
+@contextmanager
+def _running(kind: Kind, program: str, folder: Path, origin: Origin) -> Iterator[Proxy]:
+    """A proxy that answers."""
+    folder.mkdir()
+    listen, administration = free_ports(2)
+    ports = (listen, administration)
+    environment = {
+        **os.environ, "GOMAXPROCS": "1", "NODE_ENV": "production", "HOME": str(folder),
+        "XDG_DATA_HOME": str(folder), "CONFIGPROXY_AUTH_TOKEN": CHP_TOKEN,
+    }  # fmt: skip
+    command = kind.command(program, folder, origin, ports)
+    log = folder / "output.log"
+    with log.open("wb") as output, on_core(SERVER_CORE):
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    url = f"http://127.0.0.1:{listen}"
+
+    def answers() -> bool:
+        if process.poll() is not None:
+            raise SystemExit(f"bench: {kind.name} did not start: {log.read_text()}")
+        with suppress(OSError):
+            return ask("GET", f"{url}/{SMALL}").status == 200
+        return False
+
+    try:
+        until(answers)
+        kind.prepare(origin, ports)
+        yield Proxy(kind.name, with_children(process.pid), url, f"{url}/upload")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def proxies(folder: Path, origin: Origin, names: Collection[str]) -> Iterator[list[Proxy]]:
+    """Ours, and those of these names that are installed, all of them running."""
+    ours = Proxy(OURS, (origin.ours.process.pid,), origin.our_files, origin.our_uploads)
+    with ExitStack() as stack:
+        found = [ours]
+        for kind in KINDS:
+            program = kind.program() if kind.name in names else None
+            if program is not None:
+                here = folder / kind.name
+                found.append(stack.enter_context(_running(kind, program, here, origin)))
+        yield found

@@ -1,0 +1,119 @@
+"""The tables of the data plane's part of RESULTS.md: what was seen, and what was to be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+
+from bench.turns import Turn, median, ratio
+
+#: The turns of each case, by its name, and proxy.
+Turns = Mapping[tuple[str, str], Sequence[Turn]]
+
+OURS, NGINX, HAPROXY = "plane_tx", "nginx", "HAProxy"
+CADDY, CHP, TWISTED = "Caddy", "configurable-http-proxy", "twisted.web.proxy"
+
+ONE = "1 KiB, 1 connection"
+SMALL_64 = "1 KiB, 64 connections"
+SMALL_512 = "1 KiB, 512 connections"
+MIDDLE_64 = "100 KiB, 64 connections"
+NEW = "1 KiB, each on a new connection, 64 at a time"
+DOWN, UP = "1 GiB download", "1 GiB upload"
+
+RATE, P99 = "rate", "p99_milliseconds"
+
+#: The most that an idle connection may take, in KiB.
+MOST_IDLE = 12
+
+
+@attrs.frozen
+class Target:
+    """What issue 4 asks of us in one case, as a ratio to another proxy in the same run."""
+
+    case: str
+    to: str
+    bound: float
+    attribute: str = RATE
+
+    def told(self, turns: Turns) -> str:
+        """The row of the table."""
+        most = self.attribute == P99
+        what = "99% latency" if most else "requests/s"
+        wanted = f"{'<=' if most else '>='} {self.bound:g}"
+        ours, theirs = (self.case, OURS), (self.case, self.to)
+        if not turns.get(ours) or not turns.get(theirs):
+            return _row(self.case, f"{what} to {self.to}", wanted, "", "not measured")
+        reached = ratio(turns, ours, theirs, self.attribute)
+        met = reached <= self.bound if most else reached >= self.bound
+        return _row(self.case, f"{what} to {self.to}", wanted, f"{reached:.2f}", _met(met))
+
+
+TARGETS = (
+    Target(SMALL_64, NGINX, 0.6),
+    Target(SMALL_64, CHP, 6),
+    Target(SMALL_64, NGINX, 2, P99),
+    Target(MIDDLE_64, NGINX, 1.5),
+    Target(MIDDLE_64, HAPROXY, 0.9),
+    Target(MIDDLE_64, NGINX, 2, P99),
+    Target(DOWN, HAPROXY, 0.7),
+    Target(UP, HAPROXY, 0.7),
+)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _met(met: bool) -> str:
+    return "met" if met else "**not met**"
+
+
+def targets(turns: Turns, idle: Mapping[str, float], connections: int) -> Iterator[str]:
+    """The table of what was to be reached."""
+    yield "| asked for | ratio of ours | wanted | measured | |"
+    yield "| --- | --- | --- | ---: | --- |"
+    for target in TARGETS:
+        yield target.told(turns)
+    if OURS in idle:
+        kib = idle[OURS] / 1024
+        name = f"{connections} idle connections"
+        yield _row(name, "KiB each", f"<= {MOST_IDLE}", f"{kib:.1f}", _met(kib <= MOST_IDLE))
+
+
+def seen(turns: Turns, sizes: Mapping[str, int]) -> Iterator[str]:
+    """The table of all turns; `sizes` tells the bytes of a request of each case."""
+    yield (
+        "| asked for | proxy | requests/s | MB/s | ratio to nginx | median ms | 99% ms"
+        " | CPU us/request | ratio by CPU | core | resident MiB |"
+    )
+    yield "| --- | --- |" + " ---: |" * 9
+    for case, size in sizes.items():
+        for (asked, proxy), its in turns.items():
+            if asked == case and its:
+                yield _row(case, proxy, *_cells(its, size, turns, (case, proxy)))
+
+
+def _cells(its: Sequence[Turn], size: int, turns: Turns, which: tuple[str, str]) -> tuple[str, ...]:
+    rate = median(its)
+    to = (which[0], NGINX)
+    compared = bool(turns.get(to))
+    return (
+        f"{rate:.0f}" if rate >= 10 else f"{rate:.2f}",
+        f"{rate * size / 1e6:.0f}",
+        f"{ratio(turns, which, to):.2f}" if compared else "",
+        f"{median(its, 'median_milliseconds'):.2f}",
+        f"{median(its, P99):.2f}",
+        f"{median(its, 'cpu_microseconds'):.0f}",
+        f"{1 / ratio(turns, which, to, 'cpu_microseconds'):.2f}" if compared else "",
+        f"{median(its, 'busy'):.0%}",
+        f"{median(its, 'resident_bytes') / 2**20:.0f}",
+    )
+
+
+def idle_table(idle: Mapping[str, float], connections: int) -> Iterator[str]:
+    """The table of what a connection takes that had one request and stays open."""
+    yield f"| {connections} idle keep-alive connections | KiB each |"
+    yield "| --- | ---: |"
+    for proxy, each in idle.items():
+        yield _row(proxy, f"{each / 1024:.1f}")
