@@ -48,9 +48,9 @@ from plane_tx.engines.threads import threads_of
 from plane_tx.idempotency import Idempotency
 from plane_tx.journal import Journal
 from plane_tx.lag import LagMeter
-from plane_tx.proxy.client import ProxySettings
 from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.proxy.redirect import RedirectFactory
+from plane_tx.proxy.settings import ProxySettings
 from plane_tx.reaper import Reaper
 from plane_tx.state import StateDirectory
 from plane_tx.supervisor import Supervisor
@@ -313,6 +313,7 @@ def make_proxy_settings(config: ProxyConfig) -> ProxySettings:
     return ProxySettings(
         root_redirect_url=config.root_redirect_url,
         ws_ping_seconds=config.ws_ping_seconds,
+        idle_timeout_seconds=config.idle_timeout_seconds,
         shutdown_seconds=config.shutdown_seconds,
         trusted_proxies=trusted_proxies(config.trusted_proxies),
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import html
 import json
+import re
+from typing import Protocol as Shape
 
-from plane_tx.core.errors import PlaneError
+from plane_tx.core.errors import BadRequest, PlaneError
 from plane_tx.core.headers import cors
 from plane_tx.core.messages import Headers, RequestHead, values_of, write_head
+from plane_tx.core.model import HOST_TOKEN
 
 _PHRASES = {
     200: b"OK",
@@ -24,6 +27,15 @@ _PHRASES = {
 }
 
 _PAGE = "<!doctype html><meta charset=utf-8><title>{status}</title><p>{message}</p>\n"
+
+_HOST_LABEL = re.compile(HOST_TOKEN)
+
+
+class Answering(Shape):
+    """Something that we say, whether the connection goes on or not."""
+
+    def __call__(self, *, close: bool) -> bytes:
+        """The whole answer."""
 
 
 def answer(
@@ -79,3 +91,22 @@ def redirect(status: int, location: str, *, close: bool, head: RequestHead) -> b
     """The answer that sends a client elsewhere."""
     headers = ((b"Location", location.encode("latin-1")),)
     return answer(status, b"", close=close, head=head, headers=headers)
+
+
+def is_our_own(head: RequestHead) -> bool:
+    """Whether the proxy is asked itself, for a path that cannot belong to a session."""
+    if head.target.partition(b"?")[0] not in (b"/", b"/ready", b"*"):
+        return False
+    # A session with a host of its own has every path there, `/` and `/ready` too.
+    label = head.host.partition(b".")[0].decode("latin-1").lower()
+    return _HOST_LABEL.fullmatch(label) is None
+
+
+def own_answer(head: RequestHead, root_url: str, recovered: bool, *, close: bool) -> bytes:
+    """What the proxy says for itself; `root_url` is where `/` leads, if anywhere."""
+    path = head.target.partition(b"?")[0]
+    if path == b"/ready":
+        return answer(200 if recovered else 503, b"", close=close, head=head)
+    if path == b"/" and root_url:
+        return redirect(301, root_url, close=close, head=head)
+    return refusal(BadRequest("the URL names no session"), close=close, head=head)

@@ -12,7 +12,13 @@ from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from plane_tx.core.errors import PlaneError, SessionEnded, UnknownToken, UpstreamUnreachable
+from plane_tx.core.errors import (
+    IdleTimeout,
+    PlaneError,
+    SessionEnded,
+    UnknownToken,
+    UpstreamUnreachable,
+)
 from plane_tx.core.explain import why_ended
 from plane_tx.core.headers import (
     Peer,
@@ -116,6 +122,7 @@ class Exchange:
         self._upstream: UpstreamConnection | None = None
         self._waiting: Deferred[None] | None = None
         self._use: Use | None = None
+        self._moved = 0.0
         self._chunked_reply = False
         self._bounded = True
         self._keep_alive = head.keep_alive
@@ -124,6 +131,14 @@ class Exchange:
     def held(self) -> bool:
         """Whether it waits for its session to boot."""
         return self._use is not None and self._use.kind is UseKind.HOLD
+
+    @property
+    def last_moved(self) -> float:
+        """When bytes last passed; now, while it is held (seconds since epoch)."""
+        use = self._use
+        if use is None or use.kind is UseKind.HOLD:
+            return self._supervisor.now()
+        return max(use.since, use.last_data or 0.0, self._moved)
 
     def be_last(self) -> None:
         """Let no other request follow on the client's connection."""
@@ -165,6 +180,10 @@ class Exchange:
         self._drop_upstream()
         self._fail(error)
 
+    def idle(self, error: IdleTimeout) -> None:
+        """No byte has passed for too long: give up on the session."""
+        self.broken(error)
+
     def abandon(self) -> None:
         """The client is gone: tell the session at once."""
         self._stop_waiting()
@@ -178,6 +197,7 @@ class Exchange:
 
     def resume_reply(self) -> None:
         """The client has caught up."""
+        self._moved = self._supervisor.now()
         if self._upstream is not None:
             self._upstream.let_go()
 
@@ -193,6 +213,7 @@ class Exchange:
 
     def upstream_drained(self) -> None:
         """The session has caught up."""
+        self._moved = self._supervisor.now()
         self._client.resume_reading()
 
     def reply(self, event: ResponseEvent) -> None:
@@ -275,6 +296,7 @@ class Exchange:
         self._client.upstream_ready()
 
     def _reply_head(self, head: ResponseHead) -> None:
+        self._moved = self._supervisor.now()
         if head.interim:
             if self.head.version == b"1.1":
                 first = b"HTTP/1.1 %d %s" % (head.status, head.reason)

@@ -6,10 +6,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 
 from plane_tx.core.model import Session, Status, StatusEntry
-from plane_tx.proxy.client import ClientConnection, ProxySettings
+from plane_tx.proxy.client import ClientConnection
 from plane_tx.proxy.connection import LINGER_SECONDS
 from plane_tx.proxy.exchange import Carrier
 from plane_tx.proxy.relay import Relays
+from plane_tx.proxy.settings import ProxySettings
 from plane_tx.proxy.upstream import UpstreamPool
 from plane_tx.proxy.websocket import Legs
 from plane_tx.reactor import INetworkReactor

@@ -13,7 +13,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 
-from plane_tx.core.errors import UpstreamUnreachable
+from plane_tx.core.errors import IdleTimeout, UpstreamUnreachable
 from plane_tx.core.headers import response_headers
 from plane_tx.core.messages import tokens_of, values_of, write_head
 from plane_tx.core.model import Session
@@ -124,6 +124,15 @@ class Tunnel:
         """The session's side is gone: so is the browser's."""
         self._upstream = None
         self._pass_loss(reason, complete=self._upstream_done)
+
+    @property
+    def last_moved(self) -> float:
+        """When bytes last passed, or when it was opened (seconds since epoch)."""
+        return self.use.last_data or self.use.since
+
+    def idle(self, _error: IdleTimeout) -> None:
+        """Drop both sides; there is no way to say why."""
+        self._abort()
 
     def revoked(self) -> None:
         """Drop both sides, and what waits here for them: the token was taken back."""

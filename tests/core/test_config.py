@@ -32,6 +32,7 @@ root_redirect_url = "https://example.com"
 redirect_endpoint = "tcp:80"
 trusted_proxies = ["10.0.0.0/8", "unix"]
 shutdown_seconds = 1
+idle_timeout_seconds = 90
 [engine]
 kind = "docker"
 docker_socket = "/d.sock"
@@ -108,6 +109,7 @@ def test_every_key_is_read() -> None:
     assert config.proxy.redirect_endpoint == ("tcp:80",)
     assert config.proxy.trusted_proxies == ("10.0.0.0/8", "unix")
     assert config.proxy.shutdown_seconds == 1
+    assert config.proxy.idle_timeout_seconds == 90
     assert config.engine.allow_request_commands
     assert config.defaults.to_defaults(config.engine.allow_requests) == Defaults(
         None, 1, 2.5, frozenset({"gpus", "mount"})

@@ -21,8 +21,8 @@ from zope.interface import directlyProvides
 from plane_tx.core.model import Address, Session
 from plane_tx.core.use import Traffic
 from plane_tx.core.wire import ConnectRequest, ExecutableRequest, KeyRequest, SpawnConfig
-from plane_tx.proxy.client import ProxySettings
 from plane_tx.proxy.factory import ProxyFactory
+from plane_tx.proxy.settings import ProxySettings
 from plane_tx.supervisor import Policy, Supervisor
 from tests.recording_engine import RecordingEngine, unwritten
 
