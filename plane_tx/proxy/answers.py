@@ -11,9 +11,11 @@ from plane_tx.core.errors import BadRequest, PlaneError
 from plane_tx.core.headers import cors
 from plane_tx.core.messages import Headers, RequestHead, values_of, write_head
 from plane_tx.core.model import HOST_TOKEN
+from plane_tx.core.preflight import is_preflight
 
 _PHRASES = {
     200: b"OK",
+    204: b"No Content",
     301: b"Moved Permanently",
     308: b"Permanent Redirect",
     400: b"Bad Request",
@@ -51,9 +53,10 @@ def answer(
         (b"Server", b"plane-tx"),
         *headers,
         (b"Cache-Control", b"no-store"),
-        (b"Content-Length", b"%d" % len(body)),
         *cors(headers),
     ]
+    if status != 204:  # which has none (RFC 9110 section 8.6)
+        lines.append((b"Content-Length", b"%d" % len(body)))
     if close:
         lines.append((b"Connection", b"close"))
     first = b"HTTP/1.1 %d %s" % (status, _PHRASES.get(status, b"Error"))
@@ -64,7 +67,13 @@ def answer(
 def refusal(
     error: PlaneError, *, close: bool, head: RequestHead | None = None, session_id: str = ""
 ) -> bytes:
-    """The answer to a request that `error` ended: a page for those who read pages, else JSON."""
+    """The answer to a request that `error` ended: a page for those who read pages, else JSON.
+
+    A preflight is granted: its page could read no other answer, and will be told by the next one.
+    """
+    told_by = ((b"x-plane-backend-id", session_id.encode("ascii")),) if session_id else ()
+    if head is not None and is_preflight(head):
+        return answer(204, b"", close=close, head=head, headers=told_by)
     message = str(error)
     if wants_page(head):
         text = _PAGE.format(status=error.status, message=html.escape(message))
@@ -72,11 +81,9 @@ def refusal(
     else:
         told = {"kind": error.kind, "message": message}
         kind, body = b"application/json", json.dumps(told).encode("utf-8") + b"\n"
-    headers = [(b"Content-Type", kind)]
+    headers = [(b"Content-Type", kind), *told_by]
     if error.retry_after_seconds is not None:
         headers.append((b"Retry-After", b"%d" % error.retry_after_seconds))
-    if session_id:
-        headers.append((b"x-plane-backend-id", session_id.encode("ascii")))
     return answer(error.status, body, close=close, head=head, headers=tuple(headers))
 
 

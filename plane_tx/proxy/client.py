@@ -22,6 +22,7 @@ from plane_tx.core.forwarded import UNIX
 from plane_tx.core.headers import Peer
 from plane_tx.core.http1 import RequestParser
 from plane_tx.core.messages import Broken, EndOfMessage, RequestEvent, RequestHead, ResponseHead
+from plane_tx.core.preflight import is_preflight
 from plane_tx.core.routes import find
 from plane_tx.proxy.answers import (
     Answering,
@@ -33,6 +34,7 @@ from plane_tx.proxy.answers import (
 )
 from plane_tx.proxy.connection import HEAD_SECONDS, Connection, below
 from plane_tx.proxy.exchange import Carrier, Exchange
+from plane_tx.proxy.preflight import Preflight
 from plane_tx.proxy.relay import Relay, Relays
 from plane_tx.proxy.settings import ProxySettings
 from plane_tx.proxy.tunnel import Tunnel
@@ -300,7 +302,8 @@ class ClientConnection(Connection):
                 location = f"{prefix}{route.prefix}/{question}{query}"
                 self._say(head, partial(redirect, 308, location, head=head))
                 return
-            exchange = Exchange(proxy.carrier, self, head, route, peer)
+            kind = Preflight if is_preflight(head) else Exchange
+            exchange = kind(proxy.carrier, self, head, route, peer)
         except PlaneError as error:
             self._say(head, partial(refusal, error, head=head))
             return

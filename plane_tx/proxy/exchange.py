@@ -346,6 +346,9 @@ class Exchange:
             self._pool.give_back(upstream)
         else:
             upstream.hang_up()
+        self._finish()
+
+    def _finish(self) -> None:
         self._over()
         self._client.finished(keep_alive=self._keep_alive and self.request_complete)
 
