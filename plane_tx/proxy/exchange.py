@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from typing import Protocol as Shape
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
@@ -41,43 +40,12 @@ from plane_tx.core.messages import (
 from plane_tx.core.model import ENDING, Address, Ready, Session
 from plane_tx.core.routes import Route, visit_of
 from plane_tx.core.use import Use, UseKind
+from plane_tx.proxy.interface import Client
 from plane_tx.proxy.upstream import UpstreamConnection, UpstreamPool
 from plane_tx.supervisor import Supervisor
 
 #: Methods that may be sent twice (RFC 9110 section 9.2.2).
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
-
-
-class Client(Shape):
-    """The client's side, as an exchange sees it; `full` while it does not keep up."""
-
-    full: bool
-
-    def send(self, data: bytes) -> None:
-        """Write to the client."""
-
-    def refuse(self, error: PlaneError, session_id: str) -> None:
-        """Answer the request with an error; the exchange is over."""
-
-    def cut(self, *, at_once: bool) -> None:
-        """Drop the client: its reply cannot be completed. What was sent may arrive first,
-        unless `at_once`.
-        """
-
-    def pause_reading(self) -> None:
-        """Take no more of the request for now."""
-
-    def resume_reading(self) -> None:
-        """Take more of the request."""
-
-    def upstream_ready(self) -> None:
-        """The session can be sent the body now."""
-
-    def finished(self, *, keep_alive: bool) -> None:
-        """The reply is complete."""
-
-    def upgraded(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
-        """The session takes up the upgrade that the request offered."""
 
 
 class Progress(enum.Enum):

@@ -1,0 +1,41 @@
+"""What an exchange asks of the connection that its client came by."""
+
+from __future__ import annotations
+
+from typing import Protocol as Shape
+
+from plane_tx.core.errors import PlaneError
+from plane_tx.core.messages import ResponseHead
+from plane_tx.proxy.upstream import UpstreamConnection
+
+
+class Client(Shape):
+    """The client's side, as an exchange sees it; `full` while it does not keep up."""
+
+    full: bool
+
+    def send(self, data: bytes) -> None:
+        """Write to the client."""
+
+    def refuse(self, error: PlaneError, session_id: str) -> None:
+        """Answer the request with an error; the exchange is over."""
+
+    def cut(self, *, at_once: bool) -> None:
+        """Drop the client: its reply cannot be completed. What was sent may arrive first,
+        unless `at_once`.
+        """
+
+    def pause_reading(self) -> None:
+        """Take no more of the request for now."""
+
+    def resume_reading(self) -> None:
+        """Take more of the request."""
+
+    def upstream_ready(self) -> None:
+        """The session can be sent the body now."""
+
+    def finished(self, *, keep_alive: bool) -> None:
+        """The reply is complete."""
+
+    def upgraded(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
+        """The session takes up the upgrade that the request offered."""
