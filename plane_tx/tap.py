@@ -21,10 +21,12 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from plane_tx.accesslog import AccessLog, WriterThread
 from plane_tx.admission import Policy
 from plane_tx.control.forward_auth import forward_auth_at
 from plane_tx.control.guard import Access
 from plane_tx.control.site import make_site
+from plane_tx.core.access import FORMATS
 from plane_tx.core.apikeys import ApiKey, ApiKeys, KeyFile, keys_in
 from plane_tx.core.config import (
     Config,
@@ -38,6 +40,7 @@ from plane_tx.core.config import (
 )
 from plane_tx.core.errors import ConfigError
 from plane_tx.core.forwarded import trusted_proxies
+from plane_tx.core.measures import Measures
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.daemon import unix_daemon
 from plane_tx.engines.docker.engine import DockerEngine
@@ -181,12 +184,12 @@ class Remembering(InOrder):
         try:
             self._state.claim()
             self.journal.open(self._reactor.seconds())
+            self.fencing.rise_above(self.journal.last_number)
+            self._thread.start()
+            super().startService()  # type: ignore[no-untyped-call]  # as above
         except ConfigError as error:
             self._state.release()
             raise StartRefused(f"plane: {error}") from None
-        self.fencing.rise_above(self.journal.last_number)
-        self._thread.start()
-        super().startService()  # type: ignore[no-untyped-call]  # as above
 
     def stopService(self) -> Deferred[None]:
         """Stop the parts, then close the journal."""
@@ -319,6 +322,17 @@ def make_proxy_settings(config: ProxyConfig) -> ProxySettings:
     )
 
 
+def make_access_log(
+    reactor: Any, config: ProxyConfig, folder: Path, measures: Measures
+) -> AccessLog | None:
+    """Where requests are logged, if anywhere."""
+    target, line = config.access_log, FORMATS[config.access_log_format]
+    if not target:
+        return None
+    path = target if target == "-" else str((folder / target).absolute())
+    return AccessLog(reactor, WriterThread(reactor), path, line, measures)
+
+
 def make_access(reactor: Any, config: Config, folder: Path) -> Access:
     """Who may call, as `config` says."""
     url = config.control.forward_auth
@@ -339,11 +353,13 @@ def assemble(reactor: Any, config: Config, folder: Path) -> MultiService:
     engine = make_engine(reactor, config, kind)
     supervisor = Supervisor(reactor, engine, make_policy(config), whole.fencing)
     idempotency = Idempotency(reactor, whole.journal)
-    proxy = ProxyFactory(reactor, supervisor, make_proxy_settings(config.proxy))
+    access_log = make_access_log(reactor, config.proxy, folder, supervisor.measures)
+    proxy = ProxyFactory(reactor, supervisor, make_proxy_settings(config.proxy), access_log)
     redirect = RedirectFactory(reactor, config.proxy.cluster)
     access = make_access(reactor, config, folder)
     site = make_site(reactor, supervisor, idempotency, config.demo, access)
     for part in (
+        *filter(None, [access_log]),
         Conduct(supervisor),
         idempotency,
         Reaper(reactor, supervisor),
@@ -353,7 +369,7 @@ def assemble(reactor: Any, config: Config, folder: Path) -> MultiService:
         Listener(reactor, config.control.endpoint, site),
         Greeting(config, kind),
     ):
-        part.setServiceParent(whole)  # type: ignore[no-untyped-call]  # as above
+        part.setServiceParent(whole)
     return whole
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import html
 import json
 import re
+from functools import partial
 from typing import Protocol as Shape
 
 from plane_tx.core.errors import BadRequest, PlaneError
-from plane_tx.core.headers import cors
+from plane_tx.core.headers import Peer, cors
 from plane_tx.core.messages import Headers, RequestHead, values_of, write_head
 from plane_tx.core.model import HOST_TOKEN
 from plane_tx.core.preflight import is_preflight
+from plane_tx.core.routes import Route
 
 _PHRASES = {
     200: b"OK",
@@ -109,11 +111,20 @@ def is_our_own(head: RequestHead) -> bool:
     return _HOST_LABEL.fullmatch(label) is None
 
 
-def own_answer(head: RequestHead, root_url: str, recovered: bool, *, close: bool) -> bytes:
-    """What the proxy says for itself; `root_url` is where `/` leads, if anywhere."""
-    path = head.target.partition(b"?")[0]
-    if path == b"/ready":
-        return answer(200 if recovered else 503, b"", close=close, head=head)
-    if path == b"/" and root_url:
-        return redirect(301, root_url, close=close, head=head)
-    return refusal(BadRequest("the URL names no session"), close=close, head=head)
+def own_answer(head: RequestHead, root_url: str, *, recovered: bool) -> Answering:
+    """What the proxy says for itself; `root_url` is where `/` leads, if anywhere.
+
+    Raises `BadRequest` where it has nothing to say.
+    """
+    if head.target.startswith(b"/ready"):
+        return partial(answer, 200 if recovered else 503, b"", head=head)
+    if root_url and head.target.startswith(b"/"):
+        return partial(redirect, 301, root_url, head=head)
+    raise BadRequest("the URL names no session")
+
+
+def slash_added(head: RequestHead, route: Route, peer: Peer) -> Answering:
+    """The way to the same URL with a slash behind its token."""
+    _, question, query = head.target.decode("latin-1").partition("?")
+    location = f"{peer.prefix.decode('ascii')}{route.prefix}/{question}{query}"
+    return partial(redirect, 308, location, head=head)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
-from typing import Protocol as Shape
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from plane_tx.core.access import End
 from plane_tx.core.errors import BadRequest, HeadTimeout, PlaneError, SessionNotReady
 from plane_tx.core.forwarded import UNIX
 from plane_tx.core.headers import Peer
@@ -28,21 +28,20 @@ from plane_tx.proxy.answers import (
     Answering,
     is_our_own,
     own_answer,
-    redirect,
     refusal,
+    slash_added,
     wants_page,
 )
 from plane_tx.proxy.connection import HEAD_SECONDS, Connection, below
-from plane_tx.proxy.exchange import Carrier, Exchange
+from plane_tx.proxy.exchange import Exchange
+from plane_tx.proxy.interface import Proxy
+from plane_tx.proxy.notes import Notes
 from plane_tx.proxy.preflight import Preflight
-from plane_tx.proxy.relay import Relay, Relays
-from plane_tx.proxy.settings import ProxySettings
+from plane_tx.proxy.relay import Relay
 from plane_tx.proxy.tunnel import Tunnel
 from plane_tx.proxy.upstream import UpstreamConnection
 from plane_tx.proxy.watch import Carried, Watch
-from plane_tx.proxy.websocket import Legs, RelayEnds
-from plane_tx.reactor import INetworkReactor
-from plane_tx.supervisor import Supervisor
+from plane_tx.proxy.websocket import RelayEnds
 
 #: How long a connection may stay without a request.
 KEEP_ALIVE_SECONDS = 75.0
@@ -52,22 +51,6 @@ STOPPING = "the server is stopping"
 
 #: How much of a request waits here while its session cannot take it.
 WAITING_BYTES = 65536
-
-
-class Proxy(Shape):
-    """What a connection needs of the proxy that it belongs to."""
-
-    reactor: INetworkReactor
-    supervisor: Supervisor
-    settings: ProxySettings
-    cluster: str
-    carrier: Carrier
-    legs: Legs
-    relays: Relays
-    connections: set[ClientConnection]
-
-    def lost(self, connection: ClientConnection) -> None:
-        """A connection is no more."""
 
 
 @implementer(IPushProducer)
@@ -86,6 +69,8 @@ class ClientConnection(Connection):
         self._exchange: Exchange | None = None
         self._relay: Relay | Tunnel | None = None
         self._watch: Watch | None = None
+        log = proxy.access_log
+        self._notes = Notes(log, proxy.reactor) if log is not None else None
         self._upstream_full = False
         self._reading = True
         self._pumping = False
@@ -131,6 +116,8 @@ class ClientConnection(Connection):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abandon()
+        if self._notes is not None:
+            self._notes.end(End.CLIENT)
 
     def pauseProducing(self) -> None:
         """The client does not keep up: stop its session from saying more."""
@@ -173,6 +160,8 @@ class ClientConnection(Connection):
     def finished(self, *, keep_alive: bool) -> None:
         """The reply is complete: take the next request, or part."""
         self._exchange = None
+        if self._notes is not None:
+            self._notes.end()
         self._upstream_full = False
         if not keep_alive:
             self._part()
@@ -190,7 +179,10 @@ class ClientConnection(Connection):
             head = exchange.head
             keep = (exchange.request_complete or self._take_rest()) and head.keep_alive
             keep = keep and not self._leaving
-        self.send(refusal(error, close=not keep, head=head, session_id=session_id))
+        said = refusal(error, close=not keep, head=head, session_id=session_id)
+        if self._notes is not None:
+            self._notes.refused(said, error.kind, self.peer.address)
+        self.send(said)
         self.finished(keep_alive=keep)
 
     def cut(self, *, at_once: bool) -> None:
@@ -200,6 +192,8 @@ class ClientConnection(Connection):
         connection does, so only a reset shows that it was not meant to end there.
         """
         self._exchange = None
+        if self._notes is not None:
+            self._notes.end()
         self._over = True
         self.transport.unregisterProducer()
         if at_once:
@@ -213,8 +207,10 @@ class ClientConnection(Connection):
         assert exchange is not None
         self._timer.clear()
         self.transport.resumeProducing()  # much may have come early
-        ends = RelayEnds(self.transport, exchange.head, self._parser.surplus, upstream, head)
         proxy = self._proxy
+        access = self._notes.hand_over() if self._notes is not None else None
+        surplus = self._parser.surplus
+        ends = RelayEnds(self.transport, exchange.head, surplus, upstream, head, access)
         relay = self._relay = proxy.relays.join(exchange.session, exchange.take_use(), ends)
         if isinstance(relay, Tunnel):
             self.hear_end(relay.browser_ended)
@@ -242,7 +238,7 @@ class ClientConnection(Connection):
     def give_up(self) -> None:
         """The server has stopped: tell whoever still waits for its reply, drop the others."""
         if self._exchange is not None:
-            self._exchange.broken(SessionNotReady(STOPPING))
+            self._exchange.broken(SessionNotReady(STOPPING), End.PROXY)
         elif self._parser.mid_head and not self._over:
             self.refuse(SessionNotReady(STOPPING))
         else:
@@ -281,7 +277,7 @@ class ClientConnection(Connection):
                 self.refuse(event.error)
             case Broken():
                 assert exchange is not None
-                exchange.broken(event.error)
+                exchange.broken(event.error, End.CLIENT)
             case EndOfMessage() if exchange is not None:
                 exchange.end_of_body(event)
             case bytes() if exchange is not None:
@@ -289,25 +285,26 @@ class ClientConnection(Connection):
 
     def _begin(self, head: RequestHead) -> None:
         proxy = self._proxy
+        peer = self._peer_of(head)
+        if self._notes is not None:
+            self._notes.begin(head, peer.address)
         try:
             if is_our_own(head):
                 self._answer_itself(head)
                 return
             host, target = head.host.decode("latin-1"), head.target.decode("latin-1")
             route = find(proxy.supervisor.registry, proxy.cluster, host, target)
-            peer = self._peer_of(head)
             if route.slash_missing and wants_page(head):
-                _, question, query = target.partition("?")
-                prefix = peer.prefix.decode("ascii")
-                location = f"{prefix}{route.prefix}/{question}{query}"
-                self._say(head, partial(redirect, 308, location, head=head))
+                self._say(head, slash_added(head, route, peer))
                 return
             kind = Preflight if is_preflight(head) else Exchange
             exchange = kind(proxy.carrier, self, head, route, peer)
         except PlaneError as error:
-            self._say(head, partial(refusal, error, head=head))
+            self._say(head, partial(refusal, error, head=head), error.kind)
             return
         self._exchange = exchange
+        if self._notes is not None:
+            self._notes.carried(route.session.id, exchange)
         if _is_last(head):
             self.hear_end(self._client_ended)
         if proxy.settings.idle_timeout_seconds:
@@ -323,12 +320,17 @@ class ClientConnection(Connection):
         return self._proxy.settings.trusted_proxies.client_of(self.peer, head.headers)
 
     def _answer_itself(self, head: RequestHead) -> None:
+        if self._notes is not None and head.target.startswith(b"/ready"):
+            self._notes.hand_over()  # whoever asks does so every few seconds
         root, recovered = self._proxy.settings.root_redirect_url, self._proxy.supervisor.recovered
-        self._say(head, partial(own_answer, head, root, recovered))
+        self._say(head, own_answer(head, root, recovered=recovered))
 
-    def _say(self, head: RequestHead, answer: Answering) -> None:
+    def _say(self, head: RequestHead, answering: Answering, error: str = "") -> None:
         keep = self._take_rest() and head.keep_alive
-        self.send(answer(close=not keep))
+        said = answering(close=not keep)
+        if self._notes is not None:
+            self._notes.answered(said, error)
+        self.send(said)
         self.finished(keep_alive=keep)
 
     def _take_rest(self) -> bool:
@@ -369,7 +371,8 @@ class ClientConnection(Connection):
         ):
             self._watching().half_closed()
         else:
-            exchange.broken(BadRequest("the client ended its side within the request's body"))
+            error = BadRequest("the client ended its side within the request's body")
+            exchange.broken(error, End.CLIENT)
 
     def _time_out(self) -> None:
         if self._parser.mid_head:

@@ -11,6 +11,7 @@ from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from plane_tx.core.access import Access, End
 from plane_tx.core.errors import (
     IdleTimeout,
     PlaneError,
@@ -78,6 +79,8 @@ class Exchange:
     ) -> None:
         self.head = head
         self.session: Session = route.session
+        self.access: Access | None = None
+        self.visit = visit_of(route, peer.address)
         self.sendable = False
         self.request_complete = False
         self._supervisor = carrier.supervisor
@@ -85,7 +88,6 @@ class Exchange:
         self._client = client
         self._route = route
         self._peer = peer
-        self._visit = visit_of(route, peer.address)
         self._progress = Progress.NOTHING_SENT
         self._upstream: UpstreamConnection | None = None
         self._waiting: Deferred[None] | None = None
@@ -118,12 +120,12 @@ class Exchange:
         Raises `SessionEnded` for a session that is ending or gone.
         """
         address = self._supervisor.address_of(self.session)
-        kind = UseKind.REQUEST if address is not None else UseKind.HOLD
-        self._use = self._supervisor.begin_use(self.session, kind, self._visit, self._revoked)
         if address is not None:
-            self._use.request()
+            self._begin_carrying()
             self._reach(address)
             return
+        hold = UseKind.HOLD
+        self._use = self._supervisor.begin_use(self.session, hold, self.visit, self._revoked)
         held = self._supervisor.hold(self.session)
         self._await(held.addCallback(self._admitted))
 
@@ -142,15 +144,18 @@ class Exchange:
         if self.head.framing is Framing.CHUNKED:
             self._upstream.transport.write(last_chunk(request_trailers(end.trailers)))
 
-    def broken(self, error: PlaneError) -> None:
-        """The rest of the request cannot be read: the session must not act on a part of it."""
+    def broken(self, error: PlaneError, by: End) -> None:
+        """The rest of the request cannot be read, or is not waited for any more, because of `by`:
+        the session must not act on a part of it.
+        """
+        self._ended_by(by)
         self._stop_waiting()
         self._drop_upstream()
         self._fail(error)
 
     def idle(self, error: IdleTimeout) -> None:
         """No byte has passed for too long: give up on the session."""
-        self.broken(error)
+        self.broken(error, End.PROXY)
 
     def abandon(self) -> None:
         """The client is gone: tell the session at once."""
@@ -200,8 +205,10 @@ class Exchange:
 
     def _revoked(self) -> None:
         if self._progress is Progress.NOTHING_SENT:
-            self.broken(UnknownToken("this link was revoked: ask the app for another"))
+            error = UnknownToken("this link was revoked: ask the app for another")
+            self.broken(error, End.PROXY)
         else:
+            self._ended_by(End.PROXY)
             self.abandon()
             self._client.cut(at_once=True)
 
@@ -227,11 +234,16 @@ class Exchange:
 
     def _admitted(self, address: Address) -> None:
         hold = self.take_use()
-        kind = UseKind.REQUEST
-        self._use = self._supervisor.begin_use(self.session, kind, self._visit, self._revoked)
-        self._use.request()
+        self._begin_carrying()
         self._supervisor.end_use(self.session, hold)
         self._reach(address)
+
+    def _begin_carrying(self) -> None:
+        kind = UseKind.REQUEST
+        self._use = self._supervisor.begin_use(self.session, kind, self.visit, self._revoked)
+        self._use.request()
+        if self.access is not None:
+            self._use.count_in(self.access.traffic)
 
     def _reach(self, address: Address) -> None:
         idle = self._pool.take_idle(self.session.id)
@@ -264,7 +276,7 @@ class Exchange:
         self._client.upstream_ready()
 
     def _reply_head(self, head: ResponseHead) -> None:
-        self._moved = self._supervisor.now()
+        now = self._moved = self._supervisor.now()
         if head.interim:
             if self.head.version == b"1.1":
                 first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
@@ -274,6 +286,8 @@ class Exchange:
             self._switch(head)
             return
         self._progress = Progress.HEAD_SENT
+        if self.access is not None:
+            self.access.replied(head.status, now)
         headers = response_headers(head, self.session.id)
         self._frame_reply(head, headers)
         first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
@@ -328,6 +342,7 @@ class Exchange:
             self._dial(state.address)
             return
         if upstream is not None:
+            self._ended_by(End.SESSION)
             upstream.hang_up()
         if self._progress is not Progress.NOTHING_SENT:
             self._fail(error)
@@ -361,6 +376,10 @@ class Exchange:
         self.sendable = False
         if self._use is not None:
             self._supervisor.end_use(self.session, self.take_use())
+
+    def _ended_by(self, end: End) -> None:
+        if self.access is not None:
+            self.access.ended_by(end)
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None

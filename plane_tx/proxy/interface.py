@@ -1,12 +1,23 @@
-"""What an exchange asks of the connection that its client came by."""
+"""What connections ask of the proxy, and exchanges of the connections."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from typing import Protocol as Shape
 
+from plane_tx.accesslog import AccessLog
 from plane_tx.core.errors import PlaneError
 from plane_tx.core.messages import ResponseHead
+from plane_tx.proxy.relay import Relays
+from plane_tx.proxy.settings import ProxySettings
 from plane_tx.proxy.upstream import UpstreamConnection
+from plane_tx.proxy.websocket import Legs
+from plane_tx.reactor import INetworkReactor
+from plane_tx.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from plane_tx.proxy.client import ClientConnection
+    from plane_tx.proxy.exchange import Carrier
 
 
 class Client(Shape):
@@ -39,3 +50,20 @@ class Client(Shape):
 
     def upgraded(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
         """The session takes up the upgrade that the request offered."""
+
+
+class Proxy(Shape):
+    """What a connection needs of the proxy that it belongs to."""
+
+    reactor: INetworkReactor
+    supervisor: Supervisor
+    settings: ProxySettings
+    cluster: str
+    carrier: Carrier
+    legs: Legs
+    relays: Relays
+    connections: set[ClientConnection]
+    access_log: AccessLog | None
+
+    def lost(self, connection: ClientConnection) -> None:
+        """A connection is no more."""
