@@ -388,5 +388,5 @@ def _is_last(head: RequestHead) -> bool:
 
 def _ends_with_last(events: deque[RequestEvent]) -> bool:
     # A request without a body that waits its turn: its client may end its side before that comes.
-    head = events[-2] if len(events) > 1 else None
+    head = events[-2] if len(events) > 1 and isinstance(events[-1], EndOfMessage) else None
     return isinstance(head, RequestHead) and _is_last(head)

@@ -596,6 +596,19 @@ def test_the_end_behind_requests_that_wait_their_turn_leaves_them_there(world):
     assert head_of(second)["connection"] == "close"
 
 
+def test_the_end_within_a_body_that_waits_its_turn_is_a_parting(world):
+    session, token = world.session()
+    client = world.client()
+    more = "Connection: close\r\nContent-Length: 9\r\n"
+    client.send(world.get(token) + world.get(token, "/last", more, "POST") + b"some")
+    upstream = world.accept()
+
+    client.half_close()
+
+    assert upstream.aborted
+    assert session.uses == set()
+
+
 def test_a_write_that_fails_ends_what_a_half_closed_client_asked_for(world):
     session, token = world.session()
     client = world.client()
