@@ -92,6 +92,7 @@ class Tunnel:
     def browser_drained(self) -> None:
         """The browser has caught up."""
         self._passed = True
+        self.use.last_data = self._reactor.seconds()
         if self._upstream is not None and not self._upstream_done:
             self.ends.upstream.let_go()
 
@@ -103,6 +104,7 @@ class Tunnel:
     def upstream_drained(self) -> None:
         """The session has caught up."""
         self._passed = True
+        self.use.last_data = self._reactor.seconds()
         if self._browser is not None and not self._browser_done:
             self._browser.resumeProducing()
 
@@ -137,8 +139,9 @@ class Tunnel:
 
     def idle(self, _error: IdleTimeout) -> None:
         """Drop both sides; there is no way to say why."""
-        self.ends.ended_by(End.PROXY)
-        self._abort()
+        if not self._parting:
+            self.ends.ended_by(End.PROXY)
+            self._abort()
 
     def revoked(self) -> None:
         """Drop both sides, and what waits here for them: the token was taken back."""

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 
 from plane_tx.core.forwarded import trusted_proxies
 from plane_tx.core.model import Routing
@@ -617,6 +618,19 @@ def test_a_write_that_fails_ends_what_a_half_closed_client_asked_for(world):
     client.half_close()
 
     client.reset()
+
+    assert upstream.aborted
+    assert session.uses == set()
+
+
+def test_behind_the_proxy_protocol_an_end_is_of_both_sides(world):
+    session, token = world.session()
+    client = world.wire(HAProxyWrappingFactory(world.factory).buildProtocol(None))
+    client.send(b"PROXY TCP4 192.0.2.7 127.0.0.1 50000 9090\r\n")
+    client.send(world.get(token, more="Connection: close\r\n"))
+    upstream = world.accept()
+
+    client.half_close()
 
     assert upstream.aborted
     assert session.uses == set()

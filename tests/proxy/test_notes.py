@@ -432,6 +432,15 @@ def test_an_upgrade_that_is_taken_up_wrongly_is_a_refusal(world, offer):
     assert ends(world) == (502, "", "UpstreamUnreachable")
 
 
+def test_an_upgrade_that_is_no_websocket_is_a_refusal_though_its_session_took_it_up(world):
+    _, token = world.session()
+    world.client().send(upgrade(f"/{token}/ws").replace(b"Version: 13", b"Version: 12"))
+
+    world.accept().send(switched())
+
+    assert ends(world) == (400, "", "BadRequest")
+
+
 def test_a_tunnel_has_one_line_with_its_bytes_when_it_ends(world):
     client, upstream = asked(world, "/raw", RAW)
     upstream.send(TUNNELLED + b"hello")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from plane_tx.proxy.connection import FLUSH_SECONDS
 from plane_tx.proxy.watch import HALF_CLOSED_SECONDS
 from tests.proxy.frames import switched, upgrade
 from tests.proxy.world import OK, World, body_of, head_of, status
@@ -130,6 +131,39 @@ def test_the_time_of_one_request_is_not_that_of_the_next(impatient):
     assert answers == [200, 200, 200]
 
 
+def test_the_last_bytes_of_a_tunnel_that_has_ended_have_a_time_of_their_own():
+    world = World(idle_timeout_seconds=5.0)
+    _, token = world.session()
+    client = world.client()
+    client.send(world.get(token, more="Connection: Upgrade\r\nUpgrade: raw\r\n"))
+    upstream = world.accept()
+    upstream.send(b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\nhello")
+    client.stuck = True
+
+    upstream.hang_up()
+    world.wait(10)
+    waiting = not client.aborted
+    world.wait(FLUSH_SECONDS)
+
+    assert (waiting, client.aborted) == (True, True)
+    world.finish()
+
+
+def test_a_slow_reader_of_a_tunnel_that_catches_up_is_not_idle(impatient):
+    world = impatient
+    _, token = world.session()
+    client = world.client()
+    client.send(world.get(token, more="Connection: Upgrade\r\nUpgrade: raw\r\n"))
+    world.accept().send(b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\nhello")
+    client.fill()
+    world.wait(IDLE - 1)
+    client.drain()
+
+    world.wait(IDLE - 1)
+
+    assert not client.lost
+
+
 def test_a_tunnel_on_which_nothing_passes_is_cut_but_no_websocket(impatient):
     world = impatient
     _, token = world.session()
@@ -163,6 +197,27 @@ def test_a_half_closed_client_that_was_cut_off_meanwhile_is_found_out(world):
 
     assert waiting == ["request"]
     assert (client.aborted, upstream.aborted) == (True, True)
+    assert session.uses == set()
+
+
+def test_a_half_closed_client_of_a_unix_socket_that_has_gone_is_found_out(world):
+    session, token = world.session()
+    client = world.client()
+    client.send(world.get(token, more="Connection: close\r\n"))
+    world.accept()
+    client.half_close()
+    ours, theirs = socket.socketpair()
+
+    with ours, theirs:
+        client.getHandle = lambda: ours
+        theirs.shutdown(socket.SHUT_WR)
+        world.wait(HALF_CLOSED_SECONDS)
+        waiting = world.uses()
+        theirs.close()
+        world.wait(HALF_CLOSED_SECONDS)
+
+    assert waiting == ["request"]
+    assert client.aborted
     assert session.uses == set()
 
 
