@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -440,3 +442,22 @@ def test_the_access_log_on_standard_output_stands_there_as_it_is(tmp_path: Path)
 
     assert len(lines) == 1
     assert lines[0].split(" ")[1] == made["backend_id"]
+
+
+def test_a_pipe_that_nobody_reads_does_not_keep_the_server_from_stopping(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    conf = f'access_log = "pipe"\n{PROCESS}'
+
+    try:
+        with live_server(tmp_path, conf) as running:
+            statuses = {ask("GET", f"http://{running.cluster}/x{n}").status for n in range(60)}
+        read = os.read(reader, 65536)
+    finally:
+        os.close(reader)
+
+    assert statuses == {410}
+    assert "Server Shut Down." in running.log.read_text()
+    assert len(read) <= 4096
+    assert read.startswith(b'{"time":')
