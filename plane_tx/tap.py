@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -23,6 +22,7 @@ from twisted.python.threadpool import ThreadPool
 
 from plane_tx.accesslog import AccessLog, WriterThread
 from plane_tx.admission import Policy
+from plane_tx.certificates import Endpoints
 from plane_tx.control.forward_auth import forward_auth_at
 from plane_tx.control.guard import Access
 from plane_tx.control.site import make_site
@@ -84,17 +84,19 @@ class StartRefused(SystemExit, Exception):
 class Listener(Service):
     """One face on its endpoints; what cannot be listened on ends the start with one line."""
 
-    def __init__(self, reactor: Any, endpoints: tuple[str, ...], factory: IProtocolFactory) -> None:
-        self._reactor = reactor
+    def __init__(
+        self, endpoints: Endpoints, descriptions: tuple[str, ...], factory: IProtocolFactory
+    ) -> None:
         self._endpoints = endpoints
+        self._descriptions = descriptions
         self._factory = factory
         self._ports: list[IListeningPort] = []
 
     def privilegedStartService(self) -> None:
         """Listen before twistd gives up its rights."""
-        for description in self._endpoints:
+        for description in self._descriptions:
             try:
-                listening = serverFromString(self._reactor, description).listen(self._factory)
+                listening = self._endpoints.endpoint(description).listen(self._factory)
             except Exception as error:  # noqa: BLE001  # each kind of endpoint raises what it likes
                 raise StartRefused(f"plane: {description!r} is no endpoint: {error}") from None
             # Known at once for TCP, TLS, unix and systemd sockets; an exit that a callback raised
@@ -119,9 +121,12 @@ class ProxyListener(Listener):
     """A listener of the proxy's; when it stops it parts with its clients too."""
 
     def __init__(
-        self, reactor: Any, endpoints: tuple[str, ...], factory: ProxyFactory | RedirectFactory
+        self,
+        endpoints: Endpoints,
+        descriptions: tuple[str, ...],
+        factory: ProxyFactory | RedirectFactory,
     ) -> None:
-        super().__init__(reactor, endpoints, factory)
+        super().__init__(endpoints, descriptions, factory)
         self._proxy = factory
 
     async def _stop(self) -> None:
@@ -358,15 +363,17 @@ def assemble(reactor: Any, config: Config, folder: Path) -> MultiService:
     redirect = RedirectFactory(reactor, config.proxy.cluster)
     access = make_access(reactor, config, folder)
     site = make_site(reactor, supervisor, idempotency, config.demo, access)
+    endpoints = Endpoints(reactor)
     for part in (
         *filter(None, [access_log]),
+        endpoints,
         Conduct(supervisor),
         idempotency,
         Reaper(reactor, supervisor),
         LagMeter(reactor, supervisor.measures.reactor_lag),
-        ProxyListener(reactor, config.proxy.endpoint, proxy),
-        ProxyListener(reactor, config.proxy.redirect_endpoint, redirect),
-        Listener(reactor, config.control.endpoint, site),
+        ProxyListener(endpoints, config.proxy.endpoint, proxy),
+        ProxyListener(endpoints, config.proxy.redirect_endpoint, redirect),
+        Listener(endpoints, config.control.endpoint, site),
         Greeting(config, kind),
     ):
         part.setServiceParent(whole)

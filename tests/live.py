@@ -92,7 +92,7 @@ class LiveServer:
         folder: Path,
         conf: str,
         reactor: str = "epoll",
-        tls: Path | None = None,
+        tls: Path | str | None = None,
         control: str = "",
     ) -> None:
         self.control_port, self.proxy_port = free_ports(2)
@@ -192,7 +192,7 @@ def live_server(
     folder: Path,
     conf: str,
     reactor: str = "epoll",
-    tls: Path | None = None,
+    tls: Path | str | None = None,
     control: str = "",
 ) -> Iterator[LiveServer]:
     """A server that is ready; it is stopped at the end, and must not have logged a traceback."""

@@ -32,6 +32,7 @@ LAYERS = {
     "plane_tx.recovery": 2,
     "plane_tx.idempotency": 2,
     "plane_tx.supervisor": 2,
+    "plane_tx.certificates": 3,
     "plane_tx.control": 3,
     "plane_tx.proxy": 3,
     "plane_tx.reaper": 3,

@@ -21,6 +21,7 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from plane_tx.core.apikeys import KeyFile, parse_key
 from plane_tx.core.config import ControlConfig
 from plane_tx.core.errors import ConfigError
+from tests.certificate import write_chain
 from tests.conftest import LoggedFailures
 from tests.live import TWISTD, LiveServer, ask, live_server, until, with_state
 
@@ -192,6 +193,26 @@ def test_a_key_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     line = complaint(done)
     assert endpoint in line
     assert "nowhere.pem" in line
+
+
+def test_a_key_of_another_certificate_is_one_line(tmp_path: Path) -> None:
+    key, _, other = write_chain(tmp_path)
+    endpoint = f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={other}"
+    (tmp_path / "plane.toml").write_text(f'{PROCESS}[proxy]\nendpoint = "{endpoint}"\n')
+    done = start("--config", "plane.toml", folder=tmp_path)
+    assert complaint(done) == (
+        f"{endpoint!r} is no endpoint: Certificate public and private keys do not match"
+    )
+
+
+@pytest.mark.parametrize("kind", ["tls", "TLS"])
+def test_a_tls_endpoint_is_one_line_that_says_what_to_write(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "plane.toml").write_text(f'{PROCESS}[proxy]\nendpoint = "{kind}:certs:443"\n')
+    done = start("--config", "plane.toml", folder=tmp_path)
+    assert complaint(done) == (
+        f"'{kind}:certs:443' is no endpoint: for TLS write"
+        ' "ssl:PORT:privateKey=KEY.pem:certKey=CHAIN.pem"'
+    )
 
 
 def test_a_redirect_endpoint_in_use_is_one_line_too(tmp_path: Path) -> None:

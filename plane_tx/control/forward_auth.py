@@ -27,6 +27,7 @@ from twisted.web.iweb import IAgentEndpointFactory, IResponse
 from zope.interface import implementer
 
 from plane_tx.core.errors import AuthServiceUnavailable, Unauthorized
+from plane_tx.core.fields import tokens_of, values_of
 from plane_tx.core.headers import passing
 from plane_tx.failures import innermost_reason, is_cancelled
 
@@ -135,7 +136,7 @@ def question(headers: Headers, path: str) -> Headers:
     """
     told = tuple((name, value) for name, values in headers.getAllRawHeaders() for value in values)
     asked = Headers()
-    for name, value in passing(told):
+    for name, value in passing(told, tokens_of(values_of(told, b"connection"))):
         if not _is_dropped(name.lower()):
             asked.addRawHeader(name, value)
     asked.setRawHeaders(_PATH, [_original(path)])

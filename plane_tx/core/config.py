@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
@@ -34,7 +35,10 @@ _INSTANCE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _STATE_DIR = re.compile(r"(~?/[^\0]*)?")
 
 #: A public host, with or without a port: what can stand in a URL between `//` and `/`.
-_CLUSTER = re.compile(r"([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(:\d{1,5})?", re.IGNORECASE)
+_CLUSTER = re.compile(
+    r"([a-z0-9-]+(\.[a-z0-9-]+)*|\[(?P<literal>[0-9a-f:]+)\])(:(?P<port>[1-9]\d{0,4}))?",
+    re.IGNORECASE | re.ASCII,
+)
 
 
 #: What a URL leads to: no login, no fragment. Names within a company may have underscores.
@@ -229,7 +233,7 @@ def _check(config: Config) -> None:
     if config.engine.process_first_port > config.engine.process_last_port:
         raise strict.Misfit("engine.process_last_port", "expected at least process_first_port")
     _check_mounts(config)
-    if not _CLUSTER.fullmatch(config.proxy.cluster):
+    if not _is_cluster(config.proxy.cluster):
         got = strict.show(config.proxy.cluster)
         raise strict.Misfit("proxy.cluster", f"expected a host name, or host:port, got {got}")
     for section, endpoints in (("control", config.control), ("proxy", config.proxy)):
@@ -242,6 +246,16 @@ def _check(config: Config) -> None:
         raise strict.Misfit("demo.app", f"no app {strict.show(config.demo.app)} in this file")
     for name, app in config.apps.items():
         check_executable(f"apps.{strict.show(name)}", app.to_app().executable)
+
+
+def _is_cluster(cluster: str) -> bool:
+    found = _CLUSTER.fullmatch(cluster)
+    if found is None or int(found["port"] or 1) > 65535:
+        return False
+    try:
+        return found["literal"] is None or bool(ipaddress.IPv6Address(found["literal"]))
+    except ValueError:
+        return False
 
 
 def _check_mounts(config: Config) -> None:

@@ -43,6 +43,23 @@ def http_url(endpoint: str) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
+def kind_of(endpoint: str) -> str:
+    """What stands before the first colon; Twisted's plugins are found by it in any letters."""
+    return endpoint.partition(":")[0]
+
+
+def tls_files(endpoint: str) -> tuple[str, str]:
+    """The files with the key and with the certificate that an `ssl:` description names.
+
+    Read as Twisted reads it: by name or in order, "server.pem" for the key, and the key's file for
+    a certificate that is not named.
+    """
+    (_, *positional), named = _parts(endpoint)
+    said = dict(zip(("port", "privateKey", "certKey"), positional, strict=False)) | dict(named)
+    key = said.get("privateKey", "server.pem")
+    return key, said.get("certKey", key)
+
+
 def _parts(endpoint: str) -> tuple[list[str], list[tuple[str, str]]]:
     positional, named, at = [], [], 0
     while found := _PART.match(endpoint, at):

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import attrs
 
+from plane_tx.core.fields import Headers, values_of
 from plane_tx.core.headers import Peer
-from plane_tx.core.messages import Headers, values_of
 
 #: The address of whoever comes by a unix socket.
 UNIX = "unix"

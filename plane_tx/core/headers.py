@@ -5,52 +5,31 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from urllib.parse import quote
 
 import attrs
 
-from plane_tx.core.messages import (
-    Framing,
-    Headers,
-    RequestHead,
-    ResponseHead,
-    tokens_of,
-    values_of,
-)
+from plane_tx.core.fields import CORS, HOP_BY_HOP, LOWERED, Headers, is_forged, name_of
+from plane_tx.core.messages import Framing, RequestHead, ResponseHead
+from plane_tx.core.model import Token
 from plane_tx.core.routes import Route
-
-#: Headers that concern one connection only (RFC 9110 section 7.6.1); framing is our own.
-HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"http2-settings",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-
-#: What the proxy says itself; a client's own would be a forgery, also with underscores or dots,
-#: which many frameworks cannot tell from hyphens.
-_SEPARATOR = re.compile(rb"[^a-z0-9]")
-_OURS = (b"x-verified-", b"x-forwarded-")
 
 _PERCENT_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 
-#: Other names under which a client could tell an address that is not its own.
-_ALSO_FORGED = frozenset({b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip"})
-
 #: What would change the message it trails (RFC 9110 section 6.5.1); servers that merge trailers
 #: into the headers would believe it.
-_NEVER_TRAILING = frozenset({b"host", b"content-length", b"cookie", b"authorization"})
+_NEVER_TRAILING = HOP_BY_HOP | {b"host", b"content-length", b"cookie", b"authorization"}
 
-#: What a Connection header cannot take away, whatever it lists.
-_END_TO_END = frozenset({b"host", b"content-length", b"cookie", b"authorization", b"origin"})
+#: What a Connection header cannot take away, whatever it lists; hop-by-hop headers go anyway.
+_NEVER_DROPPED = HOP_BY_HOP | {
+    b"close",
+    b"host",
+    b"content-length",
+    b"cookie",
+    b"authorization",
+    b"origin",
+}
 
 _CORS: Headers = (
     (b"access-control-allow-origin", b"*"),
@@ -59,6 +38,10 @@ _CORS: Headers = (
 )
 
 VIA = b"1.1 plane-tx"
+
+_LENGTH = b"content-length"
+_CORS_LINES = tuple(map(b": ".join, _CORS))
+_VIA_LINE = b"Via: " + VIA
 
 
 @attrs.frozen
@@ -77,51 +60,71 @@ class Peer:
     prefix: bytes = b""
 
 
-def passing(headers: Headers) -> Iterable[tuple[bytes, bytes]]:
-    """Those of `headers` that concern more than the connection they came by."""
-    listed = tokens_of(headers, b"connection") - _END_TO_END
-    for name, value in headers:
-        lowered = name.lower()
-        if lowered not in HOP_BY_HOP and lowered not in listed:
-            yield name, value
+def passing(headers: Headers, listed: AbstractSet[bytes] = frozenset()) -> Headers:
+    """Those of `headers` that concern more than the connection they came by.
+
+    `listed` is what their Connection field names.
+    """
+    dropped = HOP_BY_HOP | (listed - _NEVER_DROPPED)
+    return tuple(header for header in headers if LOWERED[header[0]] not in dropped)
 
 
-def _forged(name: bytes) -> bool:
-    hyphened = _SEPARATOR.sub(b"-", name.lower())
-    return hyphened.startswith(_OURS) or hyphened in _ALSO_FORGED
+def _unlisted(lines: Iterable[bytes], listed: AbstractSet[bytes]) -> Iterable[bytes]:
+    dropped = listed - _NEVER_DROPPED
+    return [line for line in lines if name_of(line) not in dropped] if dropped else lines
 
 
-def request_headers(head: RequestHead, route: Route, peer: Peer) -> list[tuple[bytes, bytes]]:
-    """What the upstream is sent: the client's own headers, and who is behind them."""
-    headers = [header for header in passing(head.headers) if not _forged(header[0])]
-    if head.host != next(iter(values_of(head.headers, b"host")), b"").strip():
-        # A target in absolute form has the say (RFC 9112 section 3.2.2).
-        headers = [header for header in headers if header[0].lower() != b"host"]
-        headers.append((b"Host", head.host))
+class Introductions:
+    """What one client's requests tell of who asks: made anew only when that has changed."""
+
+    __slots__ = ("_asked", "_lines")
+
+    def __init__(self) -> None:
+        self._asked: tuple[Token, Peer, bytes, str] | None = None
+        self._lines: list[bytes] = []
+
+    def lines(self, head: RequestHead, route: Route, peer: Peer) -> list[bytes]:
+        """All of it but the path, which each request has another of."""
+        asked = self._asked
+        if (
+            asked is None
+            or asked[0] is not route.token
+            or asked[1] is not peer
+            or asked[2] != head.host
+            or asked[3] != route.prefix
+        ):
+            self._asked = (route.token, peer, head.host, route.prefix)
+            told = (*_verified(route.token), *_forwarded(head, route, peer), (b"Via", VIA))
+            self._lines = [b"Host: " + head.host, *map(b": ".join, told)]
+        return self._lines
+
+
+def request_lines(head: RequestHead, route: Route, introduction: list[bytes]) -> list[bytes]:
+    """What the upstream is sent: the client's own header, and who is behind it."""
+    lines = introduction.copy()
+    lines.append(b"x-verified-path: " + route.path.encode("latin-1"))
+    lines += _unlisted(head.plain, head.listed) if head.listed else head.plain
     if head.framing is Framing.CHUNKED:
-        headers.append((b"Transfer-Encoding", b"chunked"))
+        lines.append(b"Transfer-Encoding: chunked")
+    else:
+        lines += [b"Content-Length: " + value for name, value in head.marked if name == _LENGTH]
     if head.upgrade:
-        headers += [(b"Connection", b"Upgrade"), (b"Upgrade", head.upgrade)]
-    headers += _verified(route)
-    headers += _forwarded(head, route, peer)
-    headers.append((b"Via", VIA))
-    return headers
+        lines += [b"Connection: Upgrade", b"Upgrade: " + head.upgrade]
+    return lines
 
 
 def request_trailers(trailers: Headers) -> Headers:
     """Those of a request's trailers that the upstream is sent."""
     return tuple(
         trailer
-        for trailer in passing(trailers)
-        if not _forged(trailer[0]) and trailer[0].lower() not in _NEVER_TRAILING
+        for trailer in trailers
+        if not is_forged(trailer[0]) and LOWERED[trailer[0]] not in _NEVER_TRAILING
     )
 
 
-def _verified(route: Route) -> Headers:
-    token = route.token
+def _verified(token: Token) -> Headers:
     headers = [
-        (b"x-verified-path", route.path.encode("latin-1")),
-        (b"x-verified-backend", route.session.id.encode("ascii")),
+        (b"x-verified-backend", token.session_id.encode("ascii")),
         (b"x-verified-secret", token.secret.encode("ascii")),
     ]
     if token.user is not None:
@@ -154,22 +157,26 @@ def _forwarded(head: RequestHead, route: Route, peer: Peer) -> Headers:
     return tuple(headers)
 
 
-def response_headers(head: ResponseHead, session_id: str) -> list[tuple[bytes, bytes]]:
-    """What the client is sent of the upstream's headers, and what we add.
+def response_lines(head: ResponseHead, session_id: str) -> list[bytes]:
+    """What the client is sent of the upstream's header, and what we add.
 
     A Content-Length passes: the parser has seen to it that it is the only one, and true. With a
-    204 it is neither (RFC 9110 section 8.6).
+    204 it is neither (RFC 9110 section 8.6). Without word of the upstream who may read the reply,
+    every origin may (plane.md 4.2).
     """
-    headers = list(passing(head.headers))
-    if head.status == 204:
-        headers = [header for header in headers if header[0].lower() != b"content-length"]
-    headers.append((b"Via", VIA))
-    headers.append((b"x-plane-backend-id", session_id.encode("ascii")))
-    return headers + list(cors(head.headers))
+    lines = list(_unlisted(head.plain, head.listed) if head.listed else head.plain)
+    added = _CORS_LINES
+    for name, value in head.marked:
+        if name in CORS:
+            added = ()
+            lines.append(b"%s: %s" % (name, value))
+        elif name == _LENGTH and head.status != 204:
+            lines.append(b"Content-Length: " + value)
+    lines += (_VIA_LINE, b"x-plane-backend-id: " + session_id.encode("ascii"))
+    lines += added
+    return lines
 
 
 def cors(headers: Headers) -> Headers:
     """Leave for every origin, unless the upstream said itself who has it (plane.md 4.2)."""
-    ours = {name for name, _ in _CORS}
-    said = any(name.lower() in ours for name, _ in headers)
-    return () if said else _CORS
+    return () if any(LOWERED[name] in CORS for name, _ in headers) else _CORS

@@ -1,308 +1,307 @@
 """HTTP/1.1 without sockets: bytes in, events out, for both legs of a proxy.
 
-Heads are parsed by llhttp (through httptools), strictly. What llhttp does not know through
-httptools is decided here: which replies have no body, which request a reply answers, that a
-refused upgrade has a body like any other request, and what a proxy must not let through.
+Two read each byte, and must agree. llhttp (through httptools) judges: strictly, and it is told
+every byte. We find where heads and bodies end and what they say, which llhttp would tell one field
+at a time. Where it sees another end than we do, the message is refused. What llhttp does not know
+through httptools is decided here and in `heads`: which replies have no body, that a refused upgrade
+has a body like any other request, and what a proxy must not let through.
 """
 
 from __future__ import annotations
 
-import re
+from typing import Any, Generic, TypeVar
 
 import httptools
 
+from plane_tx.core.chunked import ChunkedBody, LineTooLong
 from plane_tx.core.errors import BadRequest, HeadTooLarge, PlaneError, UpstreamUnreachable
+from plane_tx.core.fields import REPLY_MARKS, REQUEST_MARKS, ByName, fields_of
+from plane_tx.core.heads import request_head, response_head
 from plane_tx.core.messages import (
+    END,
     Broken,
     EndOfMessage,
     Framing,
-    Headers,
+    Marked,
     RequestEvent,
     RequestHead,
     ResponseEvent,
     ResponseHead,
-    framing_of,
-    keeps_alive,
-    tokens_of,
-    values_of,
 )
 
 #: The longest head we read, request line and headers together; trailers may be as long.
 MAX_HEAD_BYTES = 65536
 
-#: A protocol in an Upgrade header (RFC 9110 section 7.8).
-_PROTOCOL = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?")
-
-#: HTTP itself under another name. Its requests would reach a session with no one to judge them:
-#: any path, and any x-verified header (h2c smuggling; RFC 9113 has given the offer up).
-_HTTP_AGAIN = re.compile(rb"(h[23].*|https?|tls)(/.*)?", re.IGNORECASE)
+Event = TypeVar("Event")
 
 
-#: What may not be in a reason phrase (RFC 9112 section 4); llhttp lets all but CR and LF pass.
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+class _Reader(Generic[Event]):
+    """What both parsers share: one message after the other, each byte judged by llhttp."""
 
-#: A length that some read as octal: whoever is next must not read another one than we did.
-_PADDED = re.compile(rb"\s*0[0-9]+\s*")
-
-
-class _Head:
-    """Gathers what llhttp tells of one head, and refuses one that is too long."""
+    _marks: ByName[bytes]
+    _what: str
+    _error: type[PlaneError]
+    _too_long: type[PlaneError]
 
     def __init__(self) -> None:
-        self.line = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.size = 0
-
-    def add(self, name: bytes, value: bytes) -> None:
-        self.size += len(name) + len(value) + 4
-        # llhttp leaves the white space after a value to us.
-        self.headers.append((name, value.rstrip(b" \t")))
-        self.check()
-
-    def check(self) -> None:
-        if self.size + len(self.line) > MAX_HEAD_BYTES:
-            raise HeadTooLarge(f"the head is longer than {MAX_HEAD_BYTES} bytes")
-
-
-class _Reader:
-    """What both parsers share: llhttp's callbacks made into a list of events."""
-
-    def __init__(self) -> None:
-        self._events: list[RequestEvent | ResponseEvent] = []
-        self._head = _Head()
-        self._in_head = False
-        self._untold = 0
+        self._judge = self._new_judge()
+        self._events: list[Event | bytes | EndOfMessage | Broken] = []
+        self._kept = b""
+        self._empty = 0
+        self._in_body = False
+        self._left = 0
+        self._chunked: ChunkedBody | None = None
+        # How llhttp sees it: between two messages, or with a head that is complete.
+        self._between = True
+        self._headed = False
         self._over = False
 
     def on_message_begin(self) -> None:
-        self._head = _Head()
-        self._in_head = True
+        """A message begins, says llhttp."""
+        self._between = self._headed = False
+        self._empty = 0
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._head.add(name, value)
-
-    def on_body(self, body: bytes) -> None:
-        self._events.append(body)
+    def on_headers_complete(self) -> None:
+        """A head is complete, says llhttp."""
+        self._headed = True
 
     def on_message_complete(self) -> None:
-        self._events.append(EndOfMessage(tuple(self._head.headers)))
+        """A message is complete, says llhttp."""
+        self._between = True
 
-    def _count_untold(self, fed: int, error: type[PlaneError]) -> None:
-        # llhttp tells of a line when it is whole; one that never ends, in a head, between chunks or
-        # in trailers, must be counted as it comes.
-        self._untold = 0 if self._events else self._untold + fed
-        if self._untold > MAX_HEAD_BYTES:
-            self._break(
-                error(f"a head, or a line in a body, is longer than {MAX_HEAD_BYTES} bytes")
-            )
+    def _new_judge(self) -> Any:
+        raise NotImplementedError
+
+    def _begin(self, first: bytes, plain: tuple[bytes, ...], marked: Marked) -> None:
+        """Tell of a head, and of the end of the message when nothing follows."""
+        raise NotImplementedError
+
+    def _end(self, end: EndOfMessage) -> None:
+        """A message is complete."""
+        raise NotImplementedError
+
+    def _take(self, data: bytes) -> bytes:
+        # Returns what follows the end. What was kept of a head llhttp has seen already.
+        judged, at = len(self._kept), 0
+        if judged:
+            data, self._kept = self._kept + data, b""
+        try:
+            while at < len(data) and not self._over:
+                if self._in_body:
+                    at = self._read_body(data, at)
+                else:
+                    at = self._read_head(data, at, max(judged, at))
+        except PlaneError as error:
+            self._break(error)
+        except LineTooLong as error:
+            self._break(self._too_long(f"{self._what} has {error}"))
+        except ValueError as error:
+            self._break(self._error(f"{self._what} has {error}"))
+        return data[at:]
+
+    def _told(self) -> list[Event | bytes | EndOfMessage | Broken]:
+        events, self._events = self._events, []
+        return events
 
     def _break(self, error: PlaneError) -> None:
         self._over = True
         self._events.append(Broken(error))
 
-    def _take_events(self) -> list[RequestEvent | ResponseEvent]:
-        events, self._events = self._events, []
-        return events
+    def _read_head(self, data: bytes, start: int, judged: int) -> int:
+        if self._between and data.startswith(b"\r\n", start):
+            # Empty lines before a request mean nothing (RFC 9112 section 2.2).
+            self._tell(data[judged : start + 2])
+            self._empty += 2
+            if self._empty > MAX_HEAD_BYTES:
+                raise self._too_long(f"more than {MAX_HEAD_BYTES} bytes of empty lines")
+            return start + 2
+        found = data.find(b"\r\n\r\n", max(judged - 3, start))
+        end = len(data) if found < 0 else found + 4
+        if end - start > MAX_HEAD_BYTES:
+            raise self._too_long(f"the head is longer than {MAX_HEAD_BYTES} bytes")
+        self._headed = False
+        self._tell(data[judged:end])
+        if self._headed != (found >= 0):
+            raise self._unclear(data[start:end])
+        if found < 0:
+            self._kept = data[start:]
+        else:
+            first, *lines = data[start:found].split(b"\r\n")
+            self._begin(first, *self._sort(lines))
+        return end
+
+    def _sort(self, lines: list[bytes]) -> tuple[tuple[bytes, ...], Marked]:
+        marks, plain, marked = self._marks, [], []
+        for line in lines:
+            name = line[: line.index(b":")]
+            mark = marks[name]
+            if mark:
+                value = line[len(name) + 1 :].strip(b" \t")
+                # To llhttp "chunked" and a tab is another encoding, so here it is one too.
+                if mark == b"transfer-encoding" and line.endswith(b"\t"):
+                    value += b"\t"
+                marked.append((mark, value))
+            else:
+                plain.append(line)
+        return tuple(plain), tuple(marked)
+
+    def _expect_body(self, framing: Framing, length: int) -> None:
+        self._in_body = True
+        self._left = length
+        self._chunked = ChunkedBody() if framing is Framing.CHUNKED else None
+
+    def _read_body(self, data: bytes, start: int) -> int:
+        if self._chunked is not None:
+            return self._read_chunks(self._chunked, data, start)
+        piece = data[start : start + self._left]
+        self._left -= len(piece)
+        self._tell(piece)
+        self._agree(self._between, not self._left)
+        self._events.append(piece)
+        if not self._left:
+            self._in_body = False
+            self._end(END)
+        return start + len(piece)
+
+    def _read_chunks(self, chunked: ChunkedBody, data: bytes, start: int) -> int:
+        pieces, end = chunked.read(data, start)
+        self._tell(data[start:end])
+        self._agree(self._between, chunked.complete)
+        if pieces:
+            self._events.append(b"".join(pieces))
+        if chunked.complete:
+            self._in_body = False
+            self._end(EndOfMessage(fields_of(chunked.trailers)) if chunked.trailers else END)
+        return end
+
+    def _tell(self, data: bytes) -> None:
+        try:
+            self._judge.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._agree(upgrade.args[0], len(data))
+        except httptools.HttpParserError as error:
+            raise self._error(f"{self._what} cannot be read: {error}") from None
+
+    def _unclear(self, _head: bytes) -> PlaneError:
+        return self._error(f"{self._what} can be read in two ways: a part of it has no clear end")
+
+    def _agree(self, theirs: int, ours: int) -> None:
+        if theirs != ours:
+            raise self._unclear(b"")
 
 
-class RequestParser(_Reader):
+class RequestParser(_Reader[RequestHead]):
     """Reads the requests of one client connection, one after the other.
 
     After `Broken`, after a request that ends the connection, and after an offer to upgrade
     nothing more is parsed; what follows an offer gathers in `surplus`.
     """
 
+    _marks = REQUEST_MARKS
+    _what = "the request"
+    _error = BadRequest
+    _too_long = HeadTooLarge
+
     def __init__(self) -> None:
         super().__init__()
-        self._parser = httptools.HttpRequestParser(self)
-        self._upgrade_skipped = False
+        self._keep_alive = True
         self._upgraded = False
         self.surplus = b""
 
     @property
     def mid_head(self) -> bool:
         """Whether a head has begun and is not complete."""
-        return self._in_head
+        return not (self._between or self._in_body or self._over)
 
     def feed(self, data: bytes) -> list[RequestEvent]:
         """Take in what the client sent; return what it amounts to. Never raises."""
+        rest = data if self._over else self._take(data)
         if self._upgraded:
-            self.surplus += data
-        if not self._over:
-            self._parse(data)
-            if not self._over:
-                self._count_untold(len(data), HeadTooLarge)
-        return self._take_events()  # type: ignore[return-value]  # a request parser has no others
+            self.surplus += rest
+        return self._told()
 
-    def on_message_begin(self) -> None:
-        """Another request; after the connection's last one llhttp is stopped here."""
-        if self._over:
-            raise BadRequest("nothing may follow the last request of a connection")
-        super().on_message_begin()
+    def _new_judge(self) -> Any:
+        return httptools.HttpRequestParser(self)
 
-    def on_url(self, url: bytes) -> None:
-        """A part of the request target, from llhttp."""
-        self._head.line += url
-        self._head.check()
-
-    def on_headers_complete(self) -> None:
-        """The head is whole: refuse it or tell of it."""
-        if self._upgrade_skipped:
-            self._upgrade_skipped = False
+    def _begin(self, first: bytes, plain: tuple[bytes, ...], marked: Marked) -> None:
+        head, length = request_head(first, plain, marked)
+        if self._judge.should_upgrade() and not head.upgrade:
+            self._decline(head)
+        self._agree(self._between, head.framing is Framing.NONE)
+        self._events.append(head)
+        self._keep_alive = head.keep_alive
+        if head.framing is not Framing.NONE:
+            self._expect_body(head.framing, length)
         else:
-            self._events.append(self._request_head())
-        self._head = _Head()
-        self._in_head = False
+            self._upgraded = bool(head.upgrade)
+            self._end(END)
 
-    def on_message_complete(self) -> None:
-        """A message ended; nothing more is read when it was the connection's last."""
-        if self._parser.should_upgrade():
-            return
-        super().on_message_complete()
-        self._over = not self._last_head.keep_alive
+    def _end(self, end: EndOfMessage) -> None:
+        self._events.append(end)
+        self._over = not self._keep_alive
 
-    def _parse(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._offered(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            if not self._over:
-                self._break(_cause_of(error))
-
-    def _request_head(self) -> RequestHead:
-        headers = tuple(self._head.headers)
-        version = self._parser.get_http_version().encode("ascii")
-        if version not in (b"1.1", b"1.0"):
-            raise BadRequest(f"HTTP/{version.decode('ascii')} is not spoken here: use HTTP/1.1")
-        try:
-            framing = framing_of(headers, Framing.NONE)
-        except ValueError as error:
-            raise BadRequest(f"the request has {error}") from None
-        if _PADDED.fullmatch(next(iter(values_of(headers, b"content-length")), b"")):
-            raise BadRequest("a Content-Length begins with no 0 that could be left out")
-        if framing is Framing.CHUNKED and version == b"1.0":
-            raise BadRequest("HTTP/1.0 knows no Transfer-Encoding (RFC 9112 section 6.1)")
-        target, host = _target_and_host(self._head.line, headers, version)
-        method = self._parser.get_method()
-        bodiless = version == b"1.1" and framing is Framing.NONE
-        upgrade = _offered_upgrade(method, headers) if bodiless else b""
-        self._last_head = RequestHead(
-            method=method,
-            target=target,
-            version=version,
-            headers=headers,
-            framing=framing,
-            host=host,
-            # What follows an offer to upgrade is no request, even when the offer is refused.
-            keep_alive=keeps_alive(version, headers) and not upgrade,
-            upgrade=upgrade,
-        )
-        if method == b"CONNECT":
-            raise BadRequest("this proxy opens no tunnels for CONNECT")
-        return self._last_head
-
-    def _offered(self, rest: bytes) -> None:
+    def _decline(self, head: RequestHead) -> None:
         # llhttp stops at any offer to upgrade. Where it is not passed on, the request goes on as if
         # it had not been made (RFC 9110 section 7.8), body and all.
-        head = self._last_head
-        if head.upgrade:
-            self._over = self._upgraded = True
-            self.surplus = rest
-            self._events.append(EndOfMessage())
-            return
-        self._parser = httptools.HttpRequestParser(self)
-        self._upgrade_skipped = True
-        self._parser.feed_data(_same_framing(head))
-        if rest:
-            self._parse(rest)
+        self._judge = self._new_judge()
+        self._tell(_same_framing(head))
 
-
-def _offered_upgrade(method: bytes, headers: Headers) -> bytes:
-    # Only of requests without a body: an offer may be declined (RFC 9110 section 7.8), and then no
-    # one has to know where in such a request the other protocol begins.
-    if b"upgrade" not in tokens_of(headers, b"connection"):
-        return b""
-    offers = [offer.strip() for offer in b",".join(values_of(headers, b"upgrade")).split(b",")]
-    if any(offer.lower() == b"websocket" for offer in offers):
-        return b"websocket" if method == b"GET" else b""  # RFC 6455 section 4.1
-    passed = [offer for offer in offers if _PROTOCOL.fullmatch(offer)]
-    return b", ".join(offer for offer in passed if not _HTTP_AGAIN.fullmatch(offer))
-
-
-def _cause_of(error: httptools.HttpParserError) -> PlaneError:
-    # What our own callbacks raise comes wrapped; it knows its status, llhttp's words do not.
-    own = error.__context__
-    if isinstance(own, PlaneError):
-        return own
-    if "PRI" in str(error):
-        return BadRequest("HTTP/2 is not spoken here: use HTTP/1.1")
-    return BadRequest(f"the request cannot be read: {error}")
+    def _unclear(self, head: bytes) -> PlaneError:
+        if head.startswith(b"PRI * HTTP/2"):
+            return BadRequest("HTTP/2 is not spoken here: use HTTP/1.1")
+        return super()._unclear(head)
 
 
 def _same_framing(head: RequestHead) -> bytes:
-    lines = [
-        b"%s: %s\r\n" % (name, value)
-        for name, value in head.headers
-        if name.lower() in (b"content-length", b"transfer-encoding")
-    ]
+    framed = (b"content-length", b"transfer-encoding")
+    lines = [b"%s: %s\r\n" % field for field in head.marked if field[0] in framed]
     after = b"keep-alive" if head.keep_alive else b"close"
     lines.append(b"Connection: %s\r\n" % after)
     return b"POST / HTTP/%s\r\n%s\r\n" % (head.version, b"".join(lines))
 
 
-def _target_and_host(target: bytes, headers: Headers, version: bytes) -> tuple[bytes, bytes]:
-    hosts = values_of(headers, b"host")
-    if len(hosts) > 1 or (not hosts and version == b"1.1"):
-        raise BadRequest("expected exactly one Host header (RFC 9112 section 3.2)")
-    if b"#" in target:
-        raise BadRequest("a fragment has no place in a request (RFC 9112 section 3.2)")
-    host = hosts[0].strip() if hosts else b""
-    scheme, separator, rest = target.partition(b"://")
-    if separator and scheme.lower() in (b"http", b"https"):
-        authority = re.split(rb"[/?]", rest, maxsplit=1)[0]
-        path = rest[len(authority) :]
-        return path if path.startswith(b"/") else b"/" + path, authority
-    if not target.startswith(b"/") and target != b"*":
-        raise BadRequest("expected a target that begins with '/'")
-    return target, host
+class ResponseParser(_Reader[ResponseHead]):
+    """Reads one reply after the other, and the interim ones before each.
 
-
-class ResponseParser(_Reader):
-    """Reads the one reply to a request with `method`, and the interim ones before it.
-
-    A reply that follows unasked makes the connection `dirty`: it must not be used again. What
-    follows a 101 is left in `surplus`.
+    `expect` says what is asked next. What follows a reply unasked makes the connection `dirty`: it
+    must not be used again. What follows a 101 is left in `surplus`.
     """
+
+    _marks = REPLY_MARKS
+    _what = "the session's reply"
+    _error = _too_long = UpstreamUnreachable
 
     def __init__(self, method: bytes) -> None:
         super().__init__()
         self._method = method
-        self._parser = httptools.HttpResponseParser(self)
-        self._until_close = False
-        self._head_seen: ResponseHead | None = None
+        self._head: ResponseHead | None = None
         self.surplus = b""
         self.dirty = False
+
+    def expect(self, method: bytes) -> None:
+        """Read the reply to a request with `method` next; the one before it must be complete."""
+        if not self._between:
+            # It waits for a body that the last reply did not have.
+            self._judge = self._new_judge()
+            self._between = True
+        self._method = method
+        self._head = None
+        self._in_body = self._over = self.dirty = False
+        self.surplus = b""
 
     @property
     def keep_alive(self) -> bool:
         """Whether the connection can carry another reply after this one."""
-        return self._head_seen is not None and self._head_seen.keep_alive and not self.dirty
+        return self._head is not None and self._head.keep_alive and not self.dirty
 
     def feed(self, data: bytes) -> list[ResponseEvent]:
         """Take in what the upstream sent; return what it amounts to. Never raises."""
-        if self._over:
-            self.dirty = self.dirty or bool(data)
-            return []
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self.surplus = data[upgrade.args[0] :]
-        except httptools.HttpParserError as error:
-            self._misread(error)
-        if not self._over:
-            self._count_untold(len(data), UpstreamUnreachable)
-        return self._take_events()  # type: ignore[return-value]  # a response parser has no others
+        rest = data if self._over else self._take(data)
+        if rest and self._head is not None and self._head.status == 101:
+            self.surplus += rest
+        elif rest.strip(b"\r\n"):
+            self.dirty = True
+        return self._told()
 
     def close(self, *, clean: bool = True) -> list[ResponseEvent]:
         """The upstream hung up: the end of a close-delimited body, or a reply cut short.
@@ -312,79 +311,36 @@ class ResponseParser(_Reader):
         if self._over:
             return []
         self._over = True
-        if self._until_close and clean:
-            return [EndOfMessage()]
-        began = "in the middle of its reply" if self._head_seen else "without a reply"
+        head = self._head
+        if head is not None and head.framing is Framing.UNTIL_CLOSE and clean:
+            return [END]
+        began = "in the middle of its reply" if head else "without a reply"
         return [Broken(UpstreamUnreachable(f"the session hung up {began}"))]
 
-    def on_status(self, status: bytes) -> None:
-        """A part of the reason phrase, from llhttp."""
-        self._head.line += status
-        self._head.check()
+    def _new_judge(self) -> Any:
+        return httptools.HttpResponseParser(self)
 
-    def on_message_begin(self) -> None:
-        """Another message: the real reply after an interim one, or one that nobody asked for."""
-        if self._over:
-            self.dirty = True
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        """The head is whole: tell of it, and of the end when nothing follows it."""
-        if self._over:
-            return
-        head = self._response_head()
-        self._events.append(head)
-        self._head = _Head()
-        self._in_head = False
+    def _begin(self, first: bytes, plain: tuple[bytes, ...], marked: Marked) -> None:
+        head, length = response_head(self._method, first, plain, marked)
         if head.interim:
+            self._agree(self._between, True)
+            self._events.append(head)
             return
-        self._head_seen = head
-        self._until_close = head.framing is Framing.UNTIL_CLOSE
+        self._head = head
         if head.framing is Framing.NONE:
-            self._end()
-
-    def on_body(self, body: bytes) -> None:
-        """A part of the body; after the end it is what nobody asked for."""
-        if self._over:
-            self.dirty = True
-        else:
-            super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """A message ended; an interim one has another after it."""
-        if self._head_seen is not None and not self._over:
-            self._end()
-
-    def _end(self) -> None:
-        self._over = True
-        self._events.append(EndOfMessage(tuple(self._head.headers)))
-
-    def _misread(self, error: httptools.HttpParserError) -> None:
-        if self._over:
-            self.dirty = True
+            self._events.append(head)
+            self._end(END)
             return
-        own = error.__context__
-        why = own if isinstance(own, PlaneError) else error
-        self._break(UpstreamUnreachable(f"the session's reply cannot be read: {why}"))
+        self._agree(self._between, False)
+        self._events.append(head)
+        self._expect_body(head.framing, length)
 
-    def _response_head(self) -> ResponseHead:
-        headers = tuple(self._head.headers)
-        status = self._parser.get_status_code()
-        if status < 100:
-            raise UpstreamUnreachable(f"{status} is no status")
-        if _CONTROL.search(self._head.line):
-            raise UpstreamUnreachable("the reason phrase has a control character")
-        version = self._parser.get_http_version().encode("ascii")
-        framing = Framing.NONE
-        if self._method != b"HEAD" and status >= 200 and status not in (204, 304):
-            try:
-                framing = framing_of(headers, Framing.UNTIL_CLOSE)
-            except ValueError as error:
-                raise UpstreamUnreachable(str(error)) from None
-        return ResponseHead(
-            status=status,
-            reason=self._head.line,
-            headers=headers,
-            framing=framing,
-            keep_alive=keeps_alive(version, headers) and framing is not Framing.UNTIL_CLOSE,
-        )
+    def _end(self, end: EndOfMessage) -> None:
+        self._events.append(end)
+        self._over = True
+
+    def _read_body(self, data: bytes, start: int) -> int:
+        if self._head is not None and self._head.framing is Framing.UNTIL_CLOSE:
+            self._events.append(data[start:])
+            return len(data)
+        return super()._read_body(data, start)

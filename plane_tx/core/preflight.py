@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import attrs
-
-from plane_tx.core.messages import Framing, RequestHead, ResponseHead, values_of
+from plane_tx.core.fields import values_of
+from plane_tx.core.messages import Framing, RequestHead, ResponseHead
 
 #: What a server answers an OPTIONS request that it knows nothing of.
 _UNKNOWN = frozenset({404, 405, 501})
@@ -28,4 +27,4 @@ def is_unanswered(reply: ResponseHead) -> bool:
 
 def granted(reply: ResponseHead) -> ResponseHead:
     """What takes the place of an unanswered one; the leave itself is what every reply is given."""
-    return attrs.evolve(reply, status=204, reason=b"No Content", headers=(), framing=Framing.NONE)
+    return ResponseHead(204, b"No Content", (), (), Framing.NONE, keep_alive=reply.keep_alive)

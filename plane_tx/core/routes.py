@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import string
+from functools import lru_cache
 from urllib.parse import quote
 
 import attrs
@@ -16,8 +18,6 @@ from plane_tx.core.use import Visit
 #: How much of a path is shown.
 MOST_SHOWN = 200
 
-_DYNAMIC = re.compile(r"[A-Za-z0-9_-]{43}")
-_STATIC = re.compile(r"s\.[A-Za-z0-9_-]{43}")
 _HOST_LABEL = re.compile(HOST_TOKEN)
 _LABELS = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _PORT = re.compile(r":\d*$")
@@ -55,25 +55,44 @@ def visit_of(route: Route, peer: str) -> Visit:
     return Visit(peer, path[:MOST_SHOWN], token.user, token.value)
 
 
+@lru_cache(maxsize=256)
 def host_below(host: str, cluster: str) -> str:
     """What stands before the cluster in a Host header: "" for the cluster itself.
 
-    Case does not matter, nor does a `:443` (Node's `ws` sends one), nor a trailing dot.
+    Case does not matter, nor a trailing dot, nor the port that the cluster's scheme implies: 80 for
+    a cluster at 80, as browsers leave it out, and else 443 (Node's `ws` sends it). An empty port is
+    none (RFC 3986 section 3.2.3). Nothing stands before an IP literal, nor is a name longer than
+    253 (RFC 1035 section 2.3.4): what is found here is kept.
     Raises `WrongHost` for any other host.
     """
-    name, wanted = _normal(host), _normal(cluster)
+    implied = "80" if cluster.endswith(":80") else "443"
+    name, wanted = _normal(host, implied), _normal(cluster, implied)
     if name == wanted:
         return ""
     below = name.removesuffix(f".{wanted}")
-    if below not in ("", name):
+    if below not in ("", name) and len(name) < 260 and not wanted.startswith("["):
         return below
     raise WrongHost(f"this proxy serves {cluster}, not {host[:200]!r}")
 
 
-def _normal(host: str) -> str:
-    name = host.lower().removesuffix(":443")
-    bare, colon, port = name.partition(":") if not name.startswith("[") else (name, "", "")
-    return f"{bare.removesuffix('.')}{colon}{port}"
+def _normal(host: str, implied: str) -> str:
+    if host.startswith("["):
+        return _normal_literal(host, implied)
+    name, _, port = host.lower().partition(":")
+    name = name.removesuffix(".")
+    return name if port in ("", implied) else f"{name}:{port}"
+
+
+def _normal_literal(host: str, implied: str) -> str:
+    # An address has many spellings; browsers send the shortest (RFC 5952).
+    address, bracket, port = host[1:].partition("]")
+    try:
+        name = f"[{ipaddress.IPv6Address(address)}]"
+    except ValueError:
+        return host
+    if not bracket:
+        return host
+    return name if port in ("", ":", f":{implied}") else f"{name}{port}"
 
 
 def find(registry: Registry, cluster: str, host: str, target: str) -> Route:
@@ -88,7 +107,7 @@ def find(registry: Registry, cluster: str, host: str, target: str) -> Route:
     path, question, query = target.partition("?")
     if not path.startswith("/"):
         raise BadRequest(f"expected a path that begins with '/', got {target[:200]!r}")
-    if _HOST_LABEL.fullmatch(below):
+    if below and _HOST_LABEL.fullmatch(below):
         token = _known(registry, below)
         return Route(_session(registry, token), token, target, path, "")
     value, slash, rest = path[1:].partition("/")
@@ -104,9 +123,7 @@ def find(registry: Registry, cluster: str, host: str, target: str) -> Route:
 
 
 def _known(registry: Registry, value: str) -> Token:
-    # Shape first: what a scanner sends never reaches the registry (plane.md 8.2, trap 14).
-    shaped = any(shape.fullmatch(value) for shape in (_DYNAMIC, _STATIC, _HOST_LABEL))
-    token = registry.grants.get(value) if shaped else None
+    token = registry.grants.get(value)
     if token is None:
         raise UnknownToken("this link leads to no session: it was never given out, or is too old")
     return token
@@ -121,7 +138,7 @@ def _session(registry: Registry, token: Token) -> Session:
 
 def _check_home(session: Session, below: str) -> None:
     home = session.spec.subdomain or ""
-    if session.spec.routing is Routing.HOST or below != home:
+    if below != home or session.spec.routing is Routing.HOST:
         raise WrongHost("this session lives under another host: use the URL that was given out")
 
 
@@ -147,7 +164,8 @@ def secure_url(cluster: str, host: str, target: str) -> str:
     the cluster itself, so that nobody is sent elsewhere.
     """
     below = _name(host).removesuffix(f".{_name(cluster)}")
-    home = f"{below}." if below != _name(host) and _LABELS.fullmatch(below) else ""
+    is_below = below != _name(host) and not cluster.startswith("[")
+    home = f"{below}." if is_below and _LABELS.fullmatch(below) else ""
     path = target if target.startswith("/") else "/"
     return f"https://{home}{cluster}{quote(path.encode('latin-1'), safe=string.punctuation)}"
 

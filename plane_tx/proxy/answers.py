@@ -9,8 +9,9 @@ from functools import partial
 from typing import Protocol as Shape
 
 from plane_tx.core.errors import BadRequest, PlaneError
+from plane_tx.core.fields import Headers, values_of
 from plane_tx.core.headers import Peer, cors
-from plane_tx.core.messages import Headers, RequestHead, values_of, write_head
+from plane_tx.core.messages import RequestHead, write_head
 from plane_tx.core.model import HOST_TOKEN
 from plane_tx.core.preflight import is_preflight
 from plane_tx.core.routes import Route

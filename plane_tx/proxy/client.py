@@ -19,7 +19,7 @@ from zope.interface import implementer
 from plane_tx.core.access import End
 from plane_tx.core.errors import BadRequest, HeadTimeout, PlaneError, SessionNotReady
 from plane_tx.core.forwarded import UNIX
-from plane_tx.core.headers import Peer
+from plane_tx.core.headers import Introductions, Peer
 from plane_tx.core.http1 import RequestParser
 from plane_tx.core.messages import Broken, EndOfMessage, RequestEvent, RequestHead, ResponseHead
 from plane_tx.core.preflight import is_preflight
@@ -77,6 +77,7 @@ class ClientConnection(Connection):
         self._leaving = False
         self.full = False
         self.peer = Peer("", secure=False)
+        self.introductions = Introductions()
         self._peer_is_proxy = False
 
     def connectionMade(self) -> None:
@@ -271,7 +272,7 @@ class ClientConnection(Connection):
         exchange = self._exchange
         match event:
             case RequestHead():
-                self._timer.clear()
+                self._timer.disarm()
                 self._begin(event)
             case Broken() if exchange is None:
                 self.refuse(event.error)
@@ -317,7 +318,7 @@ class ClientConnection(Connection):
     def _peer_of(self, head: RequestHead) -> Peer:
         if not self._peer_is_proxy:
             return self.peer
-        return self._proxy.settings.trusted_proxies.client_of(self.peer, head.headers)
+        return self._proxy.settings.trusted_proxies.client_of(self.peer, head.marked)
 
     def _answer_itself(self, head: RequestHead) -> None:
         if self._notes is not None and head.target.startswith(b"/ready"):

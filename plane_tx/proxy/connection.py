@@ -11,6 +11,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides
 
+from plane_tx.proxy.write_through import write_through
 from plane_tx.reactor import IFlowTransport, INetworkReactor
 
 #: How long a head may take from its first byte, or a new connection until its first head.
@@ -35,22 +36,55 @@ KEEP_ALIVE_OPTIONS = tuple(
 
 
 class Timer:
-    """One call to be made later: what is set takes the place of what was."""
+    """One call to be made later: what is set takes the place of what was.
+
+    A call of the reactor's that comes too early is left to come and then put off, so that what is
+    set and disarmed for every request costs the reactor nothing.
+    """
+
+    __slots__ = ("_args", "_call", "_due", "_reactor", "_then", "_wakes")
 
     def __init__(self, reactor: INetworkReactor) -> None:
         self._reactor = reactor
         self._call: IDelayedCall | None = None
+        self._wakes = self._due = 0.0
+        self._then: Callable[..., None] | None = None
+        self._args: tuple[object, ...] = ()
 
     def set(self, seconds: float, then: Callable[..., None], *args: object) -> None:
         """Call `then` with `args` in so many seconds, and nothing else."""
-        self.clear()
-        self._call = self._reactor.callLater(seconds, then, *args)
+        self._due = self._reactor.seconds() + seconds
+        self._then, self._args = then, args
+        if self._call is None or self._wakes > self._due:
+            self._wake_in(seconds)
+
+    def disarm(self) -> None:
+        """Call nothing until it is set again, which is to be soon."""
+        self._then = None
 
     def clear(self) -> None:
-        """Call nothing."""
+        """Call nothing, and leave nothing to come."""
+        self._then = None
         call, self._call = self._call, None
-        if call is not None and call.active():
+        if call is not None:
             call.cancel()
+
+    def _wake_in(self, seconds: float) -> None:
+        if self._call is not None:
+            self._call.cancel()
+        self._wakes = self._reactor.seconds() + seconds
+        self._call = self._reactor.callLater(seconds, self._wake)
+
+    def _wake(self) -> None:
+        self._call = None
+        then, early = self._then, self._due - self._reactor.seconds()
+        if then is None:
+            return
+        if early > 0:
+            self._wake_in(early)
+            return
+        self._then = None
+        then(*self._args)
 
 
 class HalfClosing(Protocol):
@@ -99,6 +133,7 @@ class Connection(HalfClosing):
         self.transport.setTcpNoDelay(True)
         self.transport.setTcpKeepAlive(True)
         _watch_for_death(self.transport)
+        write_through(below(self.transport))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is no more."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 
-import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimeout
@@ -23,9 +22,9 @@ from plane_tx.core.explain import why_ended
 from plane_tx.core.headers import (
     Peer,
     passing,
-    request_headers,
+    request_lines,
     request_trailers,
-    response_headers,
+    response_lines,
 )
 from plane_tx.core.messages import (
     Broken,
@@ -35,18 +34,15 @@ from plane_tx.core.messages import (
     ResponseEvent,
     ResponseHead,
     chunk,
+    join_head,
     last_chunk,
     write_head,
 )
 from plane_tx.core.model import ENDING, Address, Ready, Session
 from plane_tx.core.routes import Route, visit_of
 from plane_tx.core.use import Use, UseKind
-from plane_tx.proxy.interface import Client
-from plane_tx.proxy.upstream import UpstreamConnection, UpstreamPool
-from plane_tx.supervisor import Supervisor
-
-#: Methods that may be sent twice (RFC 9110 section 9.2.2).
-_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
+from plane_tx.proxy.interface import Carrier, Client
+from plane_tx.proxy.upstream import UpstreamConnection
 
 
 class Progress(enum.Enum):
@@ -55,14 +51,6 @@ class Progress(enum.Enum):
     NOTHING_SENT = "nothing sent"
     HEAD_SENT = "head sent"
     OVER = "over"
-
-
-@attrs.frozen
-class Carrier:
-    """What every exchange works with."""
-
-    supervisor: Supervisor
-    pool: UpstreamPool
 
 
 class Exchange:
@@ -93,6 +81,8 @@ class Exchange:
         self._waiting: Deferred[None] | None = None
         self._use: Use | None = None
         self._moved = 0.0
+        self._corked: list[bytes] | None = None
+        self._unsent: list[bytes] = []
         self._chunked_reply = False
         self._bounded = True
         self._keep_alive = head.keep_alive
@@ -135,14 +125,14 @@ class Exchange:
         if self._use is not None:
             self._use.from_client(len(data), 0, self._supervisor.now())
         chunked = self.head.framing is Framing.CHUNKED
-        self._upstream.transport.write(chunk(data) if chunked else data)
+        self._to_upstream(chunk(data) if chunked else data)
 
     def end_of_body(self, end: EndOfMessage) -> None:
         """The request is complete."""
         assert self._upstream is not None
         self.request_complete = True
         if self.head.framing is Framing.CHUNKED:
-            self._upstream.transport.write(last_chunk(request_trailers(end.trailers)))
+            self._to_upstream(last_chunk(request_trailers(end.trailers)))
 
     def broken(self, error: PlaneError, by: End) -> None:
         """The rest of the request cannot be read, or is not waited for any more, because of `by`:
@@ -189,19 +179,35 @@ class Exchange:
         self._moved = self._supervisor.now()
         self._client.resume_reading()
 
-    def reply(self, event: ResponseEvent) -> None:
-        """Pass on what the session says."""
-        match event:
-            case bytes():
-                if self._use is not None:
-                    self._use.to_client(len(event), 0, self._supervisor.now())
-                self._client.send(chunk(event) if self._chunked_reply else event)
-            case ResponseHead():
-                self._reply_head(event)
-            case EndOfMessage():
-                self._reply_complete(event)
-            case Broken():
-                self._upstream_failed(event.error)
+    def reply(self, events: list[ResponseEvent]) -> None:
+        """Pass on what the session says, in one piece."""
+        for event in events:
+            if self._upstream is None:
+                break
+            match event:
+                case bytes():
+                    if self._use is not None:
+                        self._use.to_client(len(event), 0, self._supervisor.now())
+                    self._unsent.append(chunk(event) if self._chunked_reply else event)
+                case ResponseHead():
+                    self._reply_head(event)
+                case EndOfMessage():
+                    self._reply_complete(event)
+                case Broken():
+                    self._upstream_failed(event.error)
+        self._send_unsent()
+
+    def _send_unsent(self) -> None:
+        unsent = self._unsent
+        if unsent:
+            self._unsent = []
+            self._client.send(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+
+    def _to_upstream(self, data: bytes) -> None:
+        if self._corked is not None:
+            self._corked.append(data)
+        elif self._upstream is not None:
+            self._upstream.transport.write(data)
 
     def _revoked(self) -> None:
         if self._progress is Progress.NOTHING_SENT:
@@ -270,17 +276,22 @@ class Exchange:
         if self._client.full:
             self.pause_reply()  # the reply before this one is still on its way to the client
         first = b"%s %s HTTP/1.1" % (self.head.method, self._route.target.encode("latin-1"))
-        headers = request_headers(self.head, self._route, self._peer)
-        upstream.transport.write(write_head(first, headers))
+        introduction = self._client.introductions.lines(self.head, self._route, self._peer)
+        lines = request_lines(self.head, self._route, introduction)
+        # The head goes with what is here of the body, in one piece.
+        self._corked = [join_head(first, lines)]
         self.sendable = True
         self._client.upstream_ready()
+        corked, self._corked = self._corked, None
+        if self._upstream is upstream:
+            upstream.transport.write(b"".join(corked))
 
     def _reply_head(self, head: ResponseHead) -> None:
         now = self._moved = self._supervisor.now()
         if head.interim:
             if self.head.version == b"1.1":
                 first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
-                self._client.send(write_head(first, passing(head.headers)))
+                self._unsent.append(write_head(first, passing(head.headers, head.listed)))
             return
         if head.status == 101:
             self._switch(head)
@@ -288,24 +299,24 @@ class Exchange:
         self._progress = Progress.HEAD_SENT
         if self.access is not None:
             self.access.replied(head.status, now)
-        headers = response_headers(head, self.session.id)
-        self._frame_reply(head, headers)
+        lines = response_lines(head, self.session.id)
+        self._frame_reply(head, lines)
         first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
-        self._client.send(write_head(first, headers))
+        self._unsent.append(join_head(first, lines))
 
-    def _frame_reply(self, head: ResponseHead, headers: list[tuple[bytes, bytes]]) -> None:
+    def _frame_reply(self, head: ResponseHead, lines: list[bytes]) -> None:
         unbounded = head.framing in (Framing.CHUNKED, Framing.UNTIL_CLOSE)
         if unbounded and self.head.version == b"1.1":
             self._chunked_reply = True
-            headers.append((b"Transfer-Encoding", b"chunked"))
+            lines.append(b"Transfer-Encoding: chunked")
         elif unbounded:
             self._keep_alive = self._bounded = False
         if not self.request_complete:
             self._keep_alive = False
         if not self._keep_alive:
-            headers.append((b"Connection", b"close"))
+            lines.append(b"Connection: close")
         elif self.head.version == b"1.0":
-            headers.append((b"Connection", b"keep-alive"))
+            lines.append(b"Connection: keep-alive")
 
     def _switch(self, head: ResponseHead) -> None:
         upstream = self._upstream
@@ -316,6 +327,7 @@ class Exchange:
             return
         self._upstream = None
         self._progress = Progress.OVER
+        self._send_unsent()
         self._client.upgraded(upstream, head)
 
     def _reply_complete(self, end: EndOfMessage) -> None:
@@ -323,11 +335,12 @@ class Exchange:
         if upstream is None:
             return
         if self._chunked_reply:
-            self._client.send(last_chunk(passing(end.trailers)))
+            self._unsent.append(last_chunk(passing(end.trailers)))
         if self.request_complete and upstream.parser.keep_alive:
             self._pool.give_back(upstream)
         else:
             upstream.hang_up()
+        self._send_unsent()
         self._finish()
 
     def _finish(self) -> None:
@@ -338,7 +351,9 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         self.sendable = False
         state = self.session.state
-        if upstream is not None and self._may_retry(upstream) and isinstance(state, Ready):
+        # A kept connection that died before a byte came was most likely closed while idle.
+        stale = upstream is not None and upstream.reused and upstream.silent
+        if stale and self.head.repeatable and isinstance(state, Ready):
             self._dial(state.address)
             return
         if upstream is not None:
@@ -351,12 +366,6 @@ class Exchange:
         confirmed = self._supervisor.ended_soon(self.session)
         self._await(confirmed.addCallback(lambda ended: self._fail(self._true_cause(ended, error))))
 
-    def _may_retry(self, upstream: UpstreamConnection) -> bool:
-        # A kept connection that died before a byte came was most likely closed while idle.
-        untouched = upstream.reused and upstream.silent
-        bodiless = self.head.framing is Framing.NONE and not self.head.upgrade
-        return untouched and bodiless and self.head.method in _IDEMPOTENT
-
     def _true_cause(self, ended: bool, error: PlaneError) -> PlaneError:
         ended = ended or self.session.status in ENDING
         return SessionEnded(why_ended(self.session)) if ended else error
@@ -365,6 +374,7 @@ class Exchange:
         if isinstance(error, UpstreamUnreachable):
             self._supervisor.measures.upstream_errors += 1
         sent = self._progress is not Progress.NOTHING_SENT
+        self._send_unsent()
         self._over()
         if sent:
             self._client.cut(at_once=not self._bounded)

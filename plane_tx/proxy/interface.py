@@ -1,29 +1,32 @@
-"""What connections ask of the proxy, and exchanges of the connections."""
+"""What connections need of the proxy, and exchanges of the connections."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 from typing import Protocol as Shape
 
+import attrs
+
 from plane_tx.accesslog import AccessLog
 from plane_tx.core.errors import PlaneError
+from plane_tx.core.headers import Introductions
 from plane_tx.core.messages import ResponseHead
 from plane_tx.proxy.relay import Relays
 from plane_tx.proxy.settings import ProxySettings
-from plane_tx.proxy.upstream import UpstreamConnection
+from plane_tx.proxy.upstream import UpstreamConnection, UpstreamPool
 from plane_tx.proxy.websocket import Legs
 from plane_tx.reactor import INetworkReactor
 from plane_tx.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from plane_tx.proxy.client import ClientConnection
-    from plane_tx.proxy.exchange import Carrier
 
 
 class Client(Shape):
     """The client's side, as an exchange sees it; `full` while it does not keep up."""
 
     full: bool
+    introductions: Introductions
 
     def send(self, data: bytes) -> None:
         """Write to the client."""
@@ -50,6 +53,14 @@ class Client(Shape):
 
     def upgraded(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
         """The session takes up the upgrade that the request offered."""
+
+
+@attrs.frozen
+class Carrier:
+    """What every exchange works with."""
+
+    supervisor: Supervisor
+    pool: UpstreamPool
 
 
 class Proxy(Shape):

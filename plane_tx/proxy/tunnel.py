@@ -15,8 +15,9 @@ from twisted.python.failure import Failure
 
 from plane_tx.core.access import End
 from plane_tx.core.errors import IdleTimeout, UpstreamUnreachable
-from plane_tx.core.headers import response_headers
-from plane_tx.core.messages import tokens_of, values_of, write_head
+from plane_tx.core.fields import tokens_of, values_of
+from plane_tx.core.headers import response_lines
+from plane_tx.core.messages import join_head
 from plane_tx.core.model import Session
 from plane_tx.core.use import Use
 from plane_tx.proxy.connection import FLUSH_SECONDS, Timer
@@ -63,9 +64,9 @@ class Tunnel:
             ends.refuse(error, self._reactor.seconds())
             self._part()
             return
-        headers = response_headers(ends.response, self.session.id)
-        headers += [(b"Connection", b"Upgrade"), (b"Upgrade", protocol)]
-        ends.browser.write(write_head(b"HTTP/1.1 101 Switching Protocols", headers))
+        lines = response_lines(ends.response, self.session.id)
+        lines += [b"Connection: Upgrade", b"Upgrade: " + protocol]
+        ends.browser.write(join_head(b"HTTP/1.1 101 Switching Protocols", lines))
         ends.opened(self._reactor.seconds())
         self.from_browser(ends.browser_surplus)
         self.from_upstream(ends.upstream.parser.surplus)
@@ -222,6 +223,6 @@ def agreed(ends: RelayEnds) -> bytes:
     offered = {offer.strip().lower() for offer in ends.request.upgrade.split(b",")}
     framed = values_of(headers, b"content-length") or values_of(headers, b"transfer-encoding")
     named = len(chosen) == 1 and chosen[0].strip().lower() in offered
-    if framed or not named or b"upgrade" not in tokens_of(headers, b"connection"):
+    if framed or not named or b"upgrade" not in tokens_of(values_of(headers, b"connection")):
         return b""
     return chosen[0].strip()

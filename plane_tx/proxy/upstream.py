@@ -17,6 +17,7 @@ from plane_tx.core.http1 import ResponseParser
 from plane_tx.core.messages import ResponseEvent
 from plane_tx.core.model import Address
 from plane_tx.proxy.connection import HalfClosing
+from plane_tx.proxy.write_through import write_through
 from plane_tx.reactor import INetworkReactor
 
 #: How long a session has to accept a connection (plane.md 2.4).
@@ -25,8 +26,9 @@ CONNECT_SECONDS = 10.0
 #: How long an unused connection is kept: less than the 5 s after which Node's servers hang up.
 IDLE_SECONDS = 4.0
 
-#: How many unused connections are kept for one session.
-IDLE_MOST = 32
+#: How many unused connections are kept for one session: as many as a busy one has in use, or those
+#: beyond would be dialled anew for every request.
+IDLE_MOST = 512
 
 #: How long a connection of a session that has ended may say nothing before it is dropped.
 DRAIN_SECONDS = 1.0
@@ -49,8 +51,8 @@ class Steered(Shape):
 class ReplyReader(Steered, Shape):
     """Whoever a reply is for."""
 
-    def reply(self, event: ResponseEvent) -> None:
-        """Take in the next event of the reply."""
+    def reply(self, events: list[ResponseEvent]) -> None:
+        """Take in what came of the reply."""
 
 
 class Switched(Steered, Shape):
@@ -76,6 +78,7 @@ class UpstreamConnection(HalfClosing):
         self.silent = True
         self.heard = True
         self.held_back = False
+        self.idle_since: float | None = None
         self.parser = ResponseParser(b"GET")
         self._pool = pool
         self._stall: IDelayedCall | None = None
@@ -87,13 +90,14 @@ class UpstreamConnection(HalfClosing):
         self.transport.setTcpNoDelay(True)
         self.transport.setTcpKeepAlive(True)
         self.transport.registerProducer(self, True)
+        write_through(self.transport)
         self._pool.opened(self)
 
     def serve(self, reader: ReplyReader, method: bytes) -> None:
         """Read the next reply, one to `method`, for `reader`."""
         self._reader = reader
         self.silent = True
-        self.parser = ResponseParser(method)
+        self.parser.expect(method)
 
     def hand_over(self, tunnel: Switched) -> None:
         """Give everything from here on to `tunnel`: the session has switched protocols."""
@@ -103,8 +107,9 @@ class UpstreamConnection(HalfClosing):
     def leave(self) -> None:
         """Read for nobody any more; whatever still comes makes the connection useless."""
         self._reader = None
-        # The last client may have been slow: without this the next reply would never be read.
-        self.let_go()
+        if self.held_back:
+            # The last client was slow: without this the next reply would never be read.
+            self.let_go()
 
     def hold_back(self) -> None:
         """Read no more for now: the client does not keep up."""
@@ -131,9 +136,7 @@ class UpstreamConnection(HalfClosing):
         if reader is None:
             self._pool.expire(self)
             return
-        for event in self.parser.feed(data):
-            if self._reader is reader:
-                reader.reply(event)
+        reader.reply(self.parser.feed(data))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is no more; whoever has it learns of it."""
@@ -144,8 +147,7 @@ class UpstreamConnection(HalfClosing):
             return
         reader, self._reader = self._reader, None
         if reader is not None:
-            for event in self.parser.close(clean=bool(reason.check(ConnectionDone))):
-                reader.reply(event)
+            reader.reply(self.parser.close(clean=bool(reason.check(ConnectionDone))))
 
     def pauseProducing(self) -> None:
         """The way to the session is full."""
@@ -177,12 +179,14 @@ class UpstreamPool:
     def __init__(self, reactor: INetworkReactor) -> None:
         self._reactor = reactor
         self._open: dict[str, set[UpstreamConnection]] = {}
+        #: Of each session the connection that was used last is the last one.
         self._idle: dict[str, list[UpstreamConnection]] = {}
-        self._timers: dict[UpstreamConnection, IDelayedCall] = {}
+        self._sweeping: IDelayedCall | None = None
         self._drains: dict[str, IDelayedCall] = {}
 
     def __repr__(self) -> str:
-        return f"<UpstreamPool [Connections: {len(self)} open, {len(self._timers)} idle]>"
+        idle = sum(len(connections) for connections in self._idle.values())
+        return f"<UpstreamPool [Connections: {len(self)} open, {idle} idle]>"
 
     def __len__(self) -> int:
         return sum(len(connections) for connections in self._open.values())
@@ -193,7 +197,7 @@ class UpstreamPool:
         if not idle:
             return None
         connection = idle.pop()
-        self._forget_idle(connection)
+        connection.idle_since = None
         connection.reused = True
         return connection
 
@@ -212,16 +216,16 @@ class UpstreamPool:
             connection.hang_up()
             return
         idle.append(connection)
-        self._timers[connection] = self._reactor.callLater(IDLE_SECONDS, self.expire, connection)
+        connection.idle_since = self._reactor.seconds()
+        if self._sweeping is None:
+            self._sweeping = self._reactor.callLater(IDLE_SECONDS, self._sweep)
 
     def expire(self, connection: UpstreamConnection) -> None:
         """Drop a connection that nobody uses, and give it to nobody from now on.
 
         An aborted connection is closed one turn of the reactor later only.
         """
-        if connection in self._timers:
-            self._idle[connection.session_id].remove(connection)
-            self._forget_idle(connection)
+        self._forget_idle(connection)
         connection.hang_up()
 
     def stall(self, connection: UpstreamConnection) -> IDelayedCall:
@@ -236,9 +240,7 @@ class UpstreamPool:
         """A connection is no more."""
         connections = self._open[connection.session_id]
         connections.discard(connection)
-        if connection in self._timers:
-            self._idle[connection.session_id].remove(connection)
-            self._forget_idle(connection)
+        self._forget_idle(connection)
         if not connections:
             del self._open[connection.session_id]
             self._idle.pop(connection.session_id, None)
@@ -259,6 +261,9 @@ class UpstreamPool:
         for drain in self._drains.values():
             drain.cancel()
         self._drains.clear()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
         for connections in tuple(self._open.values()):
             for connection in tuple(connections):
                 connection.transport.abortConnection()
@@ -272,7 +277,23 @@ class UpstreamPool:
             else:
                 connection.transport.abortConnection()
 
+    def _sweep(self) -> None:
+        # One timer for all: those of a session lie in the order in which they were given back.
+        self._sweeping = None
+        now = self._reactor.seconds()
+        for connections in tuple(self._idle.values()):
+            while connections and _expires(connections[0]) <= now:
+                self.expire(connections[0])
+        soonest = min((_expires(idle[0]) for idle in self._idle.values() if idle), default=None)
+        if soonest is not None:
+            self._sweeping = self._reactor.callLater(soonest - now, self._sweep)
+
     def _forget_idle(self, connection: UpstreamConnection) -> None:
-        timer = self._timers.pop(connection)
-        if timer.active():
-            timer.cancel()
+        if connection.idle_since is not None:
+            connection.idle_since = None
+            self._idle[connection.session_id].remove(connection)
+
+
+def _expires(connection: UpstreamConnection) -> float:
+    assert connection.idle_since is not None
+    return connection.idle_since + IDLE_SECONDS

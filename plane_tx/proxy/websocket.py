@@ -21,14 +21,9 @@ from autobahn.websocket.types import ConnectionRequest
 
 from plane_tx.core.access import Access, End
 from plane_tx.core.errors import BadRequest, PlaneError
-from plane_tx.core.headers import response_headers
-from plane_tx.core.messages import (
-    Headers,
-    RequestHead,
-    ResponseHead,
-    values_of,
-    write_head,
-)
+from plane_tx.core.fields import Headers, fields_of, values_of
+from plane_tx.core.headers import response_lines
+from plane_tx.core.messages import RequestHead, ResponseHead, write_head
 from plane_tx.proxy.answers import refusal
 from plane_tx.proxy.upstream import UpstreamConnection
 from plane_tx.reactor import IFlowTransport, INetworkReactor
@@ -116,7 +111,7 @@ class Legs:
 
     def browser(self, ends: RelayEnds, session_id: str) -> BrowserLeg | None:
         """The browser's leg, open; None when it refused the request, having said why."""
-        answer = response_headers(ends.response, session_id)
+        answer = fields_of(response_lines(ends.response, session_id))
         leg = BrowserLeg(_subprotocol(ends.response), _acceptance(answer))
         leg.factory = self._browser
         asked = (
@@ -146,7 +141,7 @@ def _subprotocol(head: ResponseHead) -> str | None:
     return chosen[0].strip().decode("latin-1") if chosen else None
 
 
-def _acceptance(headers: list[tuple[bytes, bytes]]) -> dict[str, list[str]]:
+def _acceptance(headers: Headers) -> dict[str, list[str]]:
     said: dict[str, list[str]] = {}
     for name, value in headers:
         if name.lower() not in (b"sec-websocket-accept", b"sec-websocket-protocol"):

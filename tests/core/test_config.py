@@ -131,6 +131,14 @@ def test_keys_are_read_and_files_of_keys_are_named() -> None:
     assert file == KeyFile("keys")
 
 
+#: What no session URL can be built from.
+NO_CLUSTERS = [
+    "x/y", "x:", "x:0", "x:99999", "x:65536", "x:080", "x:a", "x:٤٤٣", "user@x", "x y", ".x", "x.",
+    "a..b", "*.x", "bücher.example", "\u212a.example", "::1", "[::1", "[::1]:", "[:::]", "[1:2]",
+    "[::1%25lo]", "[v1.x]", "x:1:2", "x?y", "x#y",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "entries",
     [
@@ -262,7 +270,10 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
         ("[proxy]\nendpoint = []", "proxy.endpoint: expected at least one endpoint"),
         ("[proxy]\ncluster = ''", 'proxy.cluster: expected a host name, or host:port, got ""'),
         ("[proxy]\ncluster = 'http://x'", "proxy.cluster: expected a host name"),
-        ("[proxy]\ncluster = 'x/y'", "proxy.cluster: expected a host name"),
+        *(
+            (f"[proxy]\ncluster = '{cluster}'", "proxy.cluster: expected a host name")
+            for cluster in NO_CLUSTERS
+        ),
         (
             "[proxy]\ntrusted_proxies = ['unix', '10.0.0.1/8']",
             ('proxy.trusted_proxies[1]: expected an address, a network like "10.0.0.0/8" (its'
@@ -315,7 +326,18 @@ def test_the_control_listener_is_found_where_it_listens_unless_said(text: str, u
 
 @pytest.mark.parametrize(
     ("cluster", "url"),
-    [("localhost:9090", "http://localhost:9090"), ("example.com", "https://example.com")],
+    [
+        ("localhost", "https://localhost"),
+        ("localhost:9090", "http://localhost:9090"),
+        ("example.com", "https://example.com"),
+        ("example.com:443", "https://example.com:443"),
+        ("example.com:8443", "http://example.com:8443"),
+        ("a.xn--bcher-kva.example", "https://a.xn--bcher-kva.example"),
+        ("[::1]:9090", "http://[::1]:9090"),
+        ("[2001:db8::1]", "https://[2001:db8::1]"),
+        ("[2001:db8::1]:443", "https://[2001:db8::1]:443"),
+        ("127.0.0.1:65535", "http://127.0.0.1:65535"),
+    ],
 )
 def test_the_proxy_is_found_at_its_cluster(cluster: str, url: str) -> None:
     assert proxy_url(parse_config(f"[proxy]\ncluster = '{cluster}'", "plane.toml")) == url

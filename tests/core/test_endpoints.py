@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane_tx.core.endpoints import http_url, is_loopback
+from plane_tx.core.endpoints import http_url, is_loopback, kind_of, tls_files
 
 LOOPBACK = [
     "tcp:8080:interface=127.0.0.1",
@@ -102,3 +102,27 @@ def test_twisted_reads_a_loopback_endpoint_as_we_do(endpoint: str) -> None:
 )
 def test_a_url_says_where_a_listener_is_found(endpoint: str, url: str) -> None:
     assert http_url(endpoint) == url
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "files"),
+    [
+        ("ssl:443", ("server.pem", "server.pem")),
+        ("ssl:443:privateKey=k", ("k", "k")),
+        ("ssl:443:privateKey=k:certKey=c:interface=127.0.0.1", ("k", "c")),
+        ("ssl:certKey=c:privateKey=/a=b/k\\:1:port=443", ("/a=b/k:1", "c")),
+        ("ssl:443:k:c", ("k", "c")),
+        ("ssl:443:k:extraCertChain=x", ("k", "k")),
+    ],
+)
+def test_a_description_tells_the_files_of_its_certificate(
+    endpoint: str, files: tuple[str, str]
+) -> None:
+    assert tls_files(endpoint) == files
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "kind"), [("tcp:80", "tcp"), ("ssl:1:k", "ssl"), ("", ""), ("unix", "unix")]
+)
+def test_what_stands_before_the_first_colon_is_the_kind(endpoint: str, kind: str) -> None:
+    assert kind_of(endpoint) == kind

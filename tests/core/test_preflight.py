@@ -10,11 +10,12 @@ ASKED = (b"Access-Control-Request-Method", b"PUT")
 
 
 def asked(*headers, method=b"OPTIONS"):
-    return RequestHead(method, b"/", b"1.1", headers, Framing.NONE, b"h", keep_alive=True)
+    lines = tuple(map(b": ".join, headers))
+    return RequestHead(method, b"/", b"1.1", lines, (), Framing.NONE, b"h", keep_alive=True)
 
 
 def replied(status, *headers):
-    return ResponseHead(status, b"So", headers, Framing.LENGTH, keep_alive=True)
+    return ResponseHead(status, b"So", (), headers, Framing.LENGTH, keep_alive=True)
 
 
 @pytest.mark.parametrize(

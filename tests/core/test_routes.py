@@ -65,7 +65,21 @@ def registry() -> Registry:
         ("[::1]:9090", "[::1]:9090", ""),
         ("[::1]", "[::1]", ""),
         ("[::1]:443", "[::1]", ""),
+        ("[0:0::1]:9090", "[::1]:9090", ""),
+        ("[::1]", "[0:0::1]:443", ""),
+        ("[2001:DB8::1]:", "[2001:db8::1]", ""),
         ("127.0.0.1:9090", "127.0.0.1:9090", ""),
+        ("localhost", "localhost", ""),
+        ("a.LOCALHOST.:443", "localhost", "a"),
+        # A port that is empty is none.
+        ("example.com:", "example.com", ""),
+        ("a.example.com.:", "example.com:443", "a"),
+        # At 80 a browser names no port.
+        ("example.com", "example.com:80", ""),
+        ("a.example.com:80", "example.com:80", "a"),
+        ("[::1]", "[::1]:80", ""),
+        ("xn--bcher-kva.example.com", "example.com", "xn--bcher-kva"),
+        ("a.xn--bcher-kva.example", "XN--bcher-kva.example", "a"),
     ],
 )
 def test_a_host_at_or_below_the_cluster_is_ours(host: str, cluster: str, below: str) -> None:
@@ -87,6 +101,36 @@ def test_a_host_at_or_below_the_cluster_is_ours(host: str, cluster: str, below: 
         ("[::1]:9091", "[::1]:9090"),
         ("x[::1]:9090", "[::1]:9090"),
         ("example.com:443:443:1", "example.com"),
+        ("example.com:443:443", "example.com"),
+        ("example.com:8443:443", "example.com:8443"),
+        ("example.com:443", "example.com:8443"),
+        ("example.com:443", "example.com:80"),
+        ("example.com:", "example.com:8443"),
+        ("example.com:0", "example.com"),
+        ("example.com:99999", "example.com"),
+        ("example.com:0443", "example.com"),
+        ("example.com:+443", "example.com"),
+        ("example.com: 443", "example.com"),
+        ("example.com:https", "example.com"),
+        ("example.com..", "example.com"),
+        (f"{'a.' * 130}example.com", "example.com"),
+        ("user@example.com", "example.com"),
+        ("user:443@example.com", "example.com"),
+        ("example.com@evil.com", "example.com"),
+        ("example.com,evil.com", "example.com"),
+        ("example.com/", "example.com"),
+        ("[example.com]", "example.com"),
+        ("::1", "[::1]"),
+        ("[::1", "[::1]"),
+        ("[::1].", "[::1]"),
+        ("[::1]443", "[::1]"),
+        ("[::1]:80", "[::1]"),
+        ("[::1%25lo]", "[::1]"),
+        ("[::1%lo]", "[::1]"),
+        ("[::ffff:127.0.0.1]", "127.0.0.1"),
+        ("a.[::1]:9090", "[::1]:9090"),
+        ("[a.[::1]]:9090", "[::1]:9090"),
+        ("[v1.x]", "[::1]"),
     ],
 )
 def test_any_other_host_is_refused(host: str, cluster: str) -> None:
@@ -201,6 +245,13 @@ def test_a_session_is_found_at_its_home(
         ("x.a.b.", HOME),
         ("a.b.", DYNAMIC),
         ("x.", STATIC),
+        ("a.b..", HOME),
+        (".a.b.", HOME),
+        ("a..b.", HOME),
+        ("u@a.b.", HOME),
+        ("*.", DYNAMIC),
+        ("..", DYNAMIC),
+        ("a b.", DYNAMIC),
         ("", HOST),
         (f"x.{HOST}.", HOST),
     ],
@@ -220,6 +271,7 @@ def test_a_session_is_found_nowhere_else(registry: Registry, below: str, token: 
         ("localhost:9090", "hosted", HOST, f"http://{HOST}.localhost:9090/"),
         ("[::1]", "plain", DYNAMIC, f"https://[::1]/{DYNAMIC}/"),
         ("[::1]:9090", "static", STATIC, f"http://[::1]:9090/{STATIC}/"),
+        ("example.com:80", "homed", HOME, f"http://a.b.example.com:80/{HOME}/"),
     ],
 )
 def test_a_url_leads_back_to_its_session(
@@ -274,6 +326,10 @@ def test_a_visit_tells_whose_link_it_was(registry: Registry) -> None:
         ("evil.com/.example.com", "/x", "https://example.com:8443/x"),
         ("evil.com@.example.com", "/x", "https://example.com:8443/x"),
         (".example.com", "/x", "https://example.com:8443/x"),
+        ("a..example.com", "/x", "https://example.com:8443/x"),
+        ("u@a.example.com", "/x", "https://example.com:8443/x"),
+        ("a.example.com:", "/x", "https://a.example.com:8443/x"),
+        ("[::1]:80", "/x", "https://example.com:8443/x"),
         ("", "/x", "https://example.com:8443/x"),
         ("example.com", "*", "https://example.com:8443/"),
         ("example.com", "//evil.com/", "https://example.com:8443//evil.com/"),
@@ -282,6 +338,11 @@ def test_a_visit_tells_whose_link_it_was(registry: Registry) -> None:
 )
 def test_by_https_a_place_is_at_the_cluster_and_its_port(host: str, target: str, url: str) -> None:
     assert secure_url("example.com:8443", host, target) == url
+
+
+@pytest.mark.parametrize("host", ["[::1]", "[::1]:80", "[::1", "a.[::1]", "evil.com", "a.evil.com"])
+def test_by_https_an_address_has_nothing_below(host: str) -> None:
+    assert secure_url("[::1]:8443", host, "/x") == "https://[::1]:8443/x"
 
 
 def test_by_https_a_cluster_without_a_port_has_none() -> None:

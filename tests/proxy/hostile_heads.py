@@ -93,6 +93,8 @@ _CODINGS = {
     "a comma after": b"Transfer-Encoding: chunked,\r\n",
     "empty": b"Transfer-Encoding:\r\n",
     "a tab behind": b"Transfer-Encoding: chunked\t\r\n",
+    "a tab and a space behind": b"Transfer-Encoding: chunked\t \r\n",
+    "a space and a tab behind": b"Transfer-Encoding: chunked \t\r\n",
     "white": b"Transfer-Encoding:  \t\r\n",
     "twice chunked": CHUNKED + CHUNKED,
     "chunked, then another": CHUNKED + b"Transfer-Encoding: x\r\n",

@@ -55,6 +55,7 @@ _UNREADABLE = {
     "TE, chunked and then another": ok(b"Transfer-Encoding: chunked, gzip\r\n", b"ok"),
     "TE, xchunked": ok(b"Transfer-Encoding: xchunked\r\n", LAST),
     "TE, space before the colon": ok(b"Transfer-Encoding : chunked\r\n", LAST),
+    "TE, a tab behind": ok(b"Transfer-Encoding: chunked\t\r\n", LAST),
     "TE, folded": ok(b"Transfer-Encoding:\r\n chunked\r\n", LAST),
     "LF only": ok(_TWO, b"ok").replace(b"\r\n", b"\n"),
     "a status line that ends in LF": b"HTTP/1.1 200 OK\n" + _TWO + b"\r\nok",

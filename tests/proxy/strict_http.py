@@ -9,7 +9,7 @@ import attrs
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%s) ([!-~]+) HTTP/1\.1" % _TOKEN)
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [\t -~\x80-\xff]*")
-_FIELD = re.compile(rb"(%s): ([\t -~\x80-\xff]*)" % _TOKEN)
+_FIELD = re.compile(rb"(%s):[\t ]*([\t -~\x80-\xff]*?)[\t ]*" % _TOKEN)
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _CHUNK_SIZE = re.compile(rb"[1-9a-f][0-9a-f]{0,7}")
 

@@ -122,8 +122,8 @@ def test_an_offer_that_is_taken_up_wrongly_is_502(world, reply):
     _, client, upstream = offered(world, protocols="echo, h2c")
 
     upstream.send(reply)
+    world.wait(4)
     answer = client.get()
-    world.advance(0)
 
     assert status(answer) == 502
     assert upstream.lost

@@ -1,0 +1,119 @@
+"""What the first line and the fields of a head say together, and what is refused of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from plane_tx.core.errors import BadRequest, UpstreamUnreachable
+from plane_tx.core.fields import tokens_of
+from plane_tx.core.messages import (
+    Framing,
+    Marked,
+    RequestHead,
+    ResponseHead,
+    framing_of,
+    keeps_alive,
+)
+
+#: A protocol in an Upgrade header (RFC 9110 section 7.8).
+_PROTOCOL = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?")
+
+#: HTTP itself under another name. Its requests would reach a session with no one to judge them:
+#: any path, and any x-verified header (h2c smuggling; RFC 9113 has given the offer up).
+_HTTP_AGAIN = re.compile(rb"(h[23].*|https?|tls)(/.*)?", re.IGNORECASE)
+
+#: What may not be in a reason phrase (RFC 9112 section 4); llhttp lets all but CR and LF pass.
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+_VERSIONS = {b"HTTP/1.1": b"1.1", b"HTTP/1.0": b"1.0"}
+
+
+def request_head(first: bytes, plain: tuple[bytes, ...], marked: Marked) -> tuple[RequestHead, int]:
+    """What a request line and its fields say, and how long the body is that they announce.
+
+    Raises `BadRequest`, and ValueError for a body that has no clear end.
+    """
+    method, target, version = _parts_of(first)
+    hosts = [value for name, value in marked if name == b"host"]
+    target, host = _target_and_host(target, hosts, version)
+    framing, length = framing_of(marked, Framing.NONE)
+    if framing is Framing.CHUNKED and version == b"1.0":
+        raise BadRequest("HTTP/1.0 knows no Transfer-Encoding (RFC 9112 section 6.1)")
+    if method == b"CONNECT":
+        raise BadRequest("this proxy opens no tunnels for CONNECT")
+    listed = tokens_of([value for name, value in marked if name == b"connection"])
+    upgrade = b""
+    # Only of requests without a body: an offer may be declined (RFC 9110 section 7.8), and then no
+    # one has to know where in such a request the other protocol begins.
+    if b"upgrade" in listed and version == b"1.1" and framing is Framing.NONE:
+        upgrade = _offered_upgrade(method, marked)
+    # What follows an offer to upgrade is no request, even when the offer is refused.
+    keep_alive = keeps_alive(version, listed) and not upgrade
+    head = RequestHead(
+        method, target, version, plain, marked, framing, host, keep_alive, upgrade, listed
+    )
+    return head, length
+
+
+def _parts_of(first: bytes) -> tuple[bytes, bytes, bytes]:
+    parts = first.split(b" ")
+    # One space and no other between them: what is read in two ways would be sent on in one.
+    if len(parts) != 3:
+        raise BadRequest("expected a method, a target and a version, with one space between them")
+    method, target, spoken = parts
+    if not method.isalpha() and method != b"M-SEARCH":
+        raise BadRequest("expected a method first in the request")
+    version = _VERSIONS.get(spoken)
+    if version is None:
+        shown = spoken.decode("latin-1")[:16]
+        raise BadRequest(f"{shown} is not spoken here: use HTTP/1.1")
+    return method, target, version
+
+
+def _offered_upgrade(method: bytes, marked: Marked) -> bytes:
+    values = [value for name, value in marked if name == b"upgrade"]
+    offers = [offer.strip() for offer in b",".join(values).split(b",")]
+    if any(offer.lower() == b"websocket" for offer in offers):
+        return b"websocket" if method == b"GET" else b""  # RFC 6455 section 4.1
+    passed = [offer for offer in offers if _PROTOCOL.fullmatch(offer)]
+    return b", ".join(offer for offer in passed if not _HTTP_AGAIN.fullmatch(offer))
+
+
+def _target_and_host(target: bytes, hosts: Sequence[bytes], version: bytes) -> tuple[bytes, bytes]:
+    if len(hosts) > 1 or (not hosts and version == b"1.1"):
+        raise BadRequest("expected exactly one Host header (RFC 9112 section 3.2)")
+    if b"#" in target:
+        raise BadRequest("a fragment has no place in a request (RFC 9112 section 3.2)")
+    if target.startswith(b"/") or target == b"*":
+        return target, hosts[0] if hosts else b""
+    scheme, separator, rest = target.partition(b"://")
+    if separator and scheme.lower() in (b"http", b"https"):
+        # It has the say, whatever the Host field tells (RFC 9112 section 3.2.2).
+        authority = re.split(rb"[/?]", rest, maxsplit=1)[0]
+        path = rest[len(authority) :]
+        return path if path.startswith(b"/") else b"/" + path, authority
+    raise BadRequest("expected a target that begins with '/'")
+
+
+def response_head(
+    method: bytes, first: bytes, plain: tuple[bytes, ...], marked: Marked
+) -> tuple[ResponseHead, int]:
+    """What a status line and its fields say, and how long the body is that they announce.
+
+    Raises `UpstreamUnreachable`, and ValueError for a body that has no clear end.
+    """
+    spoken, _, rest = first.partition(b" ")
+    code, _, reason = rest.partition(b" ")
+    version = _VERSIONS.get(spoken)
+    if version is None or len(code) != 3 or not code.isdigit() or code < b"100":
+        raise UpstreamUnreachable(f"{first[:32]!r} is no status line of HTTP/1.1")
+    if _CONTROL.search(reason):
+        raise UpstreamUnreachable("the reason phrase has a control character")
+    status = int(code)
+    framing, length = Framing.NONE, 0
+    if method != b"HEAD" and status >= 200 and status not in (204, 304):
+        framing, length = framing_of(marked, Framing.UNTIL_CLOSE)
+    listed = tokens_of([value for name, value in marked if name == b"connection"])
+    keep_alive = keeps_alive(version, listed) and framing is not Framing.UNTIL_CLOSE
+    return ResponseHead(status, reason, plain, marked, framing, keep_alive, listed), length

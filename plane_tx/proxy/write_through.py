@@ -1,0 +1,62 @@
+"""A TCP transport whose `write` sends at once what the kernel takes, instead of a turn later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.interfaces import ITransport
+
+
+class _WriteThrough(tcp.Connection):
+    """Sends from `write` itself while nothing is queued; the rest is Twisted's own buffer.
+
+    An ordinary transport queues every write, asks the poller when it may send, and sends in the
+    next turn of the reactor: two system calls and a turn more for each reply.
+    """
+
+    def write(self, data: bytes) -> None:
+        """Send `data`, or queue what the kernel does not take of it; keeps the order."""
+        left = data if self._is_unusual() else data[self._send(data) :]
+        if left:
+            super().write(left)  # type: ignore[no-untyped-call]  # Twisted's is untyped
+
+    def _is_unusual(self) -> bool:
+        # Whatever is unusual is Twisted's: its own write knows what to do with it.
+        return bool(
+            self.dataBuffer
+            or self._tempDataBuffer
+            or self.disconnecting
+            or not self.connected
+            or self._writeDisconnecting
+            or self._writeDisconnected
+            or self.TLS
+        )
+
+    def _send(self, data: bytes) -> int:
+        try:
+            return self.socket.send(data)
+        except OSError:
+            # A full socket or a broken one: the reactor finds out which when it writes the rest.
+            return 0
+
+
+class _Server(_WriteThrough, tcp.Server):
+    """An accepted connection that writes through."""
+
+
+class _Client(_WriteThrough, tcp.Client):
+    """A dialled connection that writes through."""
+
+
+_KINDS: dict[type, type] = {tcp.Server: _Server, tcp.Client: _Client}
+
+
+def write_through(transport: ITransport) -> None:
+    """Let an open TCP connection write through from now on; any other transport stays as it is.
+
+    Endpoints and reactors make transports of their own classes and have no say in which, so the
+    class of one that exists is changed.
+    """
+    connection: Any = transport
+    connection.__class__ = _KINDS.get(type(transport), type(transport))
