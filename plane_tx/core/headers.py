@@ -11,7 +11,7 @@ from urllib.parse import quote
 import attrs
 
 from plane_tx.core.fields import CORS, HOP_BY_HOP, LOWERED, Headers, is_forged, name_of
-from plane_tx.core.messages import Framing, RequestHead, ResponseHead
+from plane_tx.core.messages import Fields, Framing, RequestHead, ResponseHead
 from plane_tx.core.model import Token
 from plane_tx.core.routes import Route
 
@@ -69,9 +69,11 @@ def passing(headers: Headers, listed: AbstractSet[bytes] = frozenset()) -> Heade
     return tuple(header for header in headers if LOWERED[header[0]] not in dropped)
 
 
-def _unlisted(lines: Iterable[bytes], listed: AbstractSet[bytes]) -> Iterable[bytes]:
-    dropped = listed - _NEVER_DROPPED
-    return [line for line in lines if name_of(line) not in dropped] if dropped else lines
+def _unlisted(fields: Fields) -> Iterable[bytes]:
+    dropped = fields.listed - _NEVER_DROPPED if fields.listed else None
+    if not dropped:
+        return fields.plain
+    return [line for line in fields.plain if name_of(line) not in dropped]
 
 
 class Introductions:
@@ -103,11 +105,13 @@ def request_lines(head: RequestHead, route: Route, introduction: list[bytes]) ->
     """What the upstream is sent: the client's own header, and who is behind it."""
     lines = introduction.copy()
     lines.append(b"x-verified-path: " + route.path.encode("latin-1"))
-    lines += _unlisted(head.plain, head.listed) if head.listed else head.plain
+    lines += _unlisted(head.fields)
     if head.framing is Framing.CHUNKED:
         lines.append(b"Transfer-Encoding: chunked")
     else:
-        lines += [b"Content-Length: " + value for name, value in head.marked if name == _LENGTH]
+        lines += [
+            b"Content-Length: " + value for name, value in head.fields.marked if name == _LENGTH
+        ]
     if head.upgrade:
         lines += [b"Connection: Upgrade", b"Upgrade: " + head.upgrade]
     return lines
@@ -164,9 +168,9 @@ def response_lines(head: ResponseHead, session_id: str) -> list[bytes]:
     204 it is neither (RFC 9110 section 8.6). Without word of the upstream who may read the reply,
     every origin may (plane.md 4.2).
     """
-    lines = list(_unlisted(head.plain, head.listed) if head.listed else head.plain)
+    lines = list(_unlisted(head.fields))
     added = _CORS_LINES
-    for name, value in head.marked:
+    for name, value in head.fields.marked:
         if name in CORS:
             added = ()
             lines.append(b"%s: %s" % (name, value))

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from plane_tx.core.errors import BadRequest, UpstreamUnreachable
-from plane_tx.core.fields import tokens_of
-from plane_tx.core.messages import (
-    Framing,
-    Marked,
-    RequestHead,
-    ResponseHead,
-    framing_of,
-    keeps_alive,
-)
+from plane_tx.core.fields import ByName, tokens_of
+from plane_tx.core.messages import Fields, Framing, RequestHead, ResponseHead, keeps_alive
 
 #: A protocol in an Upgrade header (RFC 9110 section 7.8).
 _PROTOCOL = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?")
@@ -29,31 +22,70 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _VERSIONS = {b"HTTP/1.1": b"1.1", b"HTTP/1.0": b"1.0"}
 
 
-def request_head(first: bytes, plain: tuple[bytes, ...], marked: Marked) -> tuple[RequestHead, int]:
-    """What a request line and its fields say, and how long the body is that they announce.
+def fields_in(lines: Iterable[bytes], marks: ByName[bytes]) -> Fields:
+    """The fields in these lines, sorted by `marks`, and what they say of the message's end.
 
-    Raises `BadRequest`, and ValueError for a body that has no clear end.
+    Raises ValueError for a line that is no field.
     """
+    plain: list[bytes] = []
+    marked: list[tuple[bytes, bytes]] = []
+    for line in lines:
+        name = line[: line.index(b":")]
+        mark = marks[name]
+        if mark:
+            marked.append((mark, _value(mark, line[len(name) + 1 :])))
+        else:
+            plain.append(line)
+    framing, length, fault = framing_of(marked)
+    listed = tokens_of([value for name, value in marked if name == b"connection"])
+    return Fields(tuple(plain), tuple(marked), listed, framing, length, fault)
+
+
+def _value(name: bytes, text: bytes) -> bytes:
+    value = text.strip(b" \t")
+    # To llhttp "chunked" and a tab is another encoding, so here it is one too.
+    return value + b"\t" if name == b"transfer-encoding" and text.endswith(b"\t") else value
+
+
+def framing_of(marked: Iterable[tuple[bytes, bytes]]) -> tuple[Framing | None, int, str]:
+    """How a body ends, after how many bytes, and what is wrong with how that is told.
+
+    Wrong is an encoding other than chunked, more than one length, one that whoever is next could
+    read differently, and both together (RFC 9112 section 6.3). None when nothing is told.
+    """
+    codings = [value for name, value in marked if name == b"transfer-encoding"]
+    lengths = [value for name, value in marked if name == b"content-length"]
+    if codings:
+        if lengths or [coding.lower() for coding in codings] != [b"chunked"]:
+            return None, 0, "a Transfer-Encoding other than chunked, or a Content-Length beside it"
+        return Framing.CHUNKED, 0, ""
+    if not lengths:
+        return None, 0, ""
+    length = lengths[0]
+    if len(lengths) > 1 or not length.isdigit() or (length.startswith(b"0") and len(length) > 1):
+        return None, 0, "a Content-Length that is not one number without a 0 before it"
+    return (Framing.LENGTH if int(length) else Framing.NONE), int(length), ""
+
+
+def request_head(first: bytes, fields: Fields) -> RequestHead:
+    """What a request line and its fields say. Raises `BadRequest`."""
     method, target, version = _parts_of(first)
-    hosts = [value for name, value in marked if name == b"host"]
-    target, host = _target_and_host(target, hosts, version)
-    framing, length = framing_of(marked, Framing.NONE)
+    target, host = _target_and_host(target, fields.values(b"host"), version)
+    framing = fields.framing or Framing.NONE
+    if fields.fault:
+        raise BadRequest(f"the request has {fields.fault}")
     if framing is Framing.CHUNKED and version == b"1.0":
         raise BadRequest("HTTP/1.0 knows no Transfer-Encoding (RFC 9112 section 6.1)")
     if method == b"CONNECT":
         raise BadRequest("this proxy opens no tunnels for CONNECT")
-    listed = tokens_of([value for name, value in marked if name == b"connection"])
     upgrade = b""
     # Only of requests without a body: an offer may be declined (RFC 9110 section 7.8), and then no
     # one has to know where in such a request the other protocol begins.
-    if b"upgrade" in listed and version == b"1.1" and framing is Framing.NONE:
-        upgrade = _offered_upgrade(method, marked)
+    if b"upgrade" in fields.listed and version == b"1.1" and framing is Framing.NONE:
+        upgrade = _offered_upgrade(method, fields.values(b"upgrade"))
     # What follows an offer to upgrade is no request, even when the offer is refused.
-    keep_alive = keeps_alive(version, listed) and not upgrade
-    head = RequestHead(
-        method, target, version, plain, marked, framing, host, keep_alive, upgrade, listed
-    )
-    return head, length
+    keep_alive = keeps_alive(version, fields.listed) and not upgrade
+    return RequestHead(method, target, version, fields, framing, host, keep_alive, upgrade)
 
 
 def _parts_of(first: bytes) -> tuple[bytes, bytes, bytes]:
@@ -71,8 +103,7 @@ def _parts_of(first: bytes) -> tuple[bytes, bytes, bytes]:
     return method, target, version
 
 
-def _offered_upgrade(method: bytes, marked: Marked) -> bytes:
-    values = [value for name, value in marked if name == b"upgrade"]
+def _offered_upgrade(method: bytes, values: list[bytes]) -> bytes:
     offers = [offer.strip() for offer in b",".join(values).split(b",")]
     if any(offer.lower() == b"websocket" for offer in offers):
         return b"websocket" if method == b"GET" else b""  # RFC 6455 section 4.1
@@ -96,13 +127,8 @@ def _target_and_host(target: bytes, hosts: Sequence[bytes], version: bytes) -> t
     raise BadRequest("expected a target that begins with '/'")
 
 
-def response_head(
-    method: bytes, first: bytes, plain: tuple[bytes, ...], marked: Marked
-) -> tuple[ResponseHead, int]:
-    """What a status line and its fields say, and how long the body is that they announce.
-
-    Raises `UpstreamUnreachable`, and ValueError for a body that has no clear end.
-    """
+def response_head(method: bytes, first: bytes, fields: Fields) -> ResponseHead:
+    """What a status line and its fields say, in reply to `method`. Raises `UpstreamUnreachable`."""
     spoken, _, rest = first.partition(b" ")
     code, _, reason = rest.partition(b" ")
     version = _VERSIONS.get(spoken)
@@ -110,10 +136,10 @@ def response_head(
         raise UpstreamUnreachable(f"{first[:32]!r} is no status line of HTTP/1.1")
     if _CONTROL.search(reason):
         raise UpstreamUnreachable("the reason phrase has a control character")
-    status = int(code)
-    framing, length = Framing.NONE, 0
+    status, framing = int(code), Framing.NONE
     if method != b"HEAD" and status >= 200 and status not in (204, 304):
-        framing, length = framing_of(marked, Framing.UNTIL_CLOSE)
-    listed = tokens_of([value for name, value in marked if name == b"connection"])
-    keep_alive = keeps_alive(version, listed) and framing is not Framing.UNTIL_CLOSE
-    return ResponseHead(status, reason, plain, marked, framing, keep_alive, listed), length
+        if fields.fault:
+            raise UpstreamUnreachable(f"the session's reply has {fields.fault}")
+        framing = fields.framing or Framing.UNTIL_CLOSE
+    keep_alive = keeps_alive(version, fields.listed) and framing is not Framing.UNTIL_CLOSE
+    return ResponseHead(status, reason, fields, framing, keep_alive)

@@ -16,13 +16,13 @@ import httptools
 from plane_tx.core.chunked import ChunkedBody, LineTooLong
 from plane_tx.core.errors import BadRequest, HeadTooLarge, PlaneError, UpstreamUnreachable
 from plane_tx.core.fields import REPLY_MARKS, REQUEST_MARKS, ByName, fields_of
-from plane_tx.core.heads import request_head, response_head
+from plane_tx.core.heads import fields_in, request_head, response_head
 from plane_tx.core.messages import (
     END,
     Broken,
     EndOfMessage,
+    Fields,
     Framing,
-    Marked,
     RequestEvent,
     RequestHead,
     ResponseEvent,
@@ -31,6 +31,9 @@ from plane_tx.core.messages import (
 
 #: The longest head we read, request line and headers together; trailers may be as long.
 MAX_HEAD_BYTES = 65536
+
+#: How long a header is remembered, lest connections that wait keep much.
+MOST_REMEMBERED_BYTES = 2048
 
 Event = TypeVar("Event")
 
@@ -48,6 +51,8 @@ class _Reader(Generic[Event]):
         self._events: list[Event | bytes | EndOfMessage | Broken] = []
         self._kept = b""
         self._empty = 0
+        self._last_header = b""
+        self._last_fields = Fields()
         self._in_body = False
         self._left = 0
         self._chunked: ChunkedBody | None = None
@@ -72,7 +77,7 @@ class _Reader(Generic[Event]):
     def _new_judge(self) -> Any:
         raise NotImplementedError
 
-    def _begin(self, first: bytes, plain: tuple[bytes, ...], marked: Marked) -> None:
+    def _begin(self, first: bytes, fields: Fields) -> None:
         """Tell of a head, and of the end of the message when nothing follows."""
         raise NotImplementedError
 
@@ -126,24 +131,18 @@ class _Reader(Generic[Event]):
         if found < 0:
             self._kept = data[start:]
         else:
-            first, *lines = data[start:found].split(b"\r\n")
-            self._begin(first, *self._sort(lines))
+            first, _, header = data[start:found].partition(b"\r\n")
+            self._begin(first, self._fields_of(header))
         return end
 
-    def _sort(self, lines: list[bytes]) -> tuple[tuple[bytes, ...], Marked]:
-        marks, plain, marked = self._marks, [], []
-        for line in lines:
-            name = line[: line.index(b":")]
-            mark = marks[name]
-            if mark:
-                value = line[len(name) + 1 :].strip(b" \t")
-                # To llhttp "chunked" and a tab is another encoding, so here it is one too.
-                if mark == b"transfer-encoding" and line.endswith(b"\t"):
-                    value += b"\t"
-                marked.append((mark, value))
-            else:
-                plain.append(line)
-        return tuple(plain), tuple(marked)
+    def _fields_of(self, header: bytes) -> Fields:
+        # Who asks again on one connection mostly says the same of itself, byte by byte.
+        if header == self._last_header:
+            return self._last_fields
+        fields = fields_in(header.split(b"\r\n"), self._marks)
+        if len(header) <= MOST_REMEMBERED_BYTES:
+            self._last_header, self._last_fields = header, fields
+        return fields
 
     def _expect_body(self, framing: Framing, length: int) -> None:
         self._in_body = True
@@ -223,15 +222,15 @@ class RequestParser(_Reader[RequestHead]):
     def _new_judge(self) -> Any:
         return httptools.HttpRequestParser(self)
 
-    def _begin(self, first: bytes, plain: tuple[bytes, ...], marked: Marked) -> None:
-        head, length = request_head(first, plain, marked)
+    def _begin(self, first: bytes, fields: Fields) -> None:
+        head = request_head(first, fields)
         if self._judge.should_upgrade() and not head.upgrade:
             self._decline(head)
         self._agree(self._between, head.framing is Framing.NONE)
         self._events.append(head)
         self._keep_alive = head.keep_alive
         if head.framing is not Framing.NONE:
-            self._expect_body(head.framing, length)
+            self._expect_body(head.framing, fields.length)
         else:
             self._upgraded = bool(head.upgrade)
             self._end(END)
@@ -254,7 +253,7 @@ class RequestParser(_Reader[RequestHead]):
 
 def _same_framing(head: RequestHead) -> bytes:
     framed = (b"content-length", b"transfer-encoding")
-    lines = [b"%s: %s\r\n" % field for field in head.marked if field[0] in framed]
+    lines = [b"%s: %s\r\n" % field for field in head.fields.marked if field[0] in framed]
     after = b"keep-alive" if head.keep_alive else b"close"
     lines.append(b"Connection: %s\r\n" % after)
     return b"POST / HTTP/%s\r\n%s\r\n" % (head.version, b"".join(lines))
@@ -320,8 +319,8 @@ class ResponseParser(_Reader[ResponseHead]):
     def _new_judge(self) -> Any:
         return httptools.HttpResponseParser(self)
 
-    def _begin(self, first: bytes, plain: tuple[bytes, ...], marked: Marked) -> None:
-        head, length = response_head(self._method, first, plain, marked)
+    def _begin(self, first: bytes, fields: Fields) -> None:
+        head = response_head(self._method, first, fields)
         if head.interim:
             self._agree(self._between, True)
             self._events.append(head)
@@ -333,7 +332,7 @@ class ResponseParser(_Reader[ResponseHead]):
             return
         self._agree(self._between, False)
         self._events.append(head)
-        self._expect_body(head.framing, length)
+        self._expect_body(head.framing, fields.length)
 
     def _end(self, end: EndOfMessage) -> None:
         self._events.append(end)

@@ -29,24 +29,44 @@ Marked = tuple[tuple[bytes, bytes], ...]
 
 
 @attrs.frozen
-class RequestHead:
-    """A request line and its header; `target` is in origin form, or `*`.
+class Fields:
+    """A header: `plain` are the lines of all fields that just pass, as sent; others are `marked`.
 
-    `plain` are the lines of all fields that just pass, as they were sent; the others are `marked`.
-    `host` is that of the target if it had one, else of the Host field. `listed` is what the
-    Connection field names.
+    `listed` is what the Connection field names. `framing` is None when nothing is said of it, and
+    `length` is that of a body that has one; what is wrong with either is a `fault`.
+    """
+
+    plain: tuple[bytes, ...] = ()
+    marked: Marked = ()
+    listed: frozenset[bytes] = frozenset()
+    framing: Framing | None = None
+    length: int = 0
+    fault: str = ""
+
+    def all(self) -> Headers:
+        """All fields by name and value, for those who look at one message in many."""
+        return fields_of(self.plain) + self.marked
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Every value of a marked field (lower case), in order."""
+        return [value for marked, value in self.marked if marked == name]
+
+
+@attrs.frozen
+class RequestHead:
+    """A request line and its fields; `target` is in origin form, or `*`.
+
+    `host` is that of the target if it had one, else of the Host field.
     """
 
     method: bytes
     target: bytes
     version: bytes
-    plain: tuple[bytes, ...]
-    marked: Marked
+    fields: Fields
     framing: Framing
     host: bytes
     keep_alive: bool
     upgrade: bytes = b""
-    listed: frozenset[bytes] = frozenset()
 
     @property
     def repeatable(self) -> bool:
@@ -56,34 +76,29 @@ class RequestHead:
 
     @property
     def headers(self) -> Headers:
-        """All fields, for those who look at one request in many."""
-        return fields_of(self.plain) + self.marked
+        """All its fields."""
+        return self.fields.all()
 
 
 @attrs.frozen
 class ResponseHead:
-    """A status line and its header, parted as a request's; `listed` likewise.
-
-    Interim ones (1xx but 101) have another head after them.
-    """
+    """A status line and its fields; interim ones (1xx but 101) have another head after them."""
 
     status: int
     reason: bytes
-    plain: tuple[bytes, ...]
-    marked: Marked
+    fields: Fields
     framing: Framing
     keep_alive: bool
-    listed: frozenset[bytes] = frozenset()
 
     @property
     def headers(self) -> Headers:
-        """All fields, for those who look at one reply in many."""
-        return fields_of(self.plain) + self.marked
+        """All its fields."""
+        return self.fields.all()
 
     @property
     def interim(self) -> bool:
         """Whether the real answer is still to come."""
-        return 100 <= self.status < 200 and self.status != 101
+        return self.status < 200 and self.status != 101
 
 
 @attrs.frozen
@@ -105,30 +120,6 @@ END = EndOfMessage()
 
 RequestEvent = RequestHead | bytes | EndOfMessage | Broken
 ResponseEvent = ResponseHead | bytes | EndOfMessage | Broken
-
-
-def framing_of(marked: Marked, otherwise: Framing) -> tuple[Framing, int]:
-    """How a body ends, and after how many bytes; as `otherwise` when nothing is said of it.
-
-    Raises ValueError for an encoding other than chunked, for more than one length, for one that
-    whoever is next could read differently, and for both (RFC 9112 section 6.3).
-    """
-    codings = [value for name, value in marked if name == b"transfer-encoding"]
-    lengths = [value for name, value in marked if name == b"content-length"]
-    if codings:
-        if [coding.lower() for coding in codings] != [b"chunked"]:
-            raise ValueError("a Transfer-Encoding other than chunked")
-        if lengths:
-            raise ValueError("a Content-Length beside its Transfer-Encoding")
-        return Framing.CHUNKED, 0
-    if not lengths:
-        return otherwise, 0
-    if len(lengths) > 1 or not lengths[0].isdigit():
-        raise ValueError("a Content-Length that is not one number")
-    if len(lengths[0]) > 1 and lengths[0].startswith(b"0"):
-        raise ValueError("a Content-Length that begins with a 0, which some read as octal")
-    length = int(lengths[0])
-    return (Framing.LENGTH, length) if length else (Framing.NONE, 0)
 
 
 def keeps_alive(version: bytes, listed: AbstractSet[bytes]) -> bool:

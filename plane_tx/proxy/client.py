@@ -318,7 +318,7 @@ class ClientConnection(Connection):
     def _peer_of(self, head: RequestHead) -> Peer:
         if not self._peer_is_proxy:
             return self.peer
-        return self._proxy.settings.trusted_proxies.client_of(self.peer, head.marked)
+        return self._proxy.settings.trusted_proxies.client_of(self.peer, head.fields.marked)
 
     def _answer_itself(self, head: RequestHead) -> None:
         if self._notes is not None and head.target.startswith(b"/ready"):

@@ -291,7 +291,7 @@ class Exchange:
         if head.interim:
             if self.head.version == b"1.1":
                 first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
-                self._unsent.append(write_head(first, passing(head.headers, head.listed)))
+                self._unsent.append(write_head(first, passing(head.headers, head.fields.listed)))
             return
         if head.status == 101:
             self._switch(head)

@@ -14,7 +14,7 @@ from plane_tx.core.headers import (
     request_trailers,
     response_lines,
 )
-from plane_tx.core.messages import Framing, RequestHead, ResponseHead
+from plane_tx.core.messages import Fields, Framing, RequestHead, ResponseHead
 from plane_tx.core.model import Executable, Key, Spec, Token
 from plane_tx.core.routes import Route
 from tests.sessions import make_session
@@ -29,11 +29,7 @@ def sorted_by(marks, headers):
     """Fields as a parser sorts them: lines that just pass, and those to be looked at."""
     plain = tuple(b": ".join(header) for header in headers if not marks[header[0]])
     marked = tuple((marks[name], value) for name, value in headers if marks[name])
-    return {
-        "plain": plain,
-        "marked": marked,
-        "listed": tokens_of(values_of(headers, b"connection")),
-    }
+    return Fields(plain, marked, tokens_of(values_of(headers, b"connection")))
 
 
 def asked(*headers, **changes):
@@ -44,7 +40,7 @@ def asked(*headers, **changes):
         framing=Framing.NONE,
         host=b"localhost:9090",
         keep_alive=True,
-        **sorted_by(REQUEST_MARKS, ((b"Host", b"localhost:9090"), *headers)),
+        fields=sorted_by(REQUEST_MARKS, ((b"Host", b"localhost:9090"), *headers)),
     )
     return attrs.evolve(head, **changes)
 
@@ -65,7 +61,7 @@ def granted(**changes):
 
 def replied(*headers, status=200):
     fields = sorted_by(REPLY_MARKS, headers)
-    head = ResponseHead(status, b"OK", framing=Framing.LENGTH, keep_alive=True, **fields)
+    head = ResponseHead(status, b"OK", fields, Framing.LENGTH, keep_alive=True)
     return list(fields_of(response_lines(head, "abc123")))
 
 

@@ -8,6 +8,7 @@ from plane_tx.core.http1 import MAX_HEAD_BYTES, RequestParser, ResponseParser
 from plane_tx.core.messages import (
     Broken,
     EndOfMessage,
+    Fields,
     Framing,
     RequestHead,
     ResponseHead,
@@ -87,8 +88,7 @@ def test_a_head_tells_all_that_was_said():
             method=b"GET",
             target=b"/a?b",
             version=b"1.1",
-            plain=(b"X-A: 1", b"x-a:  2 \t", b"Empty:"),
-            marked=((b"host", b"a"),),
+            fields=Fields((b"X-A: 1", b"x-a:  2 \t", b"Empty:"), ((b"host", b"a"),)),
             framing=Framing.NONE,
             host=b"a",
             keep_alive=True,
@@ -449,8 +449,7 @@ def test_a_status_line_and_headers_are_told():
         ResponseHead(
             status=404,
             reason=b"Not  there",
-            plain=(b"X: 1",),
-            marked=((b"content-length", b"0"),),
+            fields=Fields((b"X: 1",), ((b"content-length", b"0"),), framing=Framing.NONE),
             framing=Framing.NONE,
             keep_alive=True,
         ),
