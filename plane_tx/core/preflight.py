@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plane_tx.core.fields import values_of
-from plane_tx.core.messages import Framing, RequestHead, ResponseHead
+from plane_tx.core.messages import Fields, Framing, RequestHead, ResponseHead
 
 #: What a server answers an OPTIONS request that it knows nothing of.
 _UNKNOWN = frozenset({404, 405, 501})
@@ -27,4 +27,4 @@ def is_unanswered(reply: ResponseHead) -> bool:
 
 def granted(reply: ResponseHead) -> ResponseHead:
     """What takes the place of an unanswered one; the leave itself is what every reply is given."""
-    return ResponseHead(204, b"No Content", (), (), Framing.NONE, keep_alive=reply.keep_alive)
+    return ResponseHead(204, b"No Content", Fields(), Framing.NONE, keep_alive=reply.keep_alive)

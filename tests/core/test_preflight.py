@@ -2,7 +2,7 @@
 
 import pytest
 
-from plane_tx.core.messages import Framing, RequestHead, ResponseHead
+from plane_tx.core.messages import Fields, Framing, RequestHead, ResponseHead
 from plane_tx.core.preflight import granted, is_preflight, is_unanswered
 
 ORIGIN = (b"Origin", b"https://app.example")
@@ -10,12 +10,13 @@ ASKED = (b"Access-Control-Request-Method", b"PUT")
 
 
 def asked(*headers, method=b"OPTIONS"):
-    lines = tuple(map(b": ".join, headers))
-    return RequestHead(method, b"/", b"1.1", lines, (), Framing.NONE, b"h", keep_alive=True)
+    fields = Fields(tuple(map(b": ".join, headers)))
+    return RequestHead(method, b"/", b"1.1", fields, Framing.NONE, b"h", keep_alive=True)
 
 
 def replied(status, *headers):
-    return ResponseHead(status, b"So", (), headers, Framing.LENGTH, keep_alive=True)
+    fields = Fields(marked=headers)
+    return ResponseHead(status, b"So", fields, Framing.LENGTH, keep_alive=True)
 
 
 @pytest.mark.parametrize(
