@@ -139,7 +139,7 @@ class _Reader(Generic[Event]):
         # Who asks again on one connection mostly says the same of itself, byte by byte.
         if header == self._last_header:
             return self._last_fields
-        fields = fields_in(header.split(b"\r\n"), self._marks)
+        fields = fields_in(header.split(b"\r\n") if header else (), self._marks)
         if len(header) <= MOST_REMEMBERED_BYTES:
             self._last_header, self._last_fields = header, fields
         return fields
