@@ -24,7 +24,7 @@ from plane_tx.core.errors import (
     SessionNotReady,
 )
 from plane_tx.core.explain import why_ended
-from plane_tx.core.idle import DeadlineHeap, event_at, next_deadlines
+from plane_tx.core.idle import DeadlineHeap, event_at, next_deadlines, soonest_if_idle
 from plane_tx.core.lifecycle import (
     EFFECTS,
     Answered,
@@ -161,6 +161,11 @@ class Conductor:
         deadlines = next_deadlines(session)
         if deadlines:
             self._deadlines.put(session.id, deadlines[0].at)
+
+    def idle_began(self, session: Session, now: float) -> None:
+        """The same when only the idle clock began anew; mostly that costs nothing."""
+        if not self._deadlines.covers(session.id, soonest_if_idle(session.spec.limits, now)):
+            self.reschedule(session)
 
     def reap(self) -> int:
         """End what is due, and return how many sessions that were. Costs what is due.

@@ -269,8 +269,9 @@ class Supervisor:
 
     def end_use(self, session: Session, use: Use) -> None:
         """End one use; the idle clock starts when it was the last. A second call is nothing."""
-        if self.registry.end_use(session, use, self._reactor.seconds()):
-            self._conductor.reschedule(session)
+        now = self._reactor.seconds()
+        if self.registry.end_use(session, use, now):
+            self._conductor.idle_began(session, now)
 
     def _reserve(self, request: ConnectRequest) -> ConnectResponse:
         # Nothing here may wait: the key, the id and the place under the caps are taken in one go.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 import heapq
+import math
 from collections.abc import Callable, Iterator
 
 import attrs
 
 from plane_tx.core.lifecycle import HardTerminate, SoftTerminate
-from plane_tx.core.model import ENDING, Failure, Reason, Session, Status, Waiting
+from plane_tx.core.model import ENDING, Failure, Limits, Reason, Session, Status, Waiting
 
 
 class Cause(enum.StrEnum):
@@ -62,6 +63,12 @@ def _running(session: Session) -> Iterator[Deadline]:
         yield Deadline(session.idle_since + limits.claim_within_seconds, Cause.UNCLAIMED)
 
 
+def soonest_if_idle(limits: Limits, now: float) -> float:
+    """The earliest moment at which a session that falls idle `now` could end of that."""
+    clocks = (limits.max_idle_seconds, limits.claim_within_seconds)
+    return now + min((seconds for seconds in clocks if seconds is not None), default=math.inf)
+
+
 def event_at(deadline: Deadline, session: Session) -> SoftTerminate | HardTerminate:
     """What happens to the session when `deadline` passes."""
     match deadline.cause:
@@ -106,10 +113,14 @@ class DeadlineHeap:
     def __len__(self) -> int:
         return len(self._queued)
 
+    def covers(self, session_id: str, at: float) -> bool:
+        """Whether `session_id` will be taken at `at` or earlier."""
+        queued = self._queued.get(session_id)
+        return queued is not None and queued <= at
+
     def put(self, session_id: str, at: float) -> None:
         """See to it that `session_id` is taken at `at` or earlier."""
-        queued = self._queued.get(session_id)
-        if queued is not None and queued <= at:
+        if self.covers(session_id, at):
             return
         self._queued[session_id] = at
         heapq.heappush(self._heap, (at, session_id))

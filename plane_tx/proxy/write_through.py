@@ -17,13 +17,8 @@ class _WriteThrough(tcp.Connection):
 
     def write(self, data: bytes) -> None:
         """Send `data`, or queue what the kernel does not take of it; keeps the order."""
-        left = data if self._is_unusual() else data[self._send(data) :]
-        if left:
-            super().write(left)  # type: ignore[no-untyped-call]  # Twisted's is untyped
-
-    def _is_unusual(self) -> bool:
         # Whatever is unusual is Twisted's: its own write knows what to do with it.
-        return bool(
+        if not (
             self.dataBuffer
             or self._tempDataBuffer
             or self.disconnecting
@@ -31,14 +26,16 @@ class _WriteThrough(tcp.Connection):
             or self._writeDisconnecting
             or self._writeDisconnected
             or self.TLS
-        )
-
-    def _send(self, data: bytes) -> int:
-        try:
-            return self.socket.send(data)
-        except OSError:
-            # A full socket or a broken one: the reactor finds out which when it writes the rest.
-            return 0
+        ):
+            try:
+                sent = self.socket.send(data)
+            except OSError:
+                # A full socket or a broken one: the reactor finds out which when it writes.
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
+        super().write(data)  # type: ignore[no-untyped-call]  # Twisted's is untyped
 
 
 class _Server(_WriteThrough, tcp.Server):

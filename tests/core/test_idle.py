@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from plane_tx.core.idle import (
     DeadlineHeap,
     event_at,
     next_deadlines,
+    soonest_if_idle,
 )
 from plane_tx.core.lifecycle import HardTerminate, SoftTerminate
 from plane_tx.core.model import (
@@ -84,6 +87,26 @@ def test_each_status_has_its_clocks_soonest_first(
     running = next_deadlines(session)
 
     assert [(each.cause, each.at) for each in running] == list(deadlines.items())
+
+
+@pytest.mark.parametrize(
+    ("limits", "soonest"),
+    [
+        (Limits(), math.inf),
+        (Limits(max_idle_seconds=10.0), 110.0),
+        (Limits(max_idle_seconds=10.0, claim_within_seconds=5.0), 105.0),
+    ],
+)
+def test_what_falls_idle_ends_no_sooner_than_its_first_clock(
+    limits: Limits, soonest: float
+) -> None:
+    heap = DeadlineHeap()
+    heap.put("a", soonest)
+
+    assert soonest_if_idle(limits, 100.0) == soonest
+    assert heap.covers("a", soonest)
+    assert not heap.covers("a", 104.0)
+    assert not heap.covers("b", soonest)
 
 
 def test_a_session_that_was_claimed_is_not_asked_for_it_again() -> None:
