@@ -20,11 +20,13 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from plane_tx.accesslog import AccessLog, WriterThread
 from plane_tx.admission import Policy
 from plane_tx.certificates import Endpoints
 from plane_tx.control.forward_auth import forward_auth_at
 from plane_tx.control.guard import Access
 from plane_tx.control.site import make_site
+from plane_tx.core.access import FORMATS
 from plane_tx.core.apikeys import ApiKey, ApiKeys, KeyFile, keys_in
 from plane_tx.core.config import (
     Config,
@@ -38,6 +40,7 @@ from plane_tx.core.config import (
 )
 from plane_tx.core.errors import ConfigError
 from plane_tx.core.forwarded import trusted_proxies
+from plane_tx.core.measures import Measures
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.daemon import unix_daemon
 from plane_tx.engines.docker.engine import DockerEngine
@@ -48,9 +51,9 @@ from plane_tx.engines.threads import threads_of
 from plane_tx.idempotency import Idempotency
 from plane_tx.journal import Journal
 from plane_tx.lag import LagMeter
-from plane_tx.proxy.client import ProxySettings
 from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.proxy.redirect import RedirectFactory
+from plane_tx.proxy.settings import ProxySettings
 from plane_tx.reaper import Reaper
 from plane_tx.state import StateDirectory
 from plane_tx.supervisor import Supervisor
@@ -186,12 +189,12 @@ class Remembering(InOrder):
         try:
             self._state.claim()
             self.journal.open(self._reactor.seconds())
+            self.fencing.rise_above(self.journal.last_number)
+            self._thread.start()
+            super().startService()  # type: ignore[no-untyped-call]  # as above
         except ConfigError as error:
             self._state.release()
             raise StartRefused(f"plane: {error}") from None
-        self.fencing.rise_above(self.journal.last_number)
-        self._thread.start()
-        super().startService()  # type: ignore[no-untyped-call]  # as above
 
     def stopService(self) -> Deferred[None]:
         """Stop the parts, then close the journal."""
@@ -318,9 +321,21 @@ def make_proxy_settings(config: ProxyConfig) -> ProxySettings:
     return ProxySettings(
         root_redirect_url=config.root_redirect_url,
         ws_ping_seconds=config.ws_ping_seconds,
+        idle_timeout_seconds=config.idle_timeout_seconds,
         shutdown_seconds=config.shutdown_seconds,
         trusted_proxies=trusted_proxies(config.trusted_proxies),
     )
+
+
+def make_access_log(
+    reactor: Any, config: ProxyConfig, folder: Path, measures: Measures
+) -> AccessLog | None:
+    """Where requests are logged, if anywhere."""
+    target, line = config.access_log, FORMATS[config.access_log_format]
+    if not target:
+        return None
+    path = target if target == "-" else str((folder / target).absolute())
+    return AccessLog(reactor, WriterThread(reactor), path, line, measures)
 
 
 def make_access(reactor: Any, config: Config, folder: Path) -> Access:
@@ -343,12 +358,14 @@ def assemble(reactor: Any, config: Config, folder: Path) -> MultiService:
     engine = make_engine(reactor, config, kind)
     supervisor = Supervisor(reactor, engine, make_policy(config), whole.fencing)
     idempotency = Idempotency(reactor, whole.journal)
-    proxy = ProxyFactory(reactor, supervisor, make_proxy_settings(config.proxy))
+    access_log = make_access_log(reactor, config.proxy, folder, supervisor.measures)
+    proxy = ProxyFactory(reactor, supervisor, make_proxy_settings(config.proxy), access_log)
     redirect = RedirectFactory(reactor, config.proxy.cluster)
     access = make_access(reactor, config, folder)
     site = make_site(reactor, supervisor, idempotency, config.demo, access)
     endpoints = Endpoints(reactor)
     for part in (
+        *filter(None, [access_log]),
         endpoints,
         Conduct(supervisor),
         idempotency,
@@ -359,7 +376,7 @@ def assemble(reactor: Any, config: Config, folder: Path) -> MultiService:
         Listener(endpoints, config.control.endpoint, site),
         Greeting(config, kind),
     ):
-        part.setServiceParent(whole)  # type: ignore[no-untyped-call]  # as above
+        part.setServiceParent(whole)
     return whole
 
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     "plane_tx.core": 0,
     "plane_tx.reactor": 0,  # interfaces of Twisted, no effect; core may not know it
+    "plane_tx.accesslog": 1,
     "plane_tx.engines": 1,
     "plane_tx.lag": 1,
     "plane_tx.failures": 0,  # reads Twisted's errors, no effect

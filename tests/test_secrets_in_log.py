@@ -33,8 +33,8 @@ TOLD = ("_SECRET", "_STATIC_TOKEN")
 class Busy:
     """A proxy and a control listener around one registry, and every secret that was seen there."""
 
-    def __init__(self, make_site, journal, access):
-        self.world = World()
+    def __init__(self, make_site, journal, access, log=None):
+        self.world = World(log)
         idempotency = Idempotency(self.world.reactor, journal)
         self.site = make_site(
             self.world.reactor, self.world.supervisor, idempotency, DemoConfig(), access
@@ -83,7 +83,7 @@ class Busy:
         upstream.send(OK)
         upstream.hang_up()
         assert status(visitor.get()) == 200
-        self.visit(f"{path}/gone")
+        self.visit(f"{path}/x{path}/gone?token={made['token']}")
         self.world.decline()
         self.visit(f"{path}/wrong", "Content-Length: no\r\n")
         self.ask("GET", f"/ctrl/b/{session.id}", READER)
@@ -167,6 +167,21 @@ def test_no_secret_is_in_the_log_of_a_busy_server_with_keys(make_site, journal, 
     assert len(busy.secrets) >= 15
     assert len(written) >= 30
     assert opened_by(written, busy.secrets) == []
+
+
+def test_no_secret_is_in_the_access_log_of_a_busy_server(make_site, journal, tmp_path):
+    log = tmp_path / "access.log"
+    keys = ApiKeys([(f"admin:admin:{ADMIN}", parse_key(f"admin:admin:{ADMIN}"))])
+    busy = Busy(make_site, journal, Access(keys=keys), log)
+
+    busy.live()
+    busy.live(use_static_token=True)
+    busy.refused()
+    busy.finish()
+    lines = log.read_text().splitlines()
+
+    assert len(lines) == 9
+    assert opened_by(lines, busy.secrets | {"x" * 43}) == []
 
 
 def test_no_secret_is_in_the_log_of_a_busy_server_with_forward_auth(make_site, journal, written):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import http.client
+import json
+import os
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_twisted
@@ -402,3 +408,77 @@ def test_stopping_while_a_session_boots_answers_who_waits(tmp_path: Path) -> Non
         until(lambda: bool(running.session(made["backend_id"])["connections"]))
     asking.join(10)
     assert answers == [503]
+
+
+def test_an_access_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "plane.toml").write_text(
+        f'{PROCESS}[control]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
+        '[proxy]\nendpoint = "tcp:0:interface=127.0.0.1"\naccess_log = "none/access.log"\n'
+    )
+
+    done = start("--config", "plane.toml", folder=tmp_path)
+
+    assert complaint(done) == (
+        f"the access log {tmp_path / 'none/access.log'} cannot be written: No such file or"
+        " directory; free it, or name another file by `[proxy] access_log`"
+    )
+
+
+def streaming(url: str) -> http.client.HTTPConnection:
+    """A connection on which a reply has begun that goes on for a minute."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection("127.0.0.1", parts.port or 80, 10)
+    connection.request(
+        "GET", f"{parts.path}sse?count=600&interval=0.1", headers={"Host": parts.netloc}
+    )
+    assert connection.getresponse().status == 200
+    return connection
+
+
+def test_requests_are_logged_beside_the_configuration_until_the_end(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    conf = f'access_log = "access.log"\nshutdown_seconds = 0\n{PROCESS}'
+    with live_server(tmp_path, conf) as running:
+        made = running.connect("echo")
+        assert ask("GET", made["url"] + "echo/hello?q=1").status == 200
+        until(log.read_text)
+        log.rename(tmp_path / "rotated.log")
+        with closing(streaming(made["url"])):
+            running.interrupt()
+    first, last = ((tmp_path / name).read_text() for name in ("rotated.log", "access.log"))
+    told = [json.loads(first), json.loads(last)]
+
+    assert [line["path"] for line in told] == ["/echo/hello", "/sse"]
+    assert [line["closed"] for line in told] == ["", "proxy"]
+    assert {line["session"] for line in told} == {made["backend_id"]}
+    assert made["token"] not in first + last
+
+
+def test_the_access_log_on_standard_output_stands_there_as_it_is(tmp_path: Path) -> None:
+    conf = f'access_log = "-"\naccess_log_format = "text"\n{PROCESS}'
+    with live_server(tmp_path, conf) as running:
+        made = running.connect("echo")
+        assert ask("GET", made["url"] + "echo/hello").status == 200
+    lines = [line for line in running.log.read_text().splitlines() if '"GET /echo/hello"' in line]
+
+    assert len(lines) == 1
+    assert lines[0].split(" ")[1] == made["backend_id"]
+
+
+def test_a_pipe_that_nobody_reads_does_not_keep_the_server_from_stopping(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    conf = f'access_log = "pipe"\n{PROCESS}'
+
+    try:
+        with live_server(tmp_path, conf) as running:
+            statuses = {ask("GET", f"http://{running.cluster}/x{n}").status for n in range(60)}
+        read = os.read(reader, 65536)
+    finally:
+        os.close(reader)
+
+    assert statuses == {410}
+    assert "Server Shut Down." in running.log.read_text()
+    assert len(read) <= 4096
+    assert read.startswith(b'{"time":')

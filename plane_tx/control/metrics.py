@@ -117,6 +117,11 @@ class SupervisorCollector(Collector):
             "Requests and WebSockets that a session which had not ended failed.",
             measures.upstream_errors,
         )
+        yield CounterMetricFamily(
+            "plane_tx_access_log_lost",
+            "Requests that the access log could not take.",
+            measures.access_log_lost,
+        )
 
 
 def _gauges(name: str, told: str, label: str, values: Mapping[str, float]) -> Metric:

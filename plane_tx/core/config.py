@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from plane_tx.core import strict
+from plane_tx.core.access import FORMATS
 from plane_tx.core.apikeys import FORM, ApiKey, KeyFile, parse_key
 from plane_tx.core.connect import CapacityLimits
 from plane_tx.core.containers import GUARDED
@@ -67,7 +68,10 @@ class ProxyConfig:
     hold_seconds: Seconds = Seconds(30.0)
     root_redirect_url: str = ""
     ws_ping_seconds: Seconds = Seconds(30.0)
+    idle_timeout_seconds: Seconds = Seconds(0.0)
     shutdown_seconds: Seconds = Seconds(10.0)
+    access_log: str = ""
+    access_log_format: str = "json"
 
 
 @attrs.frozen
@@ -236,6 +240,7 @@ def _check(config: Config) -> None:
         if not endpoints.endpoint:
             raise strict.Misfit(f"{section}.endpoint", "expected at least one endpoint")
     _check_trusted_proxies(config.proxy)
+    _check_access_log(config.proxy)
     _check_protection(config)
     if config.demo.app and config.demo.app not in config.apps:
         raise strict.Misfit("demo.app", f"no app {strict.show(config.demo.app)} in this file")
@@ -266,6 +271,16 @@ def _check_mounts(config: Config) -> None:
         if app.mount and not base:
             where = f"apps.{strict.show(name)}.mount"
             raise strict.Misfit(where, "there is no place for it: set engine.mount_base")
+
+
+def _check_access_log(proxy: ProxyConfig) -> None:
+    if proxy.access_log_format not in FORMATS:
+        allowed = " or ".join(f'"{name}"' for name in FORMATS)
+        got = strict.show(proxy.access_log_format)
+        raise strict.Misfit("proxy.access_log_format", f"expected {allowed}, got {got}")
+    if "\0" in proxy.access_log:
+        got = strict.show(proxy.access_log)
+        raise strict.Misfit("proxy.access_log", f'expected a path, "-" or "", got {got}')
 
 
 def _check_trusted_proxies(proxy: ProxyConfig) -> None:

@@ -228,6 +228,13 @@ class SessionNotReady(ProxyRefusal):
     retry_after_seconds = 2
 
 
+class IdleTimeout(ProxyRefusal):
+    """A request or a reply of which no byte has come for too long."""
+
+    kind = "IdleTimeout"
+    status = 504
+
+
 class UpstreamUnreachable(ProxyRefusal):
     """A ready session that did not answer as HTTP."""
 

@@ -61,6 +61,8 @@ class Measures:
     reaps: Counter[str] = attrs.field(factory=Counter)
     #: Requests and WebSockets that a session which had not ended failed.
     upstream_errors: int = 0
+    #: Requests that the access log could not take.
+    access_log_lost: int = 0
     boot: dict[str, Histogram] = attrs.field(factory=_boot_histograms)
     reactor_lag: Histogram = attrs.field(factory=lambda: Histogram(LAG_BUCKETS))
     #: How many connections are open now, by side; whoever has them answers.

@@ -21,6 +21,9 @@ class Framing(enum.Enum):
     UNTIL_CLOSE = "until close"
 
 
+#: Methods that may be sent twice (RFC 9110 section 9.2.2).
+_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
+
 #: Fields that a proxy must look at, by name in lower case and value, in order.
 Marked = tuple[tuple[bytes, bytes], ...]
 
@@ -64,6 +67,12 @@ class RequestHead:
     host: bytes
     keep_alive: bool
     upgrade: bytes = b""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent twice: it is idempotent, and nothing goes with it."""
+        bodiless = self.framing is Framing.NONE and not self.upgrade
+        return bodiless and self.method in _IDEMPOTENT
 
     @property
     def headers(self) -> Headers:

@@ -49,10 +49,9 @@ class Route:
 
 
 def visit_of(route: Route, peer: str) -> Visit:
-    """Who comes by this route and where to, as it may be shown: without query and static token."""
-    path, token = route.target.partition("?")[0], route.token
-    if token.static:
-        path = path.replace(token.value, f"{token.value[:6]}…")
+    """Who comes by this route and where to, as it may be shown: without query and token."""
+    token = route.token
+    path = route.target.partition("?")[0].replace(token.value, f"{token.value[:6]}…")
     return Visit(peer, path[:MOST_SHOWN], token.user, token.value)
 
 

@@ -59,6 +59,10 @@ class Use:
     traffic: tuple[Traffic, ...] = ()
     cut: Callable[[], None] | None = attrs.field(default=None, repr=False)
 
+    def count_in(self, traffic: Traffic) -> None:
+        """Count in `traffic` too what passes from now on."""
+        self.traffic = (*self.traffic, traffic)
+
     def request(self) -> None:
         """Count a request that the session is given."""
         for traffic in self.traffic:

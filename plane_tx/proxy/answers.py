@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import html
 import json
+import re
+from functools import partial
+from typing import Protocol as Shape
 
-from plane_tx.core.errors import PlaneError
+from plane_tx.core.errors import BadRequest, PlaneError
 from plane_tx.core.fields import Headers, values_of
-from plane_tx.core.headers import cors
+from plane_tx.core.headers import Peer, cors
 from plane_tx.core.messages import RequestHead, write_head
+from plane_tx.core.model import HOST_TOKEN
+from plane_tx.core.preflight import is_preflight
+from plane_tx.core.routes import Route
 
 _PHRASES = {
     200: b"OK",
+    204: b"No Content",
     301: b"Moved Permanently",
     308: b"Permanent Redirect",
     400: b"Bad Request",
@@ -25,6 +32,15 @@ _PHRASES = {
 }
 
 _PAGE = "<!doctype html><meta charset=utf-8><title>{status}</title><p>{message}</p>\n"
+
+_HOST_LABEL = re.compile(HOST_TOKEN)
+
+
+class Answering(Shape):
+    """Something that we say, whether the connection goes on or not."""
+
+    def __call__(self, *, close: bool) -> bytes:
+        """The whole answer."""
 
 
 def answer(
@@ -40,9 +56,10 @@ def answer(
         (b"Server", b"plane-tx"),
         *headers,
         (b"Cache-Control", b"no-store"),
-        (b"Content-Length", b"%d" % len(body)),
         *cors(headers),
     ]
+    if status != 204:  # which has none (RFC 9110 section 8.6)
+        lines.append((b"Content-Length", b"%d" % len(body)))
     if close:
         lines.append((b"Connection", b"close"))
     first = b"HTTP/1.1 %d %s" % (status, _PHRASES.get(status, b"Error"))
@@ -53,7 +70,13 @@ def answer(
 def refusal(
     error: PlaneError, *, close: bool, head: RequestHead | None = None, session_id: str = ""
 ) -> bytes:
-    """The answer to a request that `error` ended: a page for those who read pages, else JSON."""
+    """The answer to a request that `error` ended: a page for those who read pages, else JSON.
+
+    A preflight is granted: its page could read no other answer, and will be told by the next one.
+    """
+    told_by = ((b"x-plane-backend-id", session_id.encode("ascii")),) if session_id else ()
+    if head is not None and is_preflight(head):
+        return answer(204, b"", close=close, head=head, headers=told_by)
     message = str(error)
     if wants_page(head):
         text = _PAGE.format(status=error.status, message=html.escape(message))
@@ -61,11 +84,9 @@ def refusal(
     else:
         told = {"kind": error.kind, "message": message}
         kind, body = b"application/json", json.dumps(told).encode("utf-8") + b"\n"
-    headers = [(b"Content-Type", kind)]
+    headers = [(b"Content-Type", kind), *told_by]
     if error.retry_after_seconds is not None:
         headers.append((b"Retry-After", b"%d" % error.retry_after_seconds))
-    if session_id:
-        headers.append((b"x-plane-backend-id", session_id.encode("ascii")))
     return answer(error.status, body, close=close, head=head, headers=tuple(headers))
 
 
@@ -80,3 +101,31 @@ def redirect(status: int, location: str, *, close: bool, head: RequestHead) -> b
     """The answer that sends a client elsewhere."""
     headers = ((b"Location", location.encode("latin-1")),)
     return answer(status, b"", close=close, head=head, headers=headers)
+
+
+def is_our_own(head: RequestHead) -> bool:
+    """Whether the proxy is asked itself, for a path that cannot belong to a session."""
+    if head.target.partition(b"?")[0] not in (b"/", b"/ready", b"*"):
+        return False
+    # A session with a host of its own has every path there, `/` and `/ready` too.
+    label = head.host.partition(b".")[0].decode("latin-1").lower()
+    return _HOST_LABEL.fullmatch(label) is None
+
+
+def own_answer(head: RequestHead, root_url: str, *, recovered: bool) -> Answering:
+    """What the proxy says for itself; `root_url` is where `/` leads, if anywhere.
+
+    Raises `BadRequest` where it has nothing to say.
+    """
+    if head.target.startswith(b"/ready"):
+        return partial(answer, 200 if recovered else 503, b"", head=head)
+    if root_url and head.target.startswith(b"/"):
+        return partial(redirect, 301, root_url, head=head)
+    raise BadRequest("the URL names no session")
+
+
+def slash_added(head: RequestHead, route: Route, peer: Peer) -> Answering:
+    """The way to the same URL with a slash behind its token."""
+    _, question, query = head.target.decode("latin-1").partition("?")
+    location = f"{peer.prefix.decode('ascii')}{route.prefix}/{question}{query}"
+    return partial(redirect, 308, location, head=head)

@@ -1,33 +1,47 @@
-"""A client's connection: its requests one after the other, each given to an exchange."""
+"""A client's connection: its requests one after the other, each given to an exchange.
+
+A client that ends its side has gone, and its session is told at once: so browsers leave. But one
+that said before that its request is the last (`Connection: close`, or HTTP/1.0) may end its side
+when the request is complete, and still gets its reply, until a write fails. Within a body such an
+end breaks the request off. Over TLS an end is always of both sides.
+"""
 
 from __future__ import annotations
 
-import re
 from collections import deque
-from typing import Protocol as Shape
+from functools import partial
 
-import attrs
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from plane_tx.core.access import End
 from plane_tx.core.errors import BadRequest, HeadTimeout, PlaneError, SessionNotReady
-from plane_tx.core.forwarded import UNIX, TrustedProxies
+from plane_tx.core.forwarded import UNIX
 from plane_tx.core.headers import Introductions, Peer
 from plane_tx.core.http1 import RequestParser
 from plane_tx.core.messages import Broken, EndOfMessage, RequestEvent, RequestHead, ResponseHead
-from plane_tx.core.model import HOST_TOKEN
+from plane_tx.core.preflight import is_preflight
 from plane_tx.core.routes import find
-from plane_tx.proxy.answers import answer, redirect, refusal, wants_page
+from plane_tx.proxy.answers import (
+    Answering,
+    is_our_own,
+    own_answer,
+    refusal,
+    slash_added,
+    wants_page,
+)
 from plane_tx.proxy.connection import HEAD_SECONDS, Connection, below
-from plane_tx.proxy.exchange import Carrier, Exchange
-from plane_tx.proxy.relay import Relay, Relays
+from plane_tx.proxy.exchange import Exchange
+from plane_tx.proxy.interface import Proxy
+from plane_tx.proxy.notes import Notes
+from plane_tx.proxy.preflight import Preflight
+from plane_tx.proxy.relay import Relay
 from plane_tx.proxy.tunnel import Tunnel
 from plane_tx.proxy.upstream import UpstreamConnection
-from plane_tx.proxy.websocket import Legs, RelayEnds
-from plane_tx.reactor import INetworkReactor
-from plane_tx.supervisor import Supervisor
+from plane_tx.proxy.watch import Carried, Watch
+from plane_tx.proxy.websocket import RelayEnds
 
 #: How long a connection may stay without a request.
 KEEP_ALIVE_SECONDS = 75.0
@@ -37,32 +51,6 @@ STOPPING = "the server is stopping"
 
 #: How much of a request waits here while its session cannot take it.
 WAITING_BYTES = 65536
-
-
-@attrs.frozen
-class ProxySettings:
-    """What the configuration says about the proxy."""
-
-    root_redirect_url: str = ""
-    ws_ping_seconds: float = 30.0
-    shutdown_seconds: float = 10.0
-    trusted_proxies: TrustedProxies = TrustedProxies()
-
-
-class Proxy(Shape):
-    """What a connection needs of the proxy that it belongs to."""
-
-    reactor: INetworkReactor
-    supervisor: Supervisor
-    settings: ProxySettings
-    cluster: str
-    carrier: Carrier
-    legs: Legs
-    relays: Relays
-    connections: set[ClientConnection]
-
-    def lost(self, connection: ClientConnection) -> None:
-        """A connection is no more."""
 
 
 @implementer(IPushProducer)
@@ -80,6 +68,9 @@ class ClientConnection(Connection):
         self._waiting_bytes = 0
         self._exchange: Exchange | None = None
         self._relay: Relay | Tunnel | None = None
+        self._watch: Watch | None = None
+        log = proxy.access_log
+        self._notes = Notes(log, proxy.reactor) if log is not None else None
         self._upstream_full = False
         self._reading = True
         self._pumping = False
@@ -118,12 +109,16 @@ class ClientConnection(Connection):
         """The connection is no more; whoever has it learns of it."""
         super().connectionLost(reason)
         self._proxy.lost(self)
+        if self._watch is not None:
+            self._watch.stop()
         self._events.clear()
         if self._relay is not None:
             self._relay.browser_lost(reason)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abandon()
+        if self._notes is not None:
+            self._notes.end(End.CLIENT)
 
     def pauseProducing(self) -> None:
         """The client does not keep up: stop its session from saying more."""
@@ -166,6 +161,8 @@ class ClientConnection(Connection):
     def finished(self, *, keep_alive: bool) -> None:
         """The reply is complete: take the next request, or part."""
         self._exchange = None
+        if self._notes is not None:
+            self._notes.end()
         self._upstream_full = False
         if not keep_alive:
             self._part()
@@ -183,7 +180,10 @@ class ClientConnection(Connection):
             head = exchange.head
             keep = (exchange.request_complete or self._take_rest()) and head.keep_alive
             keep = keep and not self._leaving
-        self.send(refusal(error, close=not keep, head=head, session_id=session_id))
+        said = refusal(error, close=not keep, head=head, session_id=session_id)
+        if self._notes is not None:
+            self._notes.refused(said, error.kind, self.peer.address)
+        self.send(said)
         self.finished(keep_alive=keep)
 
     def cut(self, *, at_once: bool) -> None:
@@ -193,6 +193,8 @@ class ClientConnection(Connection):
         connection does, so only a reset shows that it was not meant to end there.
         """
         self._exchange = None
+        if self._notes is not None:
+            self._notes.end()
         self._over = True
         self.transport.unregisterProducer()
         if at_once:
@@ -206,8 +208,10 @@ class ClientConnection(Connection):
         assert exchange is not None
         self._timer.clear()
         self.transport.resumeProducing()  # much may have come early
-        ends = RelayEnds(self.transport, exchange.head, self._parser.surplus, upstream, head)
         proxy = self._proxy
+        access = self._notes.hand_over() if self._notes is not None else None
+        surplus = self._parser.surplus
+        ends = RelayEnds(self.transport, exchange.head, surplus, upstream, head, access)
         relay = self._relay = proxy.relays.join(exchange.session, exchange.take_use(), ends)
         if isinstance(relay, Tunnel):
             self.hear_end(relay.browser_ended)
@@ -235,7 +239,7 @@ class ClientConnection(Connection):
     def give_up(self) -> None:
         """The server has stopped: tell whoever still waits for its reply, drop the others."""
         if self._exchange is not None:
-            self._exchange.broken(SessionNotReady(STOPPING))
+            self._exchange.broken(SessionNotReady(STOPPING), End.PROXY)
         elif self._parser.mid_head and not self._over:
             self.refuse(SessionNotReady(STOPPING))
         else:
@@ -251,6 +255,8 @@ class ClientConnection(Connection):
         self._pumping = False
         if not self._events:
             self._waiting_bytes = 0
+        elif _ends_with_last(self._events):
+            self.hear_end(self._client_ended)
 
     def _takes(self, event: RequestEvent) -> bool:
         exchange = self._exchange
@@ -272,32 +278,38 @@ class ClientConnection(Connection):
                 self.refuse(event.error)
             case Broken():
                 assert exchange is not None
-                exchange.broken(event.error)
+                exchange.broken(event.error, End.CLIENT)
             case EndOfMessage() if exchange is not None:
                 exchange.end_of_body(event)
             case bytes() if exchange is not None:
                 exchange.body(event)
 
     def _begin(self, head: RequestHead) -> None:
-        path = head.target.partition(b"?")[0]
-        if path in (b"/", b"/ready", b"*") and not _names_session(head.host):
-            self._answer_itself(head, path)
-            return
         proxy = self._proxy
+        peer = self._peer_of(head)
+        if self._notes is not None:
+            self._notes.begin(head, peer.address)
         try:
+            if is_our_own(head):
+                self._answer_itself(head)
+                return
             host, target = head.host.decode("latin-1"), head.target.decode("latin-1")
             route = find(proxy.supervisor.registry, proxy.cluster, host, target)
-            peer = self._peer_of(head)
             if route.slash_missing and wants_page(head):
-                _, question, query = target.partition("?")
-                prefix = peer.prefix.decode("ascii")
-                self._redirect(head, 308, f"{prefix}{route.prefix}/{question}{query}")
+                self._say(head, slash_added(head, route, peer))
                 return
-            exchange = Exchange(proxy.carrier, self, head, route, peer)
+            kind = Preflight if is_preflight(head) else Exchange
+            exchange = kind(proxy.carrier, self, head, route, peer)
         except PlaneError as error:
-            self._refuse_head(head, error)
+            self._say(head, partial(refusal, error, head=head), error.kind)
             return
         self._exchange = exchange
+        if self._notes is not None:
+            self._notes.carried(route.session.id, exchange)
+        if _is_last(head):
+            self.hear_end(self._client_ended)
+        if proxy.settings.idle_timeout_seconds:
+            self._watching().begin()
         try:
             exchange.start()
         except PlaneError as error:
@@ -308,30 +320,19 @@ class ClientConnection(Connection):
             return self.peer
         return self._proxy.settings.trusted_proxies.client_of(self.peer, head.fields.marked)
 
-    def _answer_itself(self, head: RequestHead, path: bytes) -> None:
-        root = self._proxy.settings.root_redirect_url
-        if path == b"/ready":
-            status = 200 if self._proxy.supervisor.recovered else 503
-            keep = self._keeps(head)
-            self.send(answer(status, b"", close=not keep, head=head))
-            self.finished(keep_alive=keep)
-        elif path == b"/" and root:
-            self._redirect(head, 301, root)
-        else:
-            self._refuse_head(head, BadRequest("the URL names no session"))
+    def _answer_itself(self, head: RequestHead) -> None:
+        if self._notes is not None and head.target.startswith(b"/ready"):
+            self._notes.hand_over()  # whoever asks does so every few seconds
+        root, recovered = self._proxy.settings.root_redirect_url, self._proxy.supervisor.recovered
+        self._say(head, own_answer(head, root, recovered=recovered))
 
-    def _refuse_head(self, head: RequestHead, error: PlaneError) -> None:
-        keep = self._keeps(head)
-        self.send(refusal(error, close=not keep, head=head))
+    def _say(self, head: RequestHead, answering: Answering, error: str = "") -> None:
+        keep = self._take_rest() and head.keep_alive
+        said = answering(close=not keep)
+        if self._notes is not None:
+            self._notes.answered(said, error)
+        self.send(said)
         self.finished(keep_alive=keep)
-
-    def _redirect(self, head: RequestHead, status: int, location: str) -> None:
-        keep = self._keeps(head)
-        self.send(redirect(status, location, close=not keep, head=head))
-        self.finished(keep_alive=keep)
-
-    def _keeps(self, head: RequestHead) -> bool:
-        return self._take_rest() and head.keep_alive
 
     def _take_rest(self) -> bool:
         # True when the whole request has come: then it is passed over, and the next one is read.
@@ -343,13 +344,36 @@ class ClientConnection(Connection):
     def _steer_reading(self) -> None:
         # While the request waits for its session we go on reading, up to a bound, for that is
         # how we learn that the client has gone.
-        if self._over:
+        if self._over or self._heard_all:
             return
         waiting = self._waiting_bytes if self._events else len(self._parser.surplus)
         reading = not self._upstream_full and waiting <= WAITING_BYTES
         if reading != self._reading:
             self._reading = reading
             self.transport.resumeProducing() if reading else self.transport.pauseProducing()
+
+    def _watching(self) -> Watch:
+        if self._watch is None:
+            seconds = self._proxy.settings.idle_timeout_seconds
+            self._watch = Watch(self._proxy.reactor, self.transport, seconds, self._carried)
+        return self._watch
+
+    def _carried(self) -> Carried | None:
+        # A WebSocket has its pings.
+        return self._relay if isinstance(self._relay, Tunnel) else self._exchange
+
+    def _client_ended(self) -> None:
+        self._heard_all = True
+        exchange = self._exchange
+        if exchange is None:
+            self._hang_up()
+        elif exchange.request_complete or (
+            self._events and isinstance(self._events[-1], EndOfMessage)
+        ):
+            self._watching().half_closed()
+        else:
+            error = BadRequest("the client ended its side within the request's body")
+            exchange.broken(error, End.CLIENT)
 
     def _time_out(self) -> None:
         if self._parser.mid_head:
@@ -358,7 +382,12 @@ class ClientConnection(Connection):
             self._part()
 
 
-def _names_session(host: bytes) -> bool:
-    # A session with a host of its own has every path there, `/` and `/ready` too.
-    label = host.partition(b".")[0].decode("latin-1").lower()
-    return re.fullmatch(HOST_TOKEN, label) is not None
+def _is_last(head: RequestHead) -> bool:
+    # What an offer to upgrade makes the last request waits for the other protocol.
+    return not head.keep_alive and not head.upgrade
+
+
+def _ends_with_last(events: deque[RequestEvent]) -> bool:
+    # A request without a body that waits its turn: its client may end its side before that comes.
+    head = events[-2] if len(events) > 1 and isinstance(events[-1], EndOfMessage) else None
+    return isinstance(head, RequestHead) and _is_last(head)

@@ -105,7 +105,9 @@ class HalfClosing(Protocol):
         if not ISSLTransport.providedBy(self.transport):
             # An endpoint puts a protocol of its own before ours, which passes these calls on.
             first: Any = self.transport
-            alsoProvides(first.protocol, IHalfCloseableProtocol)
+            # One that cannot pass them on, like that of a haproxy: endpoint, is left as it is.
+            if hasattr(type(first.protocol), "readConnectionLost"):
+                alsoProvides(first.protocol, IHalfCloseableProtocol)
 
     def readConnectionLost(self) -> None:
         """The other end has said its last."""
@@ -123,6 +125,7 @@ class Connection(HalfClosing):
         self._over = False
         self._lost = False
         self._secure = False
+        self._heard_all = False
 
     def connectionMade(self) -> None:
         """The connection is open."""
@@ -140,7 +143,7 @@ class Connection(HalfClosing):
     def _part(self) -> None:
         self._over = True
         self.transport.unregisterProducer()
-        if self._secure:
+        if self._secure or self._heard_all:
             self._hang_up()
             return
         # Closing with unread bytes would reset the connection and lose our last words.

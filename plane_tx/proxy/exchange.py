@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import enum
-from typing import Protocol as Shape
 
-import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from plane_tx.core.errors import PlaneError, SessionEnded, UnknownToken, UpstreamUnreachable
+from plane_tx.core.access import Access, End
+from plane_tx.core.errors import (
+    IdleTimeout,
+    PlaneError,
+    SessionEnded,
+    UnknownToken,
+    UpstreamUnreachable,
+)
 from plane_tx.core.explain import why_ended
 from plane_tx.core.headers import (
-    Introductions,
     Peer,
     interim_lines,
     passing,
@@ -37,44 +41,8 @@ from plane_tx.core.messages import (
 from plane_tx.core.model import ENDING, Address, Ready, Session
 from plane_tx.core.routes import Route, visit_of
 from plane_tx.core.use import Use, UseKind
-from plane_tx.proxy.upstream import UpstreamConnection, UpstreamPool
-from plane_tx.supervisor import Supervisor
-
-#: Methods that may be sent twice (RFC 9110 section 9.2.2).
-_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
-
-
-class Client(Shape):
-    """The client's side, as an exchange sees it; `full` while it does not keep up."""
-
-    full: bool
-    introductions: Introductions
-
-    def send(self, data: bytes) -> None:
-        """Write to the client."""
-
-    def refuse(self, error: PlaneError, session_id: str) -> None:
-        """Answer the request with an error; the exchange is over."""
-
-    def cut(self, *, at_once: bool) -> None:
-        """Drop the client: its reply cannot be completed. What was sent may arrive first,
-        unless `at_once`.
-        """
-
-    def pause_reading(self) -> None:
-        """Take no more of the request for now."""
-
-    def resume_reading(self) -> None:
-        """Take more of the request."""
-
-    def upstream_ready(self) -> None:
-        """The session can be sent the body now."""
-
-    def finished(self, *, keep_alive: bool) -> None:
-        """The reply is complete."""
-
-    def upgraded(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
-        """The session takes up the upgrade that the request offered."""
+from plane_tx.proxy.interface import Carrier, Client
+from plane_tx.proxy.upstream import UpstreamConnection
 
 
 class Progress(enum.Enum):
@@ -83,14 +51,6 @@ class Progress(enum.Enum):
     NOTHING_SENT = "nothing sent"
     HEAD_SENT = "head sent"
     OVER = "over"
-
-
-@attrs.frozen
-class Carrier:
-    """What every exchange works with."""
-
-    supervisor: Supervisor
-    pool: UpstreamPool
 
 
 class Exchange:
@@ -107,6 +67,8 @@ class Exchange:
     ) -> None:
         self.head = head
         self.session: Session = route.session
+        self.access: Access | None = None
+        self.visit = visit_of(route, peer.address)
         self.sendable = False
         self.request_complete = False
         self._supervisor = carrier.supervisor
@@ -114,11 +76,11 @@ class Exchange:
         self._client = client
         self._route = route
         self._peer = peer
-        self._visit = visit_of(route, peer.address)
         self._progress = Progress.NOTHING_SENT
         self._upstream: UpstreamConnection | None = None
         self._waiting: Deferred[None] | None = None
         self._use: Use | None = None
+        self._moved = 0.0
         self._corked: list[bytes] | None = None
         self._unsent: list[bytes] = []
         self._chunked_reply = False
@@ -130,6 +92,14 @@ class Exchange:
         """Whether it waits for its session to boot."""
         return self._use is not None and self._use.kind is UseKind.HOLD
 
+    @property
+    def last_moved(self) -> float:
+        """When bytes last passed; now, while it is held (seconds since epoch)."""
+        use = self._use
+        if use is None or use.kind is UseKind.HOLD:
+            return self._supervisor.now()
+        return max(use.since, use.last_data or 0.0, self._moved)
+
     def be_last(self) -> None:
         """Let no other request follow on the client's connection."""
         self._keep_alive = False
@@ -140,12 +110,12 @@ class Exchange:
         Raises `SessionEnded` for a session that is ending or gone.
         """
         address = self._supervisor.address_of(self.session)
-        kind = UseKind.REQUEST if address is not None else UseKind.HOLD
-        self._use = self._supervisor.begin_use(self.session, kind, self._visit, self._revoked)
         if address is not None:
-            self._use.request()
+            self._begin_carrying()
             self._reach(address)
             return
+        hold = UseKind.HOLD
+        self._use = self._supervisor.begin_use(self.session, hold, self.visit, self._revoked)
         held = self._supervisor.hold(self.session)
         self._await(held.addCallback(self._admitted))
 
@@ -164,11 +134,18 @@ class Exchange:
         if self.head.framing is Framing.CHUNKED:
             self._to_upstream(last_chunk(request_trailers(end.trailers)))
 
-    def broken(self, error: PlaneError) -> None:
-        """The rest of the request cannot be read: the session must not act on a part of it."""
+    def broken(self, error: PlaneError, by: End) -> None:
+        """The rest of the request cannot be read, or is not waited for any more, because of `by`:
+        the session must not act on a part of it.
+        """
+        self._ended_by(by)
         self._stop_waiting()
         self._drop_upstream()
         self._fail(error)
+
+    def idle(self, error: IdleTimeout) -> None:
+        """No byte has passed for too long: give up on the session."""
+        self.broken(error, End.PROXY)
 
     def abandon(self) -> None:
         """The client is gone: tell the session at once."""
@@ -183,6 +160,7 @@ class Exchange:
 
     def resume_reply(self) -> None:
         """The client has caught up."""
+        self._moved = self._supervisor.now()
         if self._upstream is not None:
             self._upstream.let_go()
 
@@ -198,6 +176,7 @@ class Exchange:
 
     def upstream_drained(self) -> None:
         """The session has caught up."""
+        self._moved = self._supervisor.now()
         self._client.resume_reading()
 
     def reply(self, events: list[ResponseEvent]) -> None:
@@ -232,8 +211,10 @@ class Exchange:
 
     def _revoked(self) -> None:
         if self._progress is Progress.NOTHING_SENT:
-            self.broken(UnknownToken("this link was revoked: ask the app for another"))
+            error = UnknownToken("this link was revoked: ask the app for another")
+            self.broken(error, End.PROXY)
         else:
+            self._ended_by(End.PROXY)
             self.abandon()
             self._client.cut(at_once=True)
 
@@ -259,11 +240,16 @@ class Exchange:
 
     def _admitted(self, address: Address) -> None:
         hold = self.take_use()
-        kind = UseKind.REQUEST
-        self._use = self._supervisor.begin_use(self.session, kind, self._visit, self._revoked)
-        self._use.request()
+        self._begin_carrying()
         self._supervisor.end_use(self.session, hold)
         self._reach(address)
+
+    def _begin_carrying(self) -> None:
+        kind = UseKind.REQUEST
+        self._use = self._supervisor.begin_use(self.session, kind, self.visit, self._revoked)
+        self._use.request()
+        if self.access is not None:
+            self._use.count_in(self.access.traffic)
 
     def _reach(self, address: Address) -> None:
         idle = self._pool.take_idle(self.session.id)
@@ -301,6 +287,7 @@ class Exchange:
             upstream.transport.write(b"".join(corked))
 
     def _reply_head(self, head: ResponseHead) -> None:
+        now = self._moved = self._supervisor.now()
         if head.interim:
             if self.head.version == b"1.1":
                 first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
@@ -310,6 +297,8 @@ class Exchange:
             self._switch(head)
             return
         self._progress = Progress.HEAD_SENT
+        if self.access is not None:
+            self.access.replied(head.status, now)
         lines = response_lines(head, self.session.id)
         self._frame_reply(head, lines)
         first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
@@ -352,6 +341,9 @@ class Exchange:
         else:
             upstream.hang_up()
         self._send_unsent()
+        self._finish()
+
+    def _finish(self) -> None:
         self._over()
         self._client.finished(keep_alive=self._keep_alive and self.request_complete)
 
@@ -359,10 +351,13 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         self.sendable = False
         state = self.session.state
-        if upstream is not None and self._may_retry(upstream) and isinstance(state, Ready):
+        # A kept connection that died before a byte came was most likely closed while idle.
+        stale = upstream is not None and upstream.reused and upstream.silent
+        if stale and self.head.repeatable and isinstance(state, Ready):
             self._dial(state.address)
             return
         if upstream is not None:
+            self._ended_by(End.SESSION)
             upstream.hang_up()
         if self._progress is not Progress.NOTHING_SENT:
             self._fail(error)
@@ -370,12 +365,6 @@ class Exchange:
         # The word that the session has ended may still be on its way; it is the better answer.
         confirmed = self._supervisor.ended_soon(self.session)
         self._await(confirmed.addCallback(lambda ended: self._fail(self._true_cause(ended, error))))
-
-    def _may_retry(self, upstream: UpstreamConnection) -> bool:
-        # A kept connection that died before a byte came was most likely closed while idle.
-        untouched = upstream.reused and upstream.silent
-        bodiless = self.head.framing is Framing.NONE and not self.head.upgrade
-        return untouched and bodiless and self.head.method in _IDEMPOTENT
 
     def _true_cause(self, ended: bool, error: PlaneError) -> PlaneError:
         ended = ended or self.session.status in ENDING
@@ -397,6 +386,10 @@ class Exchange:
         self.sendable = False
         if self._use is not None:
             self._supervisor.end_use(self.session, self.take_use())
+
+    def _ended_by(self, end: End) -> None:
+        if self.access is not None:
+            self.access.ended_by(end)
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None

@@ -5,11 +5,13 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 
+from plane_tx.accesslog import AccessLog
 from plane_tx.core.model import Session, Status, StatusEntry
-from plane_tx.proxy.client import ClientConnection, ProxySettings
+from plane_tx.proxy.client import ClientConnection
 from plane_tx.proxy.connection import LINGER_SECONDS
-from plane_tx.proxy.exchange import Carrier
+from plane_tx.proxy.interface import Carrier
 from plane_tx.proxy.relay import Relays
+from plane_tx.proxy.settings import ProxySettings
 from plane_tx.proxy.upstream import UpstreamPool
 from plane_tx.proxy.websocket import Legs
 from plane_tx.reactor import INetworkReactor
@@ -28,10 +30,12 @@ class ProxyFactory(Factory):
         reactor: INetworkReactor,
         supervisor: Supervisor,
         settings: ProxySettings = DEFAULTS,
+        access_log: AccessLog | None = None,
     ) -> None:
         self.reactor = reactor
         self.supervisor = supervisor
         self.settings = settings
+        self.access_log = access_log
         self.cluster = supervisor.policy.cluster
         self.pool = UpstreamPool(reactor)
         self.legs = Legs(reactor)
@@ -39,7 +43,7 @@ class ProxyFactory(Factory):
         self.connections: set[ClientConnection] = set()
         self._closing = False
         self._emptied: Deferred[None] | None = None
-        self.relays = Relays(reactor, supervisor)
+        self.relays = Relays(reactor, supervisor, access_log)
         open_now = supervisor.measures.connections
         open_now["clients"] = lambda: len(self.connections)
         open_now["sessions"] = lambda: len(self.pool)

@@ -12,6 +12,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 
+from plane_tx.accesslog import AccessLog
+from plane_tx.core.access import End
 from plane_tx.core.errors import UpstreamUnreachable
 from plane_tx.core.explain import close_reason
 from plane_tx.core.model import ENDING, Session
@@ -25,7 +27,6 @@ from plane_tx.core.wsframes import (
     close_payload,
     control_frame,
 )
-from plane_tx.proxy.answers import refusal
 from plane_tx.proxy.connection import FLUSH_SECONDS, Timer
 from plane_tx.proxy.tunnel import Tunnel
 from plane_tx.proxy.websocket import BrowserLeg, Legs, RelayEnds, UpstreamLeg, agreed_wrongly
@@ -64,7 +65,7 @@ class Relay:
         self._reactor = reactor
         self._supervisor = supervisor
         self.session = session
-        self._ends = ends
+        self.ends = ends
         self._over: Callable[[Relay], None] | None = over
         self._browser: IFlowTransport | None = ends.browser
         self._upstream: IFlowTransport | None = ends.upstream.transport
@@ -84,20 +85,22 @@ class Relay:
 
     def begin(self, legs: Legs, ping_seconds: float) -> None:
         """Shake hands on both legs, pass on what came early, and begin to listen for life."""
-        ends = self._ends
+        ends = self.ends
         ends.upstream.hand_over(self)
         wrong = agreed_wrongly(ends)
         self._upstream_leg = None if wrong else legs.upstream(ends)
         if self._upstream_leg is None:
             error = UpstreamUnreachable(wrong or "the session's 101 does not answer the upgrade")
             self._supervisor.measures.upstream_errors += 1
-            ends.browser.write(refusal(error, close=True, head=ends.request))
+            ends.refuse(error, self._reactor.seconds())
             self._part()
             return
         self._browser_leg = legs.browser(ends, self.session.id)
         if self._browser_leg is None:
+            ends.misunderstood(self._reactor.seconds())
             self._part()
             return
+        ends.opened(self._reactor.seconds())
         if ends.browser_surplus:
             self.from_browser(ends.browser_surplus)
         if ends.upstream.parser.surplus:
@@ -118,7 +121,9 @@ class Relay:
             elif piece.opcode == PONG and piece.payload == PING_PAYLOAD:
                 continue  # its answer to us says that the browser lives, not that it is used
             else:
-                self._browser_closes = self._browser_closes or piece.opcode == CLOSE
+                if piece.opcode == CLOSE:
+                    self._browser_closes = True
+                    self.ends.ended_by(End.CLIENT)
                 raw = piece.raw
             passed += len(raw)
             self._upstream.write(raw)
@@ -135,7 +140,9 @@ class Relay:
         self.use.to_client(len(data), tracker.messages - earlier, self._reactor.seconds())
         for piece in pieces:
             if isinstance(piece, Control):
-                self._upstream_closes = self._upstream_closes or piece.opcode == CLOSE
+                if piece.opcode == CLOSE:
+                    self._upstream_closes = True
+                    self.ends.ended_by(End.SESSION)
                 self._browser.write(piece.raw)
             else:
                 self._browser.write(piece)
@@ -167,6 +174,7 @@ class Relay:
 
     def browser_lost(self, reason: Failure) -> None:
         """The browser is gone: so is the session's side."""
+        self.ends.ended_by(End.CLIENT)
         self._browser = None
         if self._browser_leg is not None:
             self._browser_leg.connectionLost(reason)
@@ -176,6 +184,7 @@ class Relay:
 
     def upstream_lost(self, reason: Failure) -> None:
         """The session's side is gone: tell the browser why, unless the session did."""
+        self.ends.ended_by(End.SESSION)
         self._upstream = None
         if self._upstream_leg is not None:
             self._upstream_leg.connectionLost(reason)
@@ -193,15 +202,17 @@ class Relay:
 
         A browser that does not keep up is dropped, for our Close would come after all that waits.
         """
+        self.ends.ended_by(End.PROXY)
         if self._browser_full:
             self._abort()
         else:
             self.end(REVOKED, "revoked")
 
-    def end(self, code: int, reason: str) -> None:
+    def end(self, code: int, reason: str, by: End = End.PROXY) -> None:
         """Close both legs with `code` and `reason`, at a boundary between frames."""
         if self._parting:
             return
+        self.ends.ended_by(by)
         if self._confirming is not None:
             self._confirming.cancel()
         payload = close_payload(code, reason)
@@ -225,6 +236,7 @@ class Relay:
         if self._heard or self._deaf:
             self._heard, self._unanswered = False, 0
         elif self._unanswered >= UNANSWERED_PINGS:
+            self.ends.ended_by(End.PROXY)
             self._abort()
             return
         elif self._browser is not None and self._to_browser.at_boundary:
@@ -278,9 +290,15 @@ class Relay:
 class Relays:
     """Every WebSocket and tunnel, by session, for as long as it keeps its session in use."""
 
-    def __init__(self, reactor: INetworkReactor, supervisor: Supervisor) -> None:
+    def __init__(
+        self,
+        reactor: INetworkReactor,
+        supervisor: Supervisor,
+        access_log: AccessLog | None = None,
+    ) -> None:
         self._reactor = reactor
         self._supervisor = supervisor
+        self._access_log = access_log
         self._open: dict[str, set[Relay | Tunnel]] = {}
 
     def __len__(self) -> int:
@@ -291,6 +309,8 @@ class Relays:
         supervisor = self._supervisor
         own_use = supervisor.begin_use(session, UseKind.WEBSOCKET, use.visit)
         supervisor.end_use(session, use)
+        if ends.access is not None:
+            own_use.count_in(ends.access.traffic)
         relay: Relay | Tunnel
         if ends.request.upgrade == b"websocket":
             relay = Relay(self._reactor, supervisor, session, own_use, ends, self._over)
@@ -304,10 +324,12 @@ class Relays:
         """Close every WebSocket of this session, saying why; tunnels end with their connections."""
         for relay in tuple(self._open.get(session.id, ())):
             if isinstance(relay, Relay):
-                relay.end(1001, close_reason(session))
+                relay.end(1001, close_reason(session), End.SESSION)
 
     def _over(self, relay: Relay | Tunnel) -> None:
         self._supervisor.end_use(relay.session, relay.use)
+        if self._access_log is not None and relay.ends.access is not None:
+            self._access_log.append(relay.ends.access)
         relays = self._open[relay.session.id]
         relays.discard(relay)
         if not relays:

@@ -13,13 +13,13 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 
-from plane_tx.core.errors import UpstreamUnreachable
+from plane_tx.core.access import End
+from plane_tx.core.errors import IdleTimeout, UpstreamUnreachable
 from plane_tx.core.fields import tokens_of, values_of
 from plane_tx.core.headers import response_lines
 from plane_tx.core.messages import join_head
 from plane_tx.core.model import Session
 from plane_tx.core.use import Use
-from plane_tx.proxy.answers import refusal
 from plane_tx.proxy.connection import FLUSH_SECONDS, Timer
 from plane_tx.proxy.websocket import Legs, RelayEnds
 from plane_tx.reactor import IFlowTransport, INetworkReactor
@@ -43,7 +43,7 @@ class Tunnel:
         self.use = use
         self.session = session
         self._reactor = reactor
-        self._ends = ends
+        self.ends = ends
         self._over: Callable[[Tunnel], None] | None = over
         self._browser: IFlowTransport | None = ends.browser
         self._upstream: IFlowTransport | None = ends.upstream.transport
@@ -55,18 +55,19 @@ class Tunnel:
 
     def begin(self, _legs: Legs, _ping_seconds: float) -> None:
         """Accept the browser's offer as the session did, and pass on what came early."""
-        ends = self._ends
+        ends = self.ends
         ends.upstream.hand_over(self)
         ends.upstream.hear_end(self.upstream_ended)
         protocol = agreed(ends)
         if not protocol:
             error = UpstreamUnreachable("the session's 101 does not answer the upgrade")
-            ends.browser.write(refusal(error, close=True, head=ends.request))
+            ends.refuse(error, self._reactor.seconds())
             self._part()
             return
         lines = response_lines(ends.response, self.session.id)
         lines += [b"Connection: Upgrade", b"Upgrade: " + protocol]
         ends.browser.write(join_head(b"HTTP/1.1 101 Switching Protocols", lines))
+        ends.opened(self._reactor.seconds())
         self.from_browser(ends.browser_surplus)
         self.from_upstream(ends.upstream.parser.surplus)
 
@@ -87,13 +88,14 @@ class Tunnel:
     def browser_full(self) -> None:
         """The browser does not keep up."""
         if self._upstream is not None and not self._upstream_done:
-            self._ends.upstream.hold_back()
+            self.ends.upstream.hold_back()
 
     def browser_drained(self) -> None:
         """The browser has caught up."""
         self._passed = True
+        self.use.last_data = self._reactor.seconds()
         if self._upstream is not None and not self._upstream_done:
-            self._ends.upstream.let_go()
+            self.ends.upstream.let_go()
 
     def upstream_full(self) -> None:
         """The session does not keep up."""
@@ -103,35 +105,53 @@ class Tunnel:
     def upstream_drained(self) -> None:
         """The session has caught up."""
         self._passed = True
+        self.use.last_data = self._reactor.seconds()
         if self._browser is not None and not self._browser_done:
             self._browser.resumeProducing()
 
     def browser_ended(self) -> None:
         """The browser has said its last: so has what we send to the session."""
+        self.ends.ended_by(End.CLIENT)
         self._browser_done = True
         self._pass_end(self._upstream)
 
     def upstream_ended(self) -> None:
         """The session has said its last: so has what we send to the browser."""
+        self.ends.ended_by(End.SESSION)
         self._upstream_done = True
         self._pass_end(self._browser)
 
     def browser_lost(self, reason: Failure) -> None:
         """The browser is gone: so is the session's side."""
+        self.ends.ended_by(End.CLIENT)
         self._browser = None
         self._pass_loss(reason, complete=self._browser_done)
 
     def upstream_lost(self, reason: Failure) -> None:
         """The session's side is gone: so is the browser's."""
+        self.ends.ended_by(End.SESSION)
         self._upstream = None
         self._pass_loss(reason, complete=self._upstream_done)
 
+    @property
+    def last_moved(self) -> float:
+        """When bytes last passed, or when it was opened (seconds since epoch)."""
+        return self.use.last_data or self.use.since
+
+    def idle(self, _error: IdleTimeout) -> None:
+        """Drop both sides; there is no way to say why."""
+        if not self._parting:
+            self.ends.ended_by(End.PROXY)
+            self._abort()
+
     def revoked(self) -> None:
         """Drop both sides, and what waits here for them: the token was taken back."""
+        self.ends.ended_by(End.PROXY)
         self._abort()
 
     def end(self, _code: int, _reason: str) -> None:
         """Close both sides; there is no way to say why."""
+        self.ends.ended_by(End.PROXY)
         self._part()
 
     def _pass_end(self, receiver: IFlowTransport | None) -> None:
@@ -164,6 +184,7 @@ class Tunnel:
         if self._passed:
             self._watch()
         else:
+            self.ends.ended_by(End.PROXY)
             self._abort()
 
     def _part(self) -> None:

@@ -19,9 +19,12 @@ from autobahn.twisted.websocket import (
 )
 from autobahn.websocket.types import ConnectionRequest
 
+from plane_tx.core.access import Access, End
+from plane_tx.core.errors import BadRequest, PlaneError
 from plane_tx.core.fields import Headers, fields_of, values_of
 from plane_tx.core.headers import response_lines
 from plane_tx.core.messages import RequestHead, ResponseHead, write_head
+from plane_tx.proxy.answers import refusal
 from plane_tx.proxy.upstream import UpstreamConnection
 from plane_tx.reactor import IFlowTransport, INetworkReactor
 
@@ -35,6 +38,30 @@ class RelayEnds:
     browser_surplus: bytes
     upstream: UpstreamConnection
     response: ResponseHead
+    access: Access | None = None
+
+    def opened(self, now: float) -> None:
+        """The browser is told that the session has taken it up."""
+        if self.access is not None:
+            self.access.replied(101, now)
+
+    def refuse(self, error: PlaneError, now: float) -> None:
+        """Tell the browser that there will be no upgrade; its connection then has to end."""
+        said = refusal(error, close=True, head=self.request)
+        if self.access is not None:
+            self.access.answered(said, error.kind, now)
+        self.browser.write(said)
+
+    def misunderstood(self, now: float) -> None:
+        """Autobahn has told the browser what is wrong with its request (always by 400)."""
+        if self.access is not None:
+            self.access.replied(400, now)
+            self.access.error = BadRequest.kind
+
+    def ended_by(self, end: End) -> None:
+        """One side has ended what is open, or ends it now; only the first one counts."""
+        if self.access is not None:
+            self.access.ended_by(end)
 
 
 class BrowserLeg(WebSocketServerProtocol):

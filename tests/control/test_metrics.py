@@ -96,9 +96,11 @@ def test_traffic_is_counted_while_it_goes_on_and_after(sample, spawn, make_ready
 def test_open_connections_and_upstream_errors_are_told(sample, supervisor):
     supervisor.measures.connections["clients"] = lambda: 3
     supervisor.measures.upstream_errors += 1
+    supervisor.measures.access_log_lost += 2
 
     assert sample("plane_tx_connections", side="clients") == 3
     assert sample("plane_tx_upstream_errors_total") == 1
+    assert sample("plane_tx_access_log_lost_total") == 2
 
 
 def test_a_lost_engine_and_a_drain_show(sample, engine, ask):

@@ -44,7 +44,7 @@ REQUESTS = [kind for kind in SCHEMA_OF if kind is not wire.ConnectResponse]
 NEVER_ANSWERED = {
     "ConfigError", "SpawnFailed", "ImageUnavailable",
     "BadRequest", "HeadTooLarge", "HeadTimeout", "WrongHost", "UnknownToken", "SessionNotReady",
-    "UpstreamUnreachable",
+    "UpstreamUnreachable", "IdleTimeout",
 }  # fmt: skip
 
 

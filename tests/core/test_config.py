@@ -32,6 +32,9 @@ root_redirect_url = "https://example.com"
 redirect_endpoint = "tcp:80"
 trusted_proxies = ["10.0.0.0/8", "unix"]
 shutdown_seconds = 1
+idle_timeout_seconds = 90
+access_log = "access.log"
+access_log_format = "text"
 [engine]
 kind = "docker"
 docker_socket = "/d.sock"
@@ -108,6 +111,8 @@ def test_every_key_is_read() -> None:
     assert config.proxy.redirect_endpoint == ("tcp:80",)
     assert config.proxy.trusted_proxies == ("10.0.0.0/8", "unix")
     assert config.proxy.shutdown_seconds == 1
+    assert config.proxy.idle_timeout_seconds == 90
+    assert (config.proxy.access_log, config.proxy.access_log_format) == ("access.log", "text")
     assert config.engine.allow_request_commands
     assert config.defaults.to_defaults(config.engine.allow_requests) == Defaults(
         None, 1, 2.5, frozenset({"gpus", "mount"})
@@ -276,6 +281,12 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
         ),
         ("[proxy]\ntrusted_proxies = 'unix'", "proxy.trusted_proxies: expected a list, got"),
         ("[proxy]\nredirect_endpoint = 80", "proxy.redirect_endpoint: expected a list, got 80"),
+        (
+            '[proxy]\naccess_log_format = "xml"',
+            'proxy.access_log_format: expected "json" or "text", got "xml"',
+        ),
+        ('[proxy]\naccess_log = "a\\u0000b"', "proxy.access_log: expected a path"),
+        ("[proxy]\nidle_timeout_seconds = -1", "proxy.idle_timeout_seconds: expected a number"),
         ("[proxy]\nshutdown_seconds = -1", "proxy.shutdown_seconds: expected a number >= 0"),
         ("[demo]\napp = 'x'", 'demo.app: no app "x" in this file'),
         ("[demo]\napp = \"x\\ny\"", 'demo.app: no app "x\\ny" in this file'),

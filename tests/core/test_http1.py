@@ -740,3 +740,13 @@ def test_any_bytes_at_all_are_borne(data, places):
 )
 def test_what_is_refused_is_refused_in_any_segments(request_bytes, places):
     assert outline(requests(*cut(request_bytes, places))) == [400]
+
+
+def test_a_reply_without_a_field_may_follow_one_with_fields() -> None:
+    parser = ResponseParser(b"GET")
+    parser.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    parser.expect(b"GET")
+
+    events = parser.feed(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    assert [type(event) for event in events] == [ResponseHead, EndOfMessage]

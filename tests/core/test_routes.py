@@ -291,10 +291,11 @@ def test_a_url_leads_back_to_its_session(
         (CLUSTER, f"/{DYNAMIC}?code=secret", DYNAMIC, "/"),
         (CLUSTER, f"/{STATIC}/a?code=secret", STATIC, f"/{STATIC[:6]}…/a"),
         (CLUSTER, f"/{STATIC}/{STATIC}", STATIC, f"/{STATIC[:6]}…/{STATIC[:6]}…"),
+        (CLUSTER, f"/{DYNAMIC}/a/{DYNAMIC}", DYNAMIC, f"/a/{DYNAMIC[:6]}…"),
         (f"{HOST}.{CLUSTER}", "/a?code=secret", HOST, "/a"),
         (CLUSTER, f"/{DYNAMIC}/{'x' * 500}", DYNAMIC, f"/{'x' * (MOST_SHOWN - 1)}"),
     ],
-    ids=["path", "no path", "static", "static twice", "host", "long"],
+    ids=["path", "no path", "static", "static twice", "twice", "host", "long"],
 )
 def test_a_visit_tells_where_to_without_query_and_token(
     registry: Registry, host: str, target: str, token: str, shown: str

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 
 from plane_tx.core.forwarded import trusted_proxies
 from plane_tx.core.model import Routing
@@ -509,3 +510,139 @@ def test_http_2_is_refused_by_its_name(world):
     assert status(answer) == 400
     assert json.loads(body_of(answer))["message"] == "HTTP/2 is not spoken here: use HTTP/1.1"
     assert client.half_closed
+
+
+# A client that ends its side
+
+
+@pytest.mark.parametrize("last", ["HTTP/1.1\r\nConnection: close", "HTTP/1.0"])
+def test_who_ends_its_side_behind_its_last_request_gets_the_reply(world, last):
+    session, token = world.session()
+    client = world.client()
+    client.send(world.get(token).replace(b"HTTP/1.1", last.encode()))
+    upstream = world.accept()
+
+    client.half_close()
+    upstream.send(OK[:-1])
+    held = world.uses()
+    upstream.send(OK[-1:])
+    answer = client.get()
+    world.advance(0)
+
+    assert held == ["request"]
+    assert body_of(answer) == b"ok"
+    assert (client.lost, client.aborted) == (True, False)
+    assert session.uses == set()
+
+
+def test_who_ends_its_side_of_a_connection_that_was_kept_has_gone(world):
+    session, token = world.session()
+    client = world.client()
+    client.send(world.get(token))
+    upstream = world.accept()
+
+    client.half_close()
+
+    assert upstream.aborted
+    assert session.uses == set()
+
+
+def test_the_end_behind_a_whole_upload_that_is_still_held_is_no_parting(world):
+    session, token = world.spawn()
+    client = world.client()
+    more = "Connection: close\r\nContent-Length: 5\r\n"
+    client.send(world.get(token, "/", more, "POST") + b"hello")
+
+    client.half_close()
+    world.make_ready(session)
+    upstream = world.accept()
+    asked = upstream.get()
+    upstream.send(OK)
+
+    assert body_of(asked) == b"hello"
+    assert body_of(client.get()) == b"ok"
+
+
+@pytest.mark.parametrize("sent", [b"", b"hell"])
+def test_the_end_within_a_body_breaks_the_request_off(world, sent):
+    session, token = world.session()
+    client = world.client()
+    more = "Connection: close\r\nContent-Length: 5\r\n"
+    client.send(world.get(token, "/", more, "POST") + sent)
+    upstream = world.accept()
+
+    client.half_close()
+    answer = client.get()
+    world.advance(0)
+
+    assert status(answer) == 400
+    assert upstream.aborted
+    assert client.lost
+    assert session.uses == set()
+
+
+def test_the_end_behind_requests_that_wait_their_turn_leaves_them_there(world):
+    _, token = world.session()
+    client = world.client()
+    client.send(world.get(token) + world.get(token, "/last", "Connection: close\r\n"))
+    upstream = world.accept()
+
+    client.half_close()
+    upstream.send(OK)
+    first = client.get()
+    upstream.send(OK)
+    second = client.get()
+
+    assert (body_of(first), body_of(second)) == (b"ok", b"ok")
+    assert head_of(second)["connection"] == "close"
+
+
+def test_the_end_within_a_body_that_waits_its_turn_is_a_parting(world):
+    session, token = world.session()
+    client = world.client()
+    more = "Connection: close\r\nContent-Length: 9\r\n"
+    client.send(world.get(token) + world.get(token, "/last", more, "POST") + b"some")
+    upstream = world.accept()
+
+    client.half_close()
+
+    assert upstream.aborted
+    assert session.uses == set()
+
+
+def test_a_write_that_fails_ends_what_a_half_closed_client_asked_for(world):
+    session, token = world.session()
+    client = world.client()
+    client.send(world.get(token, more="Connection: close\r\n"))
+    upstream = world.accept()
+    client.half_close()
+
+    client.reset()
+
+    assert upstream.aborted
+    assert session.uses == set()
+
+
+def test_behind_the_proxy_protocol_an_end_is_of_both_sides(world):
+    session, token = world.session()
+    client = world.wire(HAProxyWrappingFactory(world.factory).buildProtocol(None))
+    client.send(b"PROXY TCP4 192.0.2.7 127.0.0.1 50000 9090\r\n")
+    client.send(world.get(token, more="Connection: close\r\n"))
+    upstream = world.accept()
+
+    client.half_close()
+
+    assert upstream.aborted
+    assert session.uses == set()
+
+
+def test_an_end_after_our_last_word_needs_no_farewell(world):
+    client = world.client()
+    _, token = world.session()
+    client.send(world.get(token, more="Connection: close\r\n"))
+    world.accept().send(OK)
+
+    client.half_close()
+    world.advance(0)
+
+    assert (client.lost, client.aborted) == (True, False)

@@ -401,6 +401,29 @@ async def test_a_reply_that_is_cut_short_arrives_as_far_as_it_came_and_then_ends
 
 
 @pytest_twisted.ensureDeferred
+async def test_who_ends_its_side_behind_an_upload_gets_the_whole_reply(live):
+    size = 4 * MIB
+    _, path = await live.session()
+    more = f"Connection: close\r\nContent-Length: {size}\r\n"
+    client, upstream = await live.asked(path, more, "POST")
+    await upstream.head()
+
+    flood = Flood(client.transport, size)
+    client.transport.loseWriteConnection()
+    upstream.count()
+    await upstream.until(lambda end: end.total == size)
+    await deferLater(live.reactor, 0.1)
+    upstream.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+    back = Flood(upstream.transport, size)
+    await client.head()
+    client.count()
+    await client.closed()
+
+    assert upstream.digest() == flood.hash.hexdigest()
+    assert client.digest() == back.hash.hexdigest()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_connection_whose_last_client_was_slow_carries_the_next_request(live):
     size = 16 * MIB
     _, path = await live.session()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import attrs
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, execute
 from twisted.internet.error import (
     ConnectionAborted,
     ConnectionDone,
@@ -18,11 +20,13 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
+from plane_tx.accesslog import BATCH_SECONDS, AccessLog
+from plane_tx.core.access import FORMATS
 from plane_tx.core.model import Address, Session
 from plane_tx.core.use import Traffic
 from plane_tx.core.wire import ConnectRequest, ExecutableRequest, KeyRequest, SpawnConfig
-from plane_tx.proxy.client import ProxySettings
 from plane_tx.proxy.factory import ProxyFactory
+from plane_tx.proxy.settings import ProxySettings
 from plane_tx.supervisor import Policy, Supervisor
 from tests.recording_engine import RecordingEngine, unwritten
 
@@ -131,20 +135,48 @@ def done(deferred: Deferred) -> Any:
     return results[0]
 
 
+class HereAndNow:
+    """Writes as soon as it is asked to, and here."""
+
+    def start(self):
+        pass
+
+    def run(self, work):
+        return execute(work)
+
+    def stop(self):
+        pass
+
+
 class World:
     """A proxy in memory, and the hands that a test needs there."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, log: Path | None = None, **settings: Any) -> None:
         self.reactor = MemoryReactorClock()
         self.reactor.advance(1_700_000_000)
         self.engine = RecordingEngine()
         policy = Policy(cluster=CLUSTER, control_url="http://127.0.0.1:8080", host_name="box")
         self.supervisor = Supervisor(self.reactor, self.engine, policy, unwritten(self.reactor))
         self.supervisor.start()
-        self.factory = ProxyFactory(self.reactor, self.supervisor, ProxySettings(**settings))
+        self.log = log
+        settings = ProxySettings(**settings)
+        self.factory = ProxyFactory(self.reactor, self.supervisor, settings, self._access_log())
         self.wires: list[Wire] = []
         self.token = ""
         self._dials = 0
+
+    def _access_log(self) -> AccessLog | None:
+        if self.log is None:
+            return None
+        target, measures = str(self.log), self.supervisor.measures
+        log = AccessLog(self.reactor, HereAndNow(), target, FORMATS["json"], measures)
+        log.startService()
+        return log
+
+    def logged(self) -> list[dict[str, Any]]:
+        """What the access log says of all that has ended."""
+        self.advance(BATCH_SECONDS)
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     @property
     def advance(self):

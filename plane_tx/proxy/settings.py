@@ -1,0 +1,18 @@
+"""What the configuration says about the proxy, as its parts take it."""
+
+from __future__ import annotations
+
+import attrs
+
+from plane_tx.core.forwarded import TrustedProxies
+
+
+@attrs.frozen
+class ProxySettings:
+    """See conf/plane.toml; 0 seconds mean never."""
+
+    root_redirect_url: str = ""
+    ws_ping_seconds: float = 30.0
+    idle_timeout_seconds: float = 0.0
+    shutdown_seconds: float = 10.0
+    trusted_proxies: TrustedProxies = TrustedProxies()
