@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+
+import attrs
 
 from plane_tx.core.errors import BadRequest, UpstreamUnreachable
-from plane_tx.core.fields import ByName, tokens_of
+from plane_tx.core.fields import REQUEST_MARKS, ByName, tokens_of
 from plane_tx.core.messages import Fields, Framing, RequestHead, ResponseHead, keeps_alive
 
 #: A protocol in an Upgrade header (RFC 9110 section 7.8).
@@ -41,7 +43,19 @@ def fields_in(lines: Iterable[bytes], marks: ByName[bytes]) -> Fields:
             plain.append(line)
     framing, length, fault = framing_of(marked)
     listed = tokens_of([value for name, value in marked if name == b"connection"])
-    return Fields(tuple(plain), tuple(marked), listed, framing, length, fault)
+    return Fields(tuple(plain), tuple(marked), None, listed, framing, length, fault)
+
+
+def request_fields(lines: Iterable[bytes]) -> Fields:
+    """The same of a request, of which a server asks more (RFC 9112 section 3.2)."""
+    fields = fields_in(lines, REQUEST_MARKS)
+    hosts = fields.values(b"host")
+    fault = fields.fault
+    if len(hosts) > 1:
+        fault = "more than one Host header (RFC 9112 section 3.2)"
+    elif any(_PADDED.fullmatch(length) for length in fields.values(b"content-length")):
+        fault = "a Content-Length that begins with a 0 that could be left out"
+    return attrs.evolve(fields, host=hosts[0] if hosts else None, fault=fault)
 
 
 def _value(name: bytes, text: bytes) -> bytes:
@@ -71,41 +85,45 @@ def framing_of(marked: Iterable[tuple[bytes, bytes]]) -> tuple[Framing | None, i
 
 
 def request_head(first: bytes, fields: Fields) -> RequestHead:
-    """What a request line and its fields say. Raises `BadRequest`."""
-    method, target, version = _parts_of(first)
-    target, host = _target_and_host(target, fields.values(b"host"), version)
-    framing = fields.framing or Framing.NONE
-    if fields.fault:
-        raise BadRequest(f"the request has {fields.fault}")
-    if framing is Framing.CHUNKED and version == b"1.0":
-        raise BadRequest("HTTP/1.0 knows no Transfer-Encoding (RFC 9112 section 6.1)")
-    if any(_PADDED.fullmatch(length) for length in fields.values(b"content-length")):
-        raise BadRequest("a Content-Length begins with no 0 that could be left out")
-    if method == b"CONNECT":
-        raise BadRequest("this proxy opens no tunnels for CONNECT")
-    upgrade = b""
-    # Only of requests without a body: an offer may be declined (RFC 9110 section 7.8), and then no
-    # one has to know where in such a request the other protocol begins.
-    if b"upgrade" in fields.listed and version == b"1.1" and framing is Framing.NONE:
-        upgrade = _offered_upgrade(method, fields.values(b"upgrade"))
-    # What follows an offer to upgrade is no request, even when the offer is refused.
-    keep_alive = keeps_alive(version, fields.listed) and not upgrade
-    return RequestHead(method, target, version, fields, framing, host, keep_alive, upgrade)
-
-
-def _parts_of(first: bytes) -> tuple[bytes, bytes, bytes]:
+    """What a request line and its `request_fields` say. Raises `BadRequest`."""
     parts = first.split(b" ")
     # One space and no other between them: what is read in two ways would be sent on in one.
     if len(parts) != 3:
         raise BadRequest("expected a method, a target and a version, with one space between them")
     method, target, spoken = parts
-    if not method.isalpha() and method != b"M-SEARCH":
-        raise BadRequest("expected a method first in the request")
     version = _VERSIONS.get(spoken)
     if version is None:
         shown = spoken.decode("latin-1")[:16]
         raise BadRequest(f"{shown} is not spoken here: use HTTP/1.1")
-    return method, target, version
+    host = fields.host
+    if fields.fault:
+        raise BadRequest(f"the request has {fields.fault}")
+    if host is None:
+        if version == b"1.1":
+            raise BadRequest("expected a Host header (RFC 9112 section 3.2)")
+        host = b""
+    if not target.startswith(b"/") or b"#" in target:
+        target, host = _unusual_target(target, host)
+    if not method.isalpha() or method == b"CONNECT":
+        _check_method(method)
+    framing = fields.framing or Framing.NONE
+    if framing is Framing.CHUNKED and version == b"1.0":
+        raise BadRequest("HTTP/1.0 knows no Transfer-Encoding (RFC 9112 section 6.1)")
+    listed, upgrade = fields.listed, b""
+    # Only of requests without a body: an offer may be declined (RFC 9110 section 7.8), and then no
+    # one has to know where in such a request the other protocol begins.
+    if b"upgrade" in listed and version == b"1.1" and framing is Framing.NONE:
+        upgrade = _offered_upgrade(method, fields.values(b"upgrade"))
+    # What follows an offer to upgrade is no request, even when the offer is refused.
+    keep_alive = keeps_alive(version, listed) and not upgrade
+    return RequestHead(method, target, version, fields, framing, host, keep_alive, upgrade)
+
+
+def _check_method(method: bytes) -> None:
+    if method == b"CONNECT":
+        raise BadRequest("this proxy opens no tunnels for CONNECT")
+    if method != b"M-SEARCH":
+        raise BadRequest("expected a method first in the request")
 
 
 def _offered_upgrade(method: bytes, values: list[bytes]) -> bytes:
@@ -116,13 +134,11 @@ def _offered_upgrade(method: bytes, values: list[bytes]) -> bytes:
     return b", ".join(offer for offer in passed if not _HTTP_AGAIN.fullmatch(offer))
 
 
-def _target_and_host(target: bytes, hosts: Sequence[bytes], version: bytes) -> tuple[bytes, bytes]:
-    if len(hosts) > 1 or (not hosts and version == b"1.1"):
-        raise BadRequest("expected exactly one Host header (RFC 9112 section 3.2)")
+def _unusual_target(target: bytes, host: bytes) -> tuple[bytes, bytes]:
     if b"#" in target:
         raise BadRequest("a fragment has no place in a request (RFC 9112 section 3.2)")
-    if target.startswith(b"/") or target == b"*":
-        return target, hosts[0] if hosts else b""
+    if target == b"*":
+        return target, host
     scheme, separator, rest = target.partition(b"://")
     if separator and scheme.lower() in (b"http", b"https"):
         # It has the say, whatever the Host field tells (RFC 9112 section 3.2.2).

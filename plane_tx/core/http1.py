@@ -15,8 +15,8 @@ import httptools
 
 from plane_tx.core.chunked import ChunkedBody, LineTooLong
 from plane_tx.core.errors import BadRequest, HeadTooLarge, PlaneError, UpstreamUnreachable
-from plane_tx.core.fields import REPLY_MARKS, REQUEST_MARKS, ByName, fields_of
-from plane_tx.core.heads import fields_in, request_head, response_head
+from plane_tx.core.fields import REPLY_MARKS, fields_of
+from plane_tx.core.heads import fields_in, request_fields, request_head, response_head
 from plane_tx.core.messages import (
     END,
     Broken,
@@ -41,7 +41,6 @@ Event = TypeVar("Event")
 class _Reader(Generic[Event]):
     """What both parsers share: one message after the other, each byte judged by llhttp."""
 
-    _marks: ByName[bytes]
     _what: str
     _error: type[PlaneError]
     _too_long: type[PlaneError]
@@ -75,6 +74,9 @@ class _Reader(Generic[Event]):
         self._between = True
 
     def _new_judge(self) -> Any:
+        raise NotImplementedError
+
+    def _read_fields(self, lines: list[bytes]) -> Fields:
         raise NotImplementedError
 
     def _begin(self, first: bytes, fields: Fields) -> None:
@@ -139,7 +141,7 @@ class _Reader(Generic[Event]):
         # Who asks again on one connection mostly says the same of itself, byte by byte.
         if header == self._last_header:
             return self._last_fields
-        fields = fields_in(header.split(b"\r\n") if header else (), self._marks)
+        fields = self._read_fields(header.split(b"\r\n") if header else [])
         if len(header) <= MOST_REMEMBERED_BYTES:
             self._last_header, self._last_fields = header, fields
         return fields
@@ -196,7 +198,6 @@ class RequestParser(_Reader[RequestHead]):
     nothing more is parsed; what follows an offer gathers in `surplus`.
     """
 
-    _marks = REQUEST_MARKS
     _what = "the request"
     _error = BadRequest
     _too_long = HeadTooLarge
@@ -221,6 +222,9 @@ class RequestParser(_Reader[RequestHead]):
 
     def _new_judge(self) -> Any:
         return httptools.HttpRequestParser(self)
+
+    def _read_fields(self, lines: list[bytes]) -> Fields:
+        return request_fields(lines)
 
     def _begin(self, first: bytes, fields: Fields) -> None:
         head = request_head(first, fields)
@@ -266,7 +270,6 @@ class ResponseParser(_Reader[ResponseHead]):
     must not be used again. What follows a 101 is left in `surplus`.
     """
 
-    _marks = REPLY_MARKS
     _what = "the session's reply"
     _error = _too_long = UpstreamUnreachable
 
@@ -318,6 +321,9 @@ class ResponseParser(_Reader[ResponseHead]):
 
     def _new_judge(self) -> Any:
         return httptools.HttpResponseParser(self)
+
+    def _read_fields(self, lines: list[bytes]) -> Fields:
+        return fields_in(lines, REPLY_MARKS)
 
     def _begin(self, first: bytes, fields: Fields) -> None:
         head = response_head(self._method, first, fields)

@@ -65,8 +65,10 @@ def _running(session: Session) -> Iterator[Deadline]:
 
 def soonest_if_idle(limits: Limits, now: float) -> float:
     """The earliest moment at which a session that falls idle `now` could end of that."""
-    clocks = (limits.max_idle_seconds, limits.claim_within_seconds)
-    return now + min((seconds for seconds in clocks if seconds is not None), default=math.inf)
+    idle, claim = limits.max_idle_seconds, limits.claim_within_seconds
+    if claim is not None and (idle is None or claim < idle):
+        return now + claim
+    return math.inf if idle is None else now + idle
 
 
 def event_at(deadline: Deadline, session: Session) -> SoftTerminate | HardTerminate:

@@ -32,12 +32,14 @@ Marked = tuple[tuple[bytes, bytes], ...]
 class Fields:
     """A header: `plain` are the lines of all fields that just pass, as sent; others are `marked`.
 
-    `listed` is what the Connection field names. `framing` is None when nothing is said of it, and
-    `length` is that of a body that has one; what is wrong with either is a `fault`.
+    `host` is that of the only Host field, None without one. `listed` is what the Connection field
+    names. `framing` is None when nothing is said of it, `length` that of a body that has one. What
+    is wrong with any of them is a `fault`.
     """
 
     plain: tuple[bytes, ...] = ()
     marked: Marked = ()
+    host: bytes | None = None
     listed: frozenset[bytes] = frozenset()
     framing: Framing | None = None
     length: int = 0

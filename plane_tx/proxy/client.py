@@ -74,6 +74,7 @@ class ClientConnection(Connection):
         self._upstream_full = False
         self._reading = True
         self._pumping = False
+        self._in_head = False
         self._leaving = False
         self.full = False
         self.peer = Peer("", secure=False)
@@ -96,11 +97,12 @@ class ClientConnection(Connection):
             return
         if self._over:
             return
-        began = self._parser.mid_head
         events = self._parser.feed(data)
-        if self._exchange is None and self._parser.mid_head and not began:
+        if events:
+            self._events.extend(events)
+        elif self._exchange is None and self._parser.mid_head and not self._in_head:
+            self._in_head = True
             self._timer.set(HEAD_SECONDS, self._time_out)
-        self._events.extend(events)
         self._waiting_bytes += len(data)
         self._pump()
         self._steer_reading()
@@ -155,8 +157,9 @@ class ClientConnection(Connection):
 
     def upstream_ready(self) -> None:
         """The session can be sent what waits here of the request."""
-        self._pump()
-        self._steer_reading()
+        if not self._pumping:
+            self._pump()
+            self._steer_reading()
 
     def finished(self, *, keep_alive: bool) -> None:
         """The reply is complete: take the next request, or part."""
@@ -167,10 +170,12 @@ class ClientConnection(Connection):
         if not keep_alive:
             self._part()
             return
-        seconds = HEAD_SECONDS if self._parser.mid_head else KEEP_ALIVE_SECONDS
+        self._in_head = self._parser.mid_head
+        seconds = HEAD_SECONDS if self._in_head else KEEP_ALIVE_SECONDS
         self._timer.set(seconds, self._time_out)
-        self._pump()
-        self._steer_reading()
+        if self._events or not self._reading:
+            self._pump()
+            self._steer_reading()
 
     def refuse(self, error: PlaneError, session_id: str = "") -> None:
         """Answer the request with `error`; the connection goes on when the request was whole."""
@@ -250,39 +255,42 @@ class ClientConnection(Connection):
         if self._pumping:
             return
         self._pumping = True
-        while self._events and not self._over and self._takes(self._events[0]):
-            self._take(self._events.popleft())
+        events = self._events
+        while events and not self._over and self._takes(events[0]):
+            self._take(events.popleft())
         self._pumping = False
-        if not self._events:
+        if not events:
             self._waiting_bytes = 0
-        elif _ends_with_last(self._events):
+        elif _ends_with_last(events):
             self.hear_end(self._client_ended)
 
     def _takes(self, event: RequestEvent) -> bool:
         exchange = self._exchange
-        if isinstance(event, RequestHead):
-            return exchange is None
         if exchange is None:
             return True
+        if isinstance(event, RequestHead):
+            return False
         if isinstance(event, Broken):
             return not exchange.request_complete
         return exchange.sendable
 
     def _take(self, event: RequestEvent) -> None:
         exchange = self._exchange
-        match event:
-            case RequestHead():
-                self._timer.disarm()
-                self._begin(event)
-            case Broken() if exchange is None:
+        if isinstance(event, RequestHead):
+            self._in_head = False
+            self._timer.disarm()
+            self._begin(event)
+        elif isinstance(event, Broken):
+            if exchange is None:
                 self.refuse(event.error)
-            case Broken():
-                assert exchange is not None
+            else:
                 exchange.broken(event.error, End.CLIENT)
-            case EndOfMessage() if exchange is not None:
-                exchange.end_of_body(event)
-            case bytes() if exchange is not None:
-                exchange.body(event)
+        elif exchange is None:
+            return  # the rest of a request that was answered already
+        elif isinstance(event, bytes):
+            exchange.body(event)
+        else:
+            exchange.end_of_body(event)
 
     def _begin(self, head: RequestHead) -> None:
         proxy = self._proxy

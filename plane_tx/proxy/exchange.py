@@ -28,7 +28,6 @@ from plane_tx.core.headers import (
     response_lines,
 )
 from plane_tx.core.messages import (
-    Broken,
     EndOfMessage,
     Framing,
     RequestHead,
@@ -62,29 +61,30 @@ class Exchange:
 
     _log = Logger()
 
+    access: Access | None = None
+    sendable = False
+    request_complete = False
+    _progress = Progress.NOTHING_SENT
+    _upstream: UpstreamConnection | None = None
+    _waiting: Deferred[None] | None = None
+    _use: Use | None = None
+    _moved = 0.0
+    _corked: list[bytes] | None = None
+    _chunked_reply = False
+    _bounded = True
+
     def __init__(
         self, carrier: Carrier, client: Client, head: RequestHead, route: Route, peer: Peer
     ) -> None:
         self.head = head
         self.session: Session = route.session
-        self.access: Access | None = None
         self.visit = visit_of(route, peer.address)
-        self.sendable = False
-        self.request_complete = False
         self._supervisor = carrier.supervisor
         self._pool = carrier.pool
         self._client = client
         self._route = route
         self._peer = peer
-        self._progress = Progress.NOTHING_SENT
-        self._upstream: UpstreamConnection | None = None
-        self._waiting: Deferred[None] | None = None
-        self._use: Use | None = None
-        self._moved = 0.0
-        self._corked: list[bytes] | None = None
         self._unsent: list[bytes] = []
-        self._chunked_reply = False
-        self._bounded = True
         self._keep_alive = head.keep_alive
 
     @property
@@ -184,24 +184,22 @@ class Exchange:
         for event in events:
             if self._upstream is None:
                 break
-            match event:
-                case bytes():
-                    if self._use is not None:
-                        self._use.to_client(len(event), 0, self._supervisor.now())
-                    self._unsent.append(chunk(event) if self._chunked_reply else event)
-                case ResponseHead():
-                    self._reply_head(event)
-                case EndOfMessage():
-                    self._reply_complete(event)
-                case Broken():
-                    self._upstream_failed(event.error)
-        self._send_unsent()
+            if isinstance(event, bytes):
+                if self._use is not None:
+                    self._use.to_client(len(event), 0, self._supervisor.now())
+                self._unsent.append(chunk(event) if self._chunked_reply else event)
+            elif isinstance(event, ResponseHead):
+                self._reply_head(event)
+            elif isinstance(event, EndOfMessage):
+                self._reply_complete(event)
+            else:
+                self._upstream_failed(event.error)
+        if self._unsent:
+            self._send_unsent()
 
     def _send_unsent(self) -> None:
-        unsent = self._unsent
-        if unsent:
-            self._unsent = []
-            self._client.send(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+        unsent, self._unsent = self._unsent, []
+        self._client.send(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
     def _to_upstream(self, data: bytes) -> None:
         if self._corked is not None:
@@ -327,7 +325,8 @@ class Exchange:
             return
         self._upstream = None
         self._progress = Progress.OVER
-        self._send_unsent()
+        if self._unsent:
+            self._send_unsent()
         self._client.upgraded(upstream, head)
 
     def _reply_complete(self, end: EndOfMessage) -> None:
@@ -340,7 +339,8 @@ class Exchange:
             self._pool.give_back(upstream)
         else:
             upstream.hang_up()
-        self._send_unsent()
+        if self._unsent:
+            self._send_unsent()
         self._finish()
 
     def _finish(self) -> None:
@@ -374,7 +374,8 @@ class Exchange:
         if isinstance(error, UpstreamUnreachable):
             self._supervisor.measures.upstream_errors += 1
         sent = self._progress is not Progress.NOTHING_SENT
-        self._send_unsent()
+        if self._unsent:
+            self._send_unsent()
         self._over()
         if sent:
             self._client.cut(at_once=not self._bounded)

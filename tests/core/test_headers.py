@@ -14,7 +14,7 @@ from plane_tx.core.headers import (
     request_trailers,
     response_lines,
 )
-from plane_tx.core.heads import fields_in
+from plane_tx.core.heads import fields_in, request_fields
 from plane_tx.core.messages import Framing, RequestHead, ResponseHead
 from plane_tx.core.model import Executable, Key, Spec, Token
 from plane_tx.core.routes import Route
@@ -27,7 +27,8 @@ ROUTE = Route(SESSION, TOKEN, "/a?b", f"/{'t' * 43}/a", f"/{'t' * 43}")
 
 
 def read(marks, *headers):
-    return fields_in(map(b": ".join, headers), marks)
+    lines = map(b": ".join, headers)
+    return request_fields(lines) if marks is REQUEST_MARKS else fields_in(lines, marks)
 
 
 def asked(*headers, **changes):

@@ -88,7 +88,7 @@ def test_a_head_tells_all_that_was_said():
             method=b"GET",
             target=b"/a?b",
             version=b"1.1",
-            fields=Fields((b"X-A: 1", b"x-a:  2 \t", b"Empty:"), ((b"host", b"a"),)),
+            fields=Fields((b"X-A: 1", b"x-a:  2 \t", b"Empty:"), ((b"host", b"a"),), b"a"),
             framing=Framing.NONE,
             host=b"a",
             keep_alive=True,
