@@ -39,7 +39,6 @@ _CORS: Headers = (
 
 VIA = b"1.1 plane-tx"
 
-_LENGTH = b"content-length"
 _CORS_LINES = tuple(map(b": ".join, _CORS))
 _VIA_LINE = b"Via: " + VIA
 
@@ -77,44 +76,50 @@ def _unlisted(fields: Fields) -> Iterable[bytes]:
 
 
 class Introductions:
-    """What one client's requests tell of who asks: made anew only when that has changed."""
+    """The header that one client's requests have at its sessions, made anew when it changes."""
 
-    __slots__ = ("_asked", "_lines")
+    __slots__ = ("_asked", "_header")
 
     def __init__(self) -> None:
-        self._asked: tuple[Token, Peer, bytes, str] | None = None
-        self._lines: list[bytes] = []
+        self._asked: tuple[Fields, Token, Peer, bytes, str, bytes] | None = None
+        self._header = b""
 
-    def lines(self, head: RequestHead, route: Route, peer: Peer) -> list[bytes]:
-        """All of it but the path, which each request has another of."""
+    def header(self, head: RequestHead, route: Route, peer: Peer) -> bytes:
+        """All of it but the path, which each request has another of; a line's end comes first."""
         asked = self._asked
         if (
             asked is None
-            or asked[0] is not route.token
-            or asked[1] is not peer
-            or asked[2] != head.host
-            or asked[3] != route.prefix
+            or asked[0] is not head.fields
+            or asked[1] is not route.token
+            or asked[2] is not peer
+            or asked[3] != head.host
+            or asked[4] != route.prefix
+            or asked[5] != head.upgrade
         ):
-            self._asked = (route.token, peer, head.host, route.prefix)
-            told = (*_verified(route.token), *_forwarded(head, route, peer), (b"Via", VIA))
-            self._lines = [b"Host: " + head.host, *map(b": ".join, told)]
-        return self._lines
+            self._asked = (head.fields, route.token, peer, head.host, route.prefix, head.upgrade)
+            self._header = b"\r\n".join([b"", *_request_lines(head, route, peer), b""])
+        return self._header
 
 
-def request_lines(head: RequestHead, route: Route, introduction: list[bytes]) -> list[bytes]:
-    """What the upstream is sent: the client's own header, and who is behind it."""
-    lines = introduction.copy()
-    lines.append(b"x-verified-path: " + route.path.encode("latin-1"))
-    lines += _unlisted(head.fields)
+def _request_lines(head: RequestHead, route: Route, peer: Peer) -> list[bytes]:
+    told = (*_verified(route.token), *_forwarded(head, route, peer), (b"Via", VIA))
+    lines = [b"Host: " + head.host, *map(b": ".join, told), *_unlisted(head.fields)]
     if head.framing is Framing.CHUNKED:
         lines.append(b"Transfer-Encoding: chunked")
     else:
-        lines += [
-            b"Content-Length: " + value for name, value in head.fields.marked if name == _LENGTH
-        ]
+        lines += [b"Content-Length: " + value for value in head.fields.values(b"content-length")]
     if head.upgrade:
         lines += [b"Connection: Upgrade", b"Upgrade: " + head.upgrade]
     return lines
+
+
+def request_head_of(
+    head: RequestHead, route: Route, peer: Peer, introductions: Introductions
+) -> bytes:
+    """What the upstream is sent: the client's own header, and who is behind it."""
+    header = introductions.header(head, route, peer)
+    target, path = route.target.encode("latin-1"), route.path.encode("latin-1")
+    return b"%s %s HTTP/1.1%sx-verified-path: %s\r\n\r\n" % (head.method, target, header, path)
 
 
 def request_trailers(trailers: Headers) -> Headers:
@@ -174,7 +179,7 @@ def response_lines(head: ResponseHead, session_id: str) -> list[bytes]:
         if name in CORS:
             added = ()
             lines.append(b"%s: %s" % (name, value))
-        elif name == _LENGTH and head.status != 204:
+        elif name == b"content-length" and head.status != 204:
             lines.append(b"Content-Length: %d" % head.fields.length)
     lines += (_VIA_LINE, b"x-plane-backend-id: " + session_id.encode("ascii"))
     lines += added

@@ -23,7 +23,7 @@ from plane_tx.core.headers import (
     Peer,
     interim_lines,
     passing,
-    request_lines,
+    request_head_of,
     request_trailers,
     response_lines,
 )
@@ -273,11 +273,9 @@ class Exchange:
         upstream.serve(self, self.head.method)
         if self._client.full:
             self.pause_reply()  # the reply before this one is still on its way to the client
-        first = b"%s %s HTTP/1.1" % (self.head.method, self._route.target.encode("latin-1"))
-        introduction = self._client.introductions.lines(self.head, self._route, self._peer)
-        lines = request_lines(self.head, self._route, introduction)
         # The head goes with what is here of the body, in one piece.
-        self._corked = [join_head(first, lines)]
+        introductions = self._client.introductions
+        self._corked = [request_head_of(self.head, self._route, self._peer, introductions)]
         self.sendable = True
         self._client.upstream_ready()
         corked, self._corked = self._corked, None

@@ -18,7 +18,7 @@ from plane_tx.core.headers import (
     Peer,
     interim_lines,
     passing,
-    request_lines,
+    request_head_of,
     request_trailers,
     response_lines,
 )
@@ -217,8 +217,7 @@ def _check_request(head: RequestHead, body: bytes, end: EndOfMessage | None) -> 
     path = head.target.partition(b"?")[0].decode("latin-1")
     route = attrs.evolve(ROUTE, target=head.target.decode("latin-1"), path=path)
     first = b"%s %s HTTP/1.1" % (head.method, head.target)
-    introduction = Introductions().lines(head, route, PEER)
-    said = join_head(first, request_lines(head, route, introduction))
+    said = request_head_of(head, route, PEER, Introductions())
     chunked = head.framing is Framing.CHUNKED
     trailers = request_trailers(end.trailers) if end else ()
     read = read_request(said + _body(body, trailers, chunked=chunked, ended=end is not None))
