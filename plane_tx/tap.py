@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import socket
-import stat
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -23,18 +22,16 @@ from twisted.python.threadpool import ThreadPool
 from plane_tx.accesslog import AccessLog, WriterThread
 from plane_tx.admission import Policy
 from plane_tx.certificates import Endpoints
+from plane_tx.configuration import read_config, read_keys
 from plane_tx.control.forward_auth import forward_auth_at
 from plane_tx.control.guard import Access
 from plane_tx.control.site import make_site
 from plane_tx.core.access import FORMATS
-from plane_tx.core.apikeys import ApiKey, ApiKeys, KeyFile, keys_in
 from plane_tx.core.config import (
     Config,
-    ControlConfig,
     ProxyConfig,
     control_url,
     own_origin,
-    parse_config,
     proxy_url,
     state_dir,
 )
@@ -58,8 +55,6 @@ from plane_tx.reaper import Reaper
 from plane_tx.state import StateDirectory
 from plane_tx.supervisor import Supervisor
 from plane_tx.tokens import FencingTokens
-
-_log = Logger()
 
 #: How long an engine socket may take to accept, when `kind = "auto"` asks whether one is there.
 DETECT_SECONDS = 1.0
@@ -233,49 +228,6 @@ def _cannot_listen(failure: Failure, description: str) -> str:
         f"plane: cannot listen on {description!r}: {what}; name another endpoint in the"
         " configuration, or stop what has this one"
     )
-
-
-def read_config(path: str | None) -> Config:
-    """The configuration in the file at `path`; all defaults without one.
-
-    Raises `ConfigError`, one line that says what is wrong where.
-    """
-    return Config() if path is None else parse_config(_text(path), path)
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        # Not all that the error would say: it quotes the text, which may be a secret.
-        raise ConfigError(f"{path}: cannot be read: {error.reason} at byte {error.start}") from None
-
-
-def read_keys(control: ControlConfig, folder: Path) -> ApiKeys:
-    """The keys that are configured, those in files included; files are found beside `folder`.
-
-    Raises `ConfigError`, one line that says what is wrong where, and never a secret.
-    """
-    found: list[tuple[str, ApiKey]] = []
-    for number, key in enumerate(control.api_keys):
-        if isinstance(key, KeyFile):
-            found += _keys_of_file(folder / key.file)
-        else:
-            found.append((f"control.api_keys[{number}]", key))
-    return ApiKeys(found)
-
-
-def _keys_of_file(path: Path) -> list[tuple[str, ApiKey]]:
-    found = keys_in(_text(str(path)), str(path))
-    # Not refused: secrets that containers are given are often so, and nobody else is there.
-    if path.stat().st_mode & stat.S_IROTH and not all(key.hashed for _, key in found):
-        _log.warn(
-            "everyone on this box can read the keys in {path}: chmod o-r it, or put hashes there",
-            path=str(path),
-        )
-    return found
 
 
 def engine_kind(config: Config) -> str:

@@ -16,11 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_twisted
-from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
-from plane_tx.core.apikeys import KeyFile, parse_key
-from plane_tx.core.config import ControlConfig
-from plane_tx.core.errors import ConfigError
 from tests.certificate import write_chain
 from tests.conftest import LoggedFailures
 from tests.live import TWISTD, LiveServer, ask, live_server, until, with_state
@@ -57,13 +53,6 @@ def test_the_command_line_takes_a_configuration_and_nothing_else() -> None:
     options = Options()
     options.parseOptions(["--config", "conf/plane.toml"])
     assert dict(options) == {"config": "conf/plane.toml"}
-
-
-def test_without_a_configuration_everything_has_its_default() -> None:
-    from plane_tx.core.config import Config
-    from plane_tx.tap import read_config
-
-    assert read_config(None) == Config()
 
 
 def test_a_configuration_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -258,87 +247,11 @@ def test_parts_stop_one_after_the_other_and_a_failing_one_stops_no_other(
     assert len(logged_failures.claim(ValueError)) == 1
 
 
-SECRET = "s3cret-and-17-long"
-
-
-@pytest.fixture
-def warnings() -> Iterator[list[str]]:
-    lines: list[str] = []
-
-    def write(event: LogEvent) -> None:
-        if event["log_level"] is LogLevel.warn:
-            lines.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(write)
-    yield lines
-    globalLogPublisher.removeObserver(write)
-
-
-def key_file(folder: Path, text: str, mode: int = 0o600) -> ControlConfig:
-    (folder / "keys").write_text(text)
-    (folder / "keys").chmod(mode)
-    return ControlConfig(api_keys=(KeyFile("keys"),))
-
-
-def test_keys_stand_in_the_configuration_and_in_files_beside_it(tmp_path: Path) -> None:
-    from plane_tx.tap import read_keys
-
-    in_file = key_file(tmp_path, f"# ours\nci:connect:{SECRET}\n").api_keys
-    control = ControlConfig(api_keys=(parse_key(f"root:admin:{SECRET}-too"), *in_file))
-
-    keys = read_keys(control, tmp_path)
-
-    ci, root = keys.find(SECRET.encode()), keys.find(f"{SECRET}-too".encode())
-    assert (len(keys), ci and ci.name, root and root.name) == (2, "ci", "root")
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (f"ci:{SECRET}\n", "keys line 1: expected name:scope"),
-        (f"ci:read:{SECRET}\nci:admin:{SECRET}-too", "keys line 2: this key has the name of"),
-        ("# none", "keys: no key in it"),
-        (f"{SECRET}\udcff", "keys: cannot be read: invalid start byte at byte"),
-    ],
-)
-def test_a_file_of_keys_that_is_none_is_said_in_one_line_without_a_secret(
-    tmp_path: Path, text: str, said: str
-) -> None:
-    from plane_tx.tap import read_keys
-
-    (tmp_path / "keys").write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(ConfigError) as caught:
-        read_keys(ControlConfig(api_keys=(KeyFile("keys"),)), tmp_path)
-
-    assert said in str(caught.value)
-    assert SECRET not in str(caught.value)
-
-
 def test_a_file_of_keys_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     config = f'{PROCESS}[control]\nendpoint = "tcp:0"\napi_keys = [{{file = "nowhere"}}]\n'
     (tmp_path / "plane.toml").write_text(config)
     done = start("--config", f"{tmp_path}/plane.toml", folder=Path("/"))
     assert complaint(done) == f"{tmp_path}/nowhere: cannot be read: No such file or directory"
-
-
-@pytest.mark.parametrize(
-    ("secret", "mode", "warned"),
-    [
-        (SECRET, 0o600, False),
-        (SECRET, 0o640, False),
-        (SECRET, 0o644, True),
-        (f"sha256:{'0' * 64}", 0o644, False),
-    ],
-)
-def test_secrets_that_everyone_on_the_box_can_read_are_warned_of(
-    tmp_path: Path, warnings: list[str], secret: str, mode: int, warned: bool
-) -> None:
-    from plane_tx.tap import read_keys
-
-    read_keys(key_file(tmp_path, f"ci:admin:{secret}", mode), tmp_path)
-
-    assert len(warnings) == warned
-    assert SECRET not in repr(warnings)
 
 
 def test_without_keys_an_open_control_listener_stops_the_start(tmp_path: Path) -> None:
