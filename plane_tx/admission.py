@@ -30,6 +30,7 @@ class Policy:
 
     cluster: str
     control_url: str
+    secure: bool = False
     host_name: str = "localhost"
     apps: Mapping[str, App] = attrs.field(factory=dict)
     defaults: Defaults = Defaults()
@@ -88,7 +89,7 @@ class Admission:
             spawned=spawned,
             status=session.status.value,
             token=token.value,
-            url=session_url(self._policy.cluster, session, token.value),
+            url=self._url(session, token),
             subdomain=session.spec.subdomain,
             secret_token=None if token.static else token.secret,
             status_url=f"{self._policy.control_url}/pub/b/{session.id}/status",
@@ -103,9 +104,7 @@ class Admission:
             "SESSION_BACKEND_ID": session.id,
             "SESSION_BACKEND_KEY": session.key.name,
             "SESSION_BACKEND_FENCING_TOKEN": str(session.fencing_token),
-            "SESSION_BACKEND_URL": session_url(
-                self._policy.cluster, session, session.own_token.value
-            ),
+            "SESSION_BACKEND_URL": self._url(session, session.own_token),
             "SESSION_BACKEND_CONTROL_URL": self._policy.control_url,
             "SESSION_BACKEND_SECRET": session.secret,
         }
@@ -113,6 +112,10 @@ class Admission:
             environment["SESSION_BACKEND_STATIC_TOKEN"] = session.own_token.value
         executable, labels = session.spec.executable, to_labels(session)
         return SpawnOrder(session.id, executable, environment, labels, session.key)
+
+    def _url(self, session: Session, token: Token) -> str:
+        policy = self._policy
+        return session_url(policy.cluster, session, token.value, secure=policy.secure)
 
     def _check_cluster(self, config: SpawnConfig) -> None:
         cluster = self._policy.cluster

@@ -31,6 +31,7 @@ from plane_tx.core.config import (
     Config,
     ProxyConfig,
     control_url,
+    is_secure,
     own_origin,
     proxy_url,
     state_dir,
@@ -260,6 +261,7 @@ def make_policy(config: Config) -> Policy:
     return Policy(
         cluster=config.proxy.cluster,
         control_url=control_url(config),
+        secure=is_secure(config),
         host_name=socket.gethostname(),
         apps={name: app.to_app() for name, app in config.apps.items()},
         defaults=config.defaults.to_defaults(config.engine.allow_requests),

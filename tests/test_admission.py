@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from plane_tx.core.model import Routing
+from plane_tx.core.model import Key, Routing
 from plane_tx.core.routes import find
 from tests.recording_engine import EPOCH, Box, now
 
@@ -35,6 +35,17 @@ def test_a_session_knows_a_link_to_itself(box: Box, config: dict[str, object]) -
     assert route.session is session
     assert route.token is session.own_token
     assert (route.token.user, route.token.claims) == (None, {})
+
+
+@pytest.mark.parametrize("config", [{}, {"subdomain": "sub"}, {"routing": Routing.HOST}])
+def test_where_the_proxy_speaks_only_tls_every_link_is_https(config: dict[str, object]) -> None:
+    box = Box(secure=True).start()
+
+    given = now(box.connect("key", **config)).url
+    own = environment(box, box.supervisor.registry.holder(Key("key")).id)["SESSION_BACKEND_URL"]
+
+    assert given.startswith("https://")
+    assert own.startswith("https://")
 
 
 def test_the_own_link_of_a_session_is_nobody_elses(box: Box) -> None:

@@ -118,6 +118,15 @@ def test_a_renewed_certificate_is_shown_and_nobody_is_dropped(tmp_path: Path, re
     assert echoed == b"still here"
 
 
+def test_with_tls_at_any_port_the_links_given_out_are_https(tmp_path: Path) -> None:
+    with live_server(tmp_path, PROCESS, tls=write_certificate(tmp_path)) as server:
+        url = server.connect("echo")["url"]
+        log = server.log.read_text()
+
+    assert url.startswith(f"https://{server.cluster}/")
+    assert f"proxy    https://{server.cluster}" in log
+
+
 def test_a_pair_that_does_not_fit_is_one_line_and_the_old_one_stays(tmp_path: Path) -> None:
     key, chain, _ = write_chain(tmp_path)
     with live_server(tmp_path, PROCESS, tls=f"{key}:certKey={chain}") as server:

@@ -15,7 +15,7 @@ from plane_tx.core.access import FORMATS
 from plane_tx.core.apikeys import FORM, ApiKey, KeyFile, parse_key
 from plane_tx.core.connect import CapacityLimits
 from plane_tx.core.containers import GUARDED
-from plane_tx.core.endpoints import http_url, is_loopback
+from plane_tx.core.endpoints import http_url, is_loopback, kind_of
 from plane_tx.core.errors import ConfigError, InvalidRequest
 from plane_tx.core.forwarded import trusted_proxies
 from plane_tx.core.routes import scheme_of
@@ -338,7 +338,13 @@ def control_url(config: Config) -> str:
 
 def proxy_url(config: Config) -> str:
     """Where the proxy is found by those who come in from outside."""
-    return f"{scheme_of(config.proxy.cluster)}://{config.proxy.cluster}"
+    scheme = scheme_of(config.proxy.cluster, secure=is_secure(config))
+    return f"{scheme}://{config.proxy.cluster}"
+
+
+def is_secure(config: Config) -> bool:
+    """Whether the proxy speaks nothing but TLS, whatever its port."""
+    return all(kind_of(endpoint) == "ssl" for endpoint in config.proxy.endpoint)
 
 
 def state_dir(config: Config, environ: Mapping[str, str]) -> str:

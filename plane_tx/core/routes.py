@@ -142,15 +142,18 @@ def _check_home(session: Session, below: str) -> None:
         raise WrongHost("this session lives under another host: use the URL that was given out")
 
 
-def scheme_of(cluster: str) -> str:
-    """https when the cluster names no port, or 443; else http (plane.md 1.5)."""
+def scheme_of(cluster: str, *, secure: bool = False) -> str:
+    """https when the proxy is `secure`, which is to speak nothing but TLS; else by the cluster.
+
+    That is https when it names no port, or 443; else http (plane.md 1.5).
+    """
     _, _, port = cluster.rpartition(":")
-    return "http" if port.isdigit() and port != "443" else "https"
+    return "http" if port.isdigit() and port != "443" and not secure else "https"
 
 
-def session_url(cluster: str, session: Session, token: str) -> str:
-    """The URL of a session."""
-    scheme = scheme_of(cluster)
+def session_url(cluster: str, session: Session, token: str, *, secure: bool = False) -> str:
+    """The URL of a session, `secure` as `scheme_of` has it."""
+    scheme = scheme_of(cluster, secure=secure)
     if session.spec.routing is Routing.HOST:
         return f"{scheme}://{token}.{cluster}/"
     home = f"{session.spec.subdomain}." if session.spec.subdomain else ""

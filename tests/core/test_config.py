@@ -344,6 +344,22 @@ def test_the_proxy_is_found_at_its_cluster(cluster: str, url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("endpoints", "url"),
+    [
+        ("['ssl:8443']", "https://a:8443"),
+        ("['ssl:8443', 'ssl:443']", "https://a:8443"),
+        ("['ssl:8443', 'tcp:80']", "http://a:8443"),
+    ],
+)
+def test_a_proxy_that_speaks_only_tls_is_found_by_https_at_any_port(
+    endpoints: str, url: str
+) -> None:
+    text = f"[proxy]\nendpoint = {endpoints}\ncluster = 'a:8443'"
+
+    assert proxy_url(parse_config(text, "plane.toml")) == url
+
+
+@pytest.mark.parametrize(
     ("text", "environ", "where"),
     [
         ("", {}, "~/.local/state/plane_tx"),

@@ -284,6 +284,16 @@ def test_a_url_leads_back_to_its_session(
     assert find(registry, cluster, host, slash + path).session.id == session
 
 
+@pytest.mark.parametrize("session", ["plain", "homed", "hosted"])
+def test_where_only_tls_is_spoken_a_url_is_https_at_any_port(
+    registry: Registry, session: str
+) -> None:
+    made = session_url("example.com:8443", registry.get(session), HOST, secure=True)
+
+    assert made.startswith("https://")
+    assert "example.com:8443/" in made
+
+
 @pytest.mark.parametrize(
     ("host", "target", "token", "shown"),
     [
