@@ -15,7 +15,7 @@ from plane_tx.core.access import FORMATS
 from plane_tx.core.apikeys import FORM, ApiKey, KeyFile, parse_key
 from plane_tx.core.connect import CapacityLimits
 from plane_tx.core.containers import GUARDED
-from plane_tx.core.endpoints import http_url, is_loopback, kind_of
+from plane_tx.core.endpoints import complaint, http_url, is_loopback, kind_of
 from plane_tx.core.errors import ConfigError, InvalidRequest
 from plane_tx.core.forwarded import trusted_proxies
 from plane_tx.core.routes import scheme_of
@@ -201,7 +201,15 @@ def parse_config(text: str, name: str) -> Config:
 def _one_endpoint_is_a_list(data: dict[str, object], section: str, key: str) -> None:
     table = data.get(section)
     if isinstance(table, dict) and isinstance(table.get(key), str):
-        table[key] = [table[key]]
+        table[key] = [table[key]] if table[key] else []
+
+
+def _check_endpoints(key: str, endpoints: tuple[str, ...]) -> None:
+    if not endpoints:
+        raise strict.Misfit(key, "expected at least one endpoint")
+    for endpoint in endpoints:
+        if wrong := complaint(endpoint):
+            raise strict.Misfit(key, f"{strict.show(endpoint)} is no endpoint: {wrong}")
 
 
 def _check_state(config: Config) -> None:
@@ -236,9 +244,11 @@ def _check(config: Config) -> None:
     if not _is_cluster(config.proxy.cluster):
         got = strict.show(config.proxy.cluster)
         raise strict.Misfit("proxy.cluster", f"expected a host name, or host:port, got {got}")
-    for section, endpoints in (("control", config.control), ("proxy", config.proxy)):
-        if not endpoints.endpoint:
-            raise strict.Misfit(f"{section}.endpoint", "expected at least one endpoint")
+    _check_endpoints("control.endpoint", config.control.endpoint)
+    _check_endpoints("proxy.endpoint", config.proxy.endpoint)
+    if config.proxy.redirect_endpoint:
+        _check_endpoints("proxy.redirect_endpoint", config.proxy.redirect_endpoint)
+    _check_root_redirect(config.proxy.root_redirect_url)
     _check_trusted_proxies(config.proxy)
     _check_access_log(config.proxy)
     _check_protection(config)
@@ -278,9 +288,10 @@ def _check_access_log(proxy: ProxyConfig) -> None:
         allowed = " or ".join(f'"{name}"' for name in FORMATS)
         got = strict.show(proxy.access_log_format)
         raise strict.Misfit("proxy.access_log_format", f"expected {allowed}, got {got}")
-    if "\0" in proxy.access_log:
+    if not proxy.access_log.isprintable():
         got = strict.show(proxy.access_log)
-        raise strict.Misfit("proxy.access_log", f'expected a path, "-" or "", got {got}')
+        allowed = 'a path without control characters, "-" or ""'
+        raise strict.Misfit("proxy.access_log", f"expected {allowed}, got {got}")
 
 
 def _check_trusted_proxies(proxy: ProxyConfig) -> None:
@@ -321,6 +332,13 @@ def _check_url(key: str, url: str, *schemes: str) -> None:
     if url and (parts is None or parts["scheme"].lower() not in schemes):
         # It is not shown: a login may stand in it.
         raise strict.Misfit(key, f"expected {' or '.join(schemes)}://host[:port][/path], no login")
+
+
+def _check_root_redirect(url: str) -> None:
+    address, _, fragment = url.partition("#")
+    if url and not (_URL.fullmatch(address) and re.fullmatch("[!-~]*", fragment)):
+        allowed = 'http or https://host[:port][/path] in ASCII without spaces, or ""'
+        raise strict.Misfit("proxy.root_redirect_url", f"expected {allowed}, no login")
 
 
 def own_origin(config: Config) -> tuple[str, str] | None:

@@ -199,6 +199,20 @@ def test_pages_of_our_own_are_those_under_the_configured_url(
     assert own_origin(parse_config(f"[control]\nurl = '{url}'", "plane.toml")) == origin
 
 
+def test_the_root_may_lead_into_a_page() -> None:
+    url = "https://example.com:8443/app?x=1#/home"
+
+    config = parse_config(f"[proxy]\nroot_redirect_url = '{url}'", "plane.toml")
+
+    assert config.proxy.root_redirect_url == url
+
+
+def test_an_empty_redirect_endpoint_means_none() -> None:
+    config = parse_config("[proxy]\nredirect_endpoint = ''", "plane.toml")
+
+    assert config.proxy.redirect_endpoint == ()
+
+
 def test_an_app_becomes_an_executable_with_its_limits() -> None:
     app = parse_config(WHOLE, "plane.toml").apps["a"].to_app()
 
@@ -246,7 +260,26 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
             ' must say who may call: set them, or use "tcp:PORT:interface=127.0.0.1" or a unix'
             ' socket'),
         ),
-        ("[control]\nendpoint = \"tcp:\\n80\"", 'control.endpoint: "tcp:\\n80" is open'),
+        (
+            "[control]\nendpoint = \"tcp:\\n80\"",
+            'control.endpoint: "tcp:\\n80" is no endpoint: expected "tcp:PORT:interface=ADDRESS"',
+        ),
+        (
+            "[proxy]\nendpoint = ['tcp:80', 'tcp:abc']",
+            'proxy.endpoint: "tcp:abc" is no endpoint: port: expected a port from 0 to 65535, got',
+        ),
+        ("[proxy]\nendpoint = ''", "proxy.endpoint: expected at least one endpoint"),
+        ("[proxy]\nredirect_endpoint = ['']", 'proxy.redirect_endpoint: "" is no endpoint: '),
+        *(
+            (
+                f"[proxy]\nroot_redirect_url = {url}",
+                "proxy.root_redirect_url: expected http or https://host[:port][/path]",
+            )
+            for url in (
+                '"https://a/\\r\\nX: y"', '"https://a/#\\r\\nX: y"', '"/home"', '"https://a/ b"',
+                '"ftp://a/"', '"https://a/\\u00e9"', '"javascript:x"', '"https://a@b/"', '"https://"',
+            )
+        ),
         ("[control]\nendpoint = []", "control.endpoint: expected at least one endpoint"),
         ("[control]\nurl = 'control.example.com'", "control.url: expected http or https://host"),
         ("[control]\nforward_auth = 'https://x'", "control.forward_auth: expected http://host"),
@@ -286,6 +319,7 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
             'proxy.access_log_format: expected "json" or "text", got "xml"',
         ),
         ('[proxy]\naccess_log = "a\\u0000b"', "proxy.access_log: expected a path"),
+        ('[proxy]\naccess_log = "a\\nb"', "proxy.access_log: expected a path"),
         ("[proxy]\nidle_timeout_seconds = -1", "proxy.idle_timeout_seconds: expected a number"),
         ("[proxy]\nshutdown_seconds = -1", "proxy.shutdown_seconds: expected a number >= 0"),
         ("[demo]\napp = 'x'", 'demo.app: no app "x" in this file'),
