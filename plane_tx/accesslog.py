@@ -11,18 +11,13 @@ import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from threading import Thread
-from typing import Any
 from typing import Protocol as Shape
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from plane_tx.core.access import Access
 from plane_tx.core.errors import ConfigError
@@ -64,24 +59,6 @@ class Writer(Shape):
 
     def stop(self) -> None:
         """There is no more work, and none under way."""
-
-
-class _Daemon(Thread):
-    """A thread that does not keep its process from ending."""
-
-    def __init__(self, **how: Any) -> None:
-        super().__init__(**how, daemon=True)
-
-
-class WriterThread:
-    """One thread, which a process that ends does not wait for when its disk hangs."""
-
-    def __init__(self, reactor: IReactorFromThreads) -> None:
-        self._pool = ThreadPool(0, 1, "access log")
-        self._pool.threadFactory = _Daemon  # type: ignore[assignment]  # any maker of threads does
-        self.start = self._pool.start
-        self.stop = self._pool.stop
-        self.run = partial(deferToThreadPool, reactor, self._pool)
 
 
 class AccessLog(Service):

@@ -6,10 +6,14 @@ files are read by Twisted, as it reads any `ssl:` description, so that all it ta
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from typing import Protocol as Shape
 
 import attrs
 from twisted.application.service import Service
@@ -20,9 +24,10 @@ from twisted.internet.ssl import Certificate, CertificateOptions
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from plane_tx.core.endpoints import kind_of, tls_files
+from plane_tx.core.endpoints import kind_of, tls_files, with_backlog, with_files_below
 from plane_tx.core.errors import ConfigError
-from plane_tx.engines.threads import threads_of
+
+_STANDARD_INPUT = 0
 
 _CERTIFICATE = re.compile(
     rb"-----BEGIN CERTIFICATE-----\r?\n.+?-----END CERTIFICATE-----", re.DOTALL
@@ -75,19 +80,40 @@ def _load(description: str) -> _Loaded:
 
     Raises `ConfigError`, one line that says why they are of no use.
     """
-    key_file, certificate_file = tls_files(description)
     try:
-        for name in (key_file, certificate_file):
-            if _ENCRYPTED.search(text := Path(name).read_bytes()):
-                # OpenSSL would ask for its password on the terminal, and wait.
-                raise ValueError(f"{name}: the key is encrypted, and there is nobody to ask")
-        meant = _meant_by(description)
-        chain = _CERTIFICATE.findall(text)[1:]
+        meant, certificate = _read(description)
+        chain = _CERTIFICATE.findall(certificate)[1:]
         options = _options(meant.options, chain)
         context = options.getContext()
     except Exception as error:  # noqa: BLE001  # each library raises what it likes
         raise ConfigError(_reason(error)) from None
     return _Loaded(meant, context, _last_day(options))
+
+
+def _read(description: str) -> tuple[_Meant, bytes]:
+    # Twisted reads the files once more. Whoever renews them may do so in between, and a new
+    # certificate behind an old chain is one that nobody trusts.
+    for _ in range(2):
+        texts = _texts(description)
+        meant = _meant_by(description)
+        if _texts(description) == texts:
+            return meant, texts[1]
+    raise ValueError("its files change while they are read: try again when they are complete")
+
+
+def _texts(description: str) -> list[bytes]:
+    found = []
+    for name in tls_files(description):
+        path = Path(name)
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            # To read a pipe is to wait for whoever writes it.
+            raise ValueError(f"{name}: not a regular file")
+        if _ENCRYPTED.search(text := path.read_bytes()):
+            # OpenSSL would ask for its password on the terminal, and wait.
+            raise ValueError(f"{name}: the key is encrypted, and there is nobody to ask")
+        found.append(text)
+    return found
 
 
 def _options(meant: CertificateOptions, chain: list[bytes]) -> CertificateOptions:
@@ -126,10 +152,11 @@ def _last_day(options: CertificateOptions) -> str:
 class TLSEndpoint:
     """An `ssl:` endpoint whose certificate can be replaced; raises `ConfigError` as it is made."""
 
-    def __init__(self, reactor: Any, description: str) -> None:
+    def __init__(self, reactor: Any, description: str, folder: Path) -> None:
         self.description = description
         self._reactor = reactor
-        self._loaded = _load(description)
+        self._resolved = with_backlog(with_files_below(description, str(folder)))
+        self._loaded = _load(self._resolved)
 
     def getContext(self) -> Any:
         """What the next connection is greeted with; Twisted asks for each one."""
@@ -144,23 +171,40 @@ class TLSEndpoint:
         listening: Deferred[Any] = endpoint.listen(protocolFactory)
         return listening
 
-    async def reload(self) -> str:
+    async def reload(self, thread: Work) -> str:
         """Replace the certificate; until when it is good, as ASN.1 writes a time.
 
         Raises `ConfigError` when the files are of no use; the old one stays.
         """
-        in_thread = threads_of(self._reactor)
-        self._loaded = await in_thread(lambda: _load(self.description))
+        self._loaded = await thread.run(lambda: _load(self._resolved))
         return self._loaded.good_until
 
 
+class Work(Shape):
+    """Where files are read while the server goes on."""
+
+    def start(self) -> None:
+        """Be ready for work."""
+
+    def run(self, work: Callable[[], _Loaded]) -> Deferred[_Loaded]:
+        """Fires with what `work` returns."""
+
+    def stop(self) -> None:
+        """There is no more work, and none under way."""
+
+
 class Endpoints(Service):
-    """The endpoints of a server; at SIGHUP those with TLS load their certificates anew."""
+    """The endpoints of a server; at SIGHUP those with TLS load their certificates anew.
+
+    Files that a description names are found beside `folder`, and read in `thread` at a SIGHUP.
+    """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, folder: Path, thread: Work) -> None:
         self._reactor = reactor
+        self._folder = folder
+        self._thread = thread
         self._with_tls: list[TLSEndpoint] = []
         self._reloading: Deferred[None] | None = None
         self._once_more = False
@@ -168,8 +212,7 @@ class Endpoints(Service):
     def endpoint(self, description: str) -> IStreamServerEndpoint:
         """What a Twisted endpoint description means.
 
-        Raises `ConfigError` for a certificate that cannot be loaded, and whatever Twisted does for
-        a description that it does not understand.
+        Raises `ConfigError` for one that means nothing, or whose certificate cannot be loaded.
         """
         kind = kind_of(description).lower()
         if kind == "tls":
@@ -177,25 +220,52 @@ class Endpoints(Service):
             # a name that is not in it; and it leaves a certificate that was renewed unread.
             raise ConfigError('for TLS write "ssl:PORT:privateKey=KEY.pem:certKey=CHAIN.pem"')
         if kind != "ssl":
-            other: IStreamServerEndpoint = serverFromString(self._reactor, description)
-            return other
-        endpoint = TLSEndpoint(self._reactor, description)
+            return self._other(description)
+        endpoint = TLSEndpoint(self._reactor, description, self._folder)
         self._with_tls.append(endpoint)
         return endpoint
 
-    def startService(self) -> None:
-        """Heed SIGHUP, of which the server would else die."""
-        super().startService()  # type: ignore[no-untyped-call]  # Twisted's Service is untyped
-        self._before = signal.signal(signal.SIGHUP, self._hung_up)
+    def _other(self, description: str) -> IStreamServerEndpoint:
+        try:
+            endpoint: IStreamServerEndpoint = serverFromString(
+                self._reactor, with_backlog(description)
+            )
+        except Exception:  # noqa: BLE001  # each kind raises what it likes, in terms of Python
+            raise ConfigError(
+                "expected tcp:, tcp6:, ssl: or unix:, or what another kind of Twisted's takes"
+            ) from None
+        return endpoint
 
-    def stopService(self) -> Deferred[None] | None:
-        """Heed it no more; fires when nothing is being loaded."""
+    def privilegedStartService(self) -> None:
+        """Heed SIGHUP, unless it means that the terminal was closed from which we are run."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]  # Twisted's is untyped
+        if not os.isatty(_STANDARD_INPUT):
+            signal.signal(signal.SIGHUP, self._hung_up)
+
+    def startService(self) -> None:
+        """Heed it in any case if there are certificates."""
+        super().startService()  # type: ignore[no-untyped-call]  # as above
+        self._thread.start()
+        if self._with_tls:
+            signal.signal(signal.SIGHUP, self._hung_up)
+
+    def stopService(self) -> None:
+        """Give up what is being loaded; from now on a SIGHUP means nothing, and kills nobody."""
         super().stopService()  # type: ignore[no-untyped-call]  # as above
-        signal.signal(signal.SIGHUP, self._before)
-        return self._reloading
+        if signal.getsignal(signal.SIGHUP) == self._hung_up:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if self._reloading is None:
+            self._thread.stop()
+        else:
+            # Its disk may hang, and the thread with it.
+            self._reloading.cancel()
 
     def _hung_up(self, number: int, frame: object) -> None:
-        self._reactor.callFromThread(self.reload)
+        self._reactor.callFromThread(self._heed)
+
+    def _heed(self) -> None:
+        if self.running:
+            self.reload()
 
     def reload(self) -> None:
         """Load every certificate anew, and tell the log; where a load goes on, after that one."""
@@ -218,7 +288,7 @@ class Endpoints(Service):
     async def _reload(self, endpoint: TLSEndpoint) -> None:
         shown = repr(endpoint.description)
         try:
-            until = await endpoint.reload()
+            until = await endpoint.reload(self._thread)
         except ConfigError as error:
             self._log.error("SIGHUP: {of} keeps its certificate: {why}", of=shown, why=str(error))
         else:

@@ -19,7 +19,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from plane_tx.accesslog import AccessLog, WriterThread
+from plane_tx.accesslog import AccessLog
 from plane_tx.admission import Policy
 from plane_tx.certificates import Endpoints
 from plane_tx.configuration import read_config, read_keys
@@ -55,6 +55,7 @@ from plane_tx.proxy.settings import ProxySettings
 from plane_tx.reaper import Reaper
 from plane_tx.state import StateDirectory
 from plane_tx.supervisor import Supervisor
+from plane_tx.thread import OwnThread
 from plane_tx.tokens import FencingTokens
 
 #: How long an engine socket may take to accept, when `kind = "auto"` asks whether one is there.
@@ -81,9 +82,14 @@ class Listener(Service):
     """One face on its endpoints; what cannot be listened on ends the start with one line."""
 
     def __init__(
-        self, endpoints: Endpoints, descriptions: tuple[str, ...], factory: IProtocolFactory
+        self,
+        endpoints: Endpoints,
+        key: str,
+        descriptions: tuple[str, ...],
+        factory: IProtocolFactory,
     ) -> None:
         self._endpoints = endpoints
+        self._key = key
         self._descriptions = descriptions
         self._factory = factory
         self._ports: list[IListeningPort] = []
@@ -93,14 +99,15 @@ class Listener(Service):
         for description in self._descriptions:
             try:
                 listening = self._endpoints.endpoint(description).listen(self._factory)
-            except Exception as error:  # noqa: BLE001  # each kind of endpoint raises what it likes
-                raise StartRefused(f"plane: {description!r} is no endpoint: {error}") from None
+            except ConfigError as error:
+                refused = f"plane: {self._key}: {description!r} is no endpoint: {error}"
+                raise StartRefused(refused) from None
             # Known at once for TCP, TLS, unix and systemd sockets; an exit that a callback raised
             # would never leave its Deferred.
             failed: list[Failure] = []
             listening.addCallbacks(self._ports.append, failed.append)
             if failed:
-                raise StartRefused(_cannot_listen(failed[0], description))
+                raise StartRefused(_cannot_listen(failed[0], self._key, description))
 
     def stopService(self) -> Deferred[None]:
         """Stop listening."""
@@ -119,10 +126,11 @@ class ProxyListener(Listener):
     def __init__(
         self,
         endpoints: Endpoints,
+        key: str,
         descriptions: tuple[str, ...],
         factory: ProxyFactory | RedirectFactory,
     ) -> None:
-        super().__init__(endpoints, descriptions, factory)
+        super().__init__(endpoints, key, descriptions, factory)
         self._proxy = factory
 
     async def _stop(self) -> None:
@@ -222,11 +230,11 @@ class Greeting(Service):
             self._log.info("try it   {url}/demo", url=control_url(self._config))
 
 
-def _cannot_listen(failure: Failure, description: str) -> str:
+def _cannot_listen(failure: Failure, key: str, description: str) -> str:
     reason = getattr(failure.value, "socketError", None) or failure.value
     what = getattr(reason, "strerror", None) or reason
     return (
-        f"plane: cannot listen on {description!r}: {what}; name another endpoint in the"
+        f"plane: {key}: cannot listen on {description!r}: {what}; name another endpoint in the"
         " configuration, or stop what has this one"
     )
 
@@ -289,7 +297,7 @@ def make_access_log(
     if not target:
         return None
     path = target if target == "-" else str((folder / target).absolute())
-    return AccessLog(reactor, WriterThread(reactor), path, line, measures)
+    return AccessLog(reactor, OwnThread(reactor, "access log"), path, line, measures)
 
 
 def make_access(reactor: Any, config: Config, folder: Path) -> Access:
@@ -317,7 +325,7 @@ def assemble(reactor: Any, config: Config, folder: Path) -> MultiService:
     redirect = RedirectFactory(reactor, config.proxy.cluster)
     access = make_access(reactor, config, folder)
     site = make_site(reactor, supervisor, idempotency, config.demo, access)
-    endpoints = Endpoints(reactor)
+    endpoints = Endpoints(reactor, folder.absolute(), OwnThread(reactor, "certificates"))
     for part in (
         *filter(None, [access_log]),
         endpoints,
@@ -325,9 +333,11 @@ def assemble(reactor: Any, config: Config, folder: Path) -> MultiService:
         idempotency,
         Reaper(reactor, supervisor),
         LagMeter(reactor, supervisor.measures.reactor_lag),
-        ProxyListener(endpoints, config.proxy.endpoint, proxy),
-        ProxyListener(endpoints, config.proxy.redirect_endpoint, redirect),
-        Listener(endpoints, config.control.endpoint, site),
+        ProxyListener(endpoints, "proxy.endpoint", config.proxy.endpoint, proxy),
+        ProxyListener(
+            endpoints, "proxy.redirect_endpoint", config.proxy.redirect_endpoint, redirect
+        ),
+        Listener(endpoints, "control.endpoint", config.control.endpoint, site),
         Greeting(config, kind),
     ):
         part.setServiceParent(whole)

@@ -94,6 +94,7 @@ class LiveServer:
         reactor: str = "epoll",
         tls: Path | str | None = None,
         control: str = "",
+        stdin: int = subprocess.DEVNULL,
     ) -> None:
         self.control_port, self.proxy_port = free_ports(2)
         self.control = f"http://127.0.0.1:{self.control_port}"
@@ -114,6 +115,7 @@ class LiveServer:
                 command,
                 cwd=ROOT,
                 env=with_state(folder),
+                stdin=stdin,
                 stdout=log,
                 stderr=log,
                 preexec_fn=heed_interrupts,  # noqa: PLW1509  # it takes no lock

@@ -21,11 +21,11 @@ from plane_tx.accesslog import (
     CLOSE_SECONDS,
     MOST_WAITING,
     AccessLog,
-    WriterThread,
 )
 from plane_tx.core.access import Access, as_json
 from plane_tx.core.errors import ConfigError
 from plane_tx.core.measures import Measures
+from plane_tx.thread import OwnThread
 
 
 class Later:
@@ -353,7 +353,7 @@ async def test_a_pipe_that_is_full_is_waited_for_in_the_thread(
     ours, theirs = os.pipe()
     os.set_blocking(theirs, False)
     monkeypatch.setattr(accesslog, "_STANDARD_OUTPUT", theirs)
-    log = AccessLog(reactor, WriterThread(reactor), "-", as_json, Measures())
+    log = AccessLog(reactor, OwnThread(reactor, "test"), "-", as_json, Measures())
     log.startService()
     for number in range(count):
         log.append(Access(0, "peer", "GET", f"/{number}"))

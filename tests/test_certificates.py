@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
+import pty
 import signal
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_twisted
 from cryptography import x509
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.internet.testing import MemoryReactor
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
+from plane_tx import certificates
 from plane_tx.certificates import Endpoints, TLSEndpoint
 from plane_tx.core.errors import ConfigError
+from plane_tx.thread import OwnThread
 from tests.certificate import self_signed, write_certificate, write_chain
 from tests.live import PATIENCE_SECONDS, LiveServer, ask, live_server, until
 from tests.proxy.frames import TEXT, frame, read, upgrade
@@ -152,6 +159,19 @@ def test_a_server_without_tls_outlives_a_hangup(tmp_path: Path) -> None:
     assert answered == 200
 
 
+def test_a_server_without_tls_ends_with_the_terminal_it_is_run_from(tmp_path: Path) -> None:
+    terminal, its_end = pty.openpty()
+    server = LiveServer(tmp_path, PROCESS, stdin=its_end)
+    os.close(its_end)
+    server.wait_until_ready()
+
+    server.process.send_signal(signal.SIGHUP)
+    ended = server.process.wait(PATIENCE_SECONDS)
+    os.close(terminal)
+
+    assert ended == -signal.SIGHUP
+
+
 def test_browsers_are_shown_the_whole_chain_and_agree_on_http_1(tmp_path: Path) -> None:
     key, chain, trusted = write_chain(tmp_path)
     browser = ssl.create_default_context(cafile=str(trusted))
@@ -189,7 +209,7 @@ def test_tls_is_no_older_than_1_2(tmp_path: Path) -> None:
 def raised_for(description: str) -> str:
     """What is said of an endpoint that cannot be made."""
     with pytest.raises(ConfigError) as raised:
-        TLSEndpoint(None, description)
+        TLSEndpoint(None, description, Path())
     return str(raised.value)
 
 
@@ -217,7 +237,7 @@ async def test_what_a_description_may_say_is_heeded(tmp_path: Path, said: str) -
     dh.write_bytes(DH_PARAMETERS)
     description = "ssl:0:" + said.format(key=key, chain=chain, dh=dh)
 
-    endpoint = Endpoints(reactor).endpoint(description)
+    endpoint = endpoints_at(reactor, tmp_path).endpoint(description)
     port = await endpoint.listen(Factory.forProtocol(Protocol))
     address = port.getHost()
     await port.stopListening()
@@ -257,37 +277,186 @@ def test_a_file_that_is_no_use_is_said_in_one_line(tmp_path: Path) -> None:
     assert said[6] == f"{locked}: the key is encrypted, and there is nobody to ask"
 
 
+class Hanging:
+    """A thread whose disk does not answer."""
+
+    def start(self) -> None:
+        self.stopped = False
+        self.given: Deferred[object] = Deferred()
+
+    def run(self, work: Callable[[], object]) -> Deferred[object]:
+        return self.given
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    """Whatever is done at SIGHUP, it is as before in the end."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def endpoints_at(reactor: object, folder: Path) -> Endpoints:
+    return Endpoints(reactor, folder, OwnThread(reactor, "test"))
+
+
 @in_process
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    assert raised_for(f"ssl:0:privateKey={pipe}") == f"{pipe}: not a regular file"
+
+
+@in_process
+@pytest.mark.parametrize(("renewals", "reads"), [(0, 1), (1, 2)])
+def test_what_is_renewed_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renewals: int, reads: int
+) -> None:
+    read = renewing(tmp_path, monkeypatch, renewals)
+
+    TLSEndpoint(None, "ssl:0", tmp_path)
+
+    assert len(read) == reads
+
+
+@in_process
+def test_what_is_renewed_without_end_is_no_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewing(tmp_path, monkeypatch, 9)
+
+    with pytest.raises(ConfigError, match="its files change while they are read"):
+        TLSEndpoint(None, "ssl:0", tmp_path)
+
+
+def renewing(folder: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
+    """What Twisted was asked to read; as it has, the first so many times, the file is another."""
+    pem, read, real = write_certificate(folder), [], certificates.serverFromString
+
+    def reading(reactor: object, description: str) -> object:
+        endpoint = real(reactor, description)
+        read.append(description)
+        if len(read) <= times:
+            pem.write_bytes(self_signed(serial=len(read)))
+        return endpoint
+
+    monkeypatch.setattr(certificates, "serverFromString", reading)
+    return read
+
+
+@in_process
+def test_a_queue_is_long_enough_for_a_burst_on_every_kind_of_listener(tmp_path: Path) -> None:
+    reactor = MemoryReactor()
+    endpoints = endpoints_at(reactor, tmp_path)
+    write_certificate(tmp_path)
+
+    for description in ("tcp:80", "tcp:80:backlog=5", "ssl:443", f"unix:{tmp_path}/s"):
+        endpoints.endpoint(description).listen(Factory())
+
+    assert [server[2] for server in reactor.tcpServers] == [4096, 5]
+    assert [server[3] for server in reactor.sslServers] == [4096]
+    assert [server[2] for server in reactor.unixServers] == [4096]
+
+
+@pytest.mark.parametrize("description", ["carrier-pigeon:1", "systemd:x=y", "haproxy:tcp:a"])
+def test_what_twisted_does_not_understand_is_said_without_python(
+    tmp_path: Path, description: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"^expected tcp:, tcp6:, ssl: or unix:, or what another"):
+        endpoints_at(MemoryReactor(), tmp_path).endpoint(description)
+
+
+@in_process
+@pytest.mark.usefixtures("hangup")
 @pytest_twisted.ensureDeferred
 async def test_what_is_asked_for_while_it_loads_is_done_after(tmp_path: Path) -> None:
     from twisted.internet import reactor
 
-    pem = write_certificate(tmp_path)
-    endpoints = Endpoints(reactor)
-    endpoint = endpoints.endpoint(f"ssl:0:privateKey={pem}")
+    write_certificate(tmp_path)
+    endpoints = endpoints_at(reactor, tmp_path)
+    endpoint = endpoints.endpoint("ssl:0")
     seen = [endpoint.getContext()]
     endpoints.startService()
 
     with log_lines() as lines:
         endpoints.reload()
         endpoints.reload()
-        await endpoints.stopService()
+        while len(lines) < 2:
+            await deferLater(reactor, 0.01)
     seen.append(endpoint.getContext())
+    endpoints.stopService()
 
     assert len(set(seen)) == 2
     assert len(lines) == 2
 
 
+@in_process
+@pytest.mark.usefixtures("hangup")
+def test_a_disk_that_hangs_does_not_keep_the_server_from_stopping(tmp_path: Path) -> None:
+    write_certificate(tmp_path)
+    thread = Hanging()
+    endpoints = Endpoints(MemoryReactor(), tmp_path, thread)
+    endpoints.endpoint("ssl:0")
+    endpoints.startService()
+    endpoints.reload()
+
+    stopping = endpoints.stopService()
+
+    assert stopping is None
+    assert thread.given.called
+    assert not thread.stopped
+
+
+@pytest.mark.usefixtures("hangup")
+@pytest.mark.parametrize(
+    ("terminal", "tls", "heeded"),
+    [(False, False, True), (False, True, True), (True, True, True), (True, False, False)],
+)
+@in_process
+def test_a_hangup_is_heeded_unless_it_is_the_end_of_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool, tls: bool, heeded: bool
+) -> None:
+    write_certificate(tmp_path)
+    ours, its = pty.openpty()
+    with Path(os.devnull).open() as null:
+        monkeypatch.setattr(certificates, "_STANDARD_INPUT", its if terminal else null.fileno())
+        endpoints = endpoints_at(MemoryReactor(), tmp_path)
+        before = signal.getsignal(signal.SIGHUP)
+
+        endpoints.privilegedStartService()
+        if tls:
+            endpoints.endpoint("ssl:0")
+        endpoints.startService()
+        meanwhile = signal.getsignal(signal.SIGHUP)
+        endpoints.stopService()
+    os.close(ours)
+    os.close(its)
+
+    assert (meanwhile != before) == heeded
+    assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if heeded else before)
+
+
+@pytest.mark.usefixtures("hangup")
 @pytest_twisted.ensureDeferred
-async def test_a_hangup_is_heeded_from_the_start_to_the_end() -> None:
+async def test_a_hangup_before_the_start_is_over_and_after_the_end_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from twisted.internet import reactor
 
-    before = signal.getsignal(signal.SIGHUP)
-    endpoints = Endpoints(reactor)
+    monkeypatch.setattr(certificates, "_STANDARD_INPUT", -1)
+    endpoints = endpoints_at(reactor, tmp_path)
 
-    endpoints.startService()
-    meanwhile = signal.getsignal(signal.SIGHUP)
-    endpoints.stopService()
+    with log_lines() as lines:
+        endpoints.privilegedStartService()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await deferLater(reactor, 0)
+        endpoints.startService()
+        endpoints.stopService()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await deferLater(reactor, 0)
 
-    assert meanwhile != before
-    assert signal.getsignal(signal.SIGHUP) == before
+    assert lines == []

@@ -25,6 +25,7 @@ LAYERS = {
     "plane_tx.journal": 1,
     "plane_tx.probe": 1,
     "plane_tx.state": 1,
+    "plane_tx.thread": 0,  # runs what it is given, no effect of its own
     "plane_tx.tokens": 1,
     "plane_tx.waiters": 1,
     "plane_tx.admission": 2,

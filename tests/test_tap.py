@@ -85,7 +85,10 @@ def test_a_port_in_use_is_one_line_with_the_endpoint_and_the_cure(tmp_path: Path
 def test_an_endpoint_that_is_none_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "plane.toml").write_text(f'{PROCESS}[proxy]\nendpoint = "carrier-pigeon:1"\n')
     done = start("--config", "plane.toml", folder=tmp_path)
-    assert "'carrier-pigeon:1' is no endpoint" in complaint(done)
+    assert complaint(done) == (
+        "proxy.endpoint: 'carrier-pigeon:1' is no endpoint: expected tcp:, tcp6:, ssl: or unix:, or"
+        " what another kind of Twisted's takes"
+    )
 
 
 def test_a_second_server_of_an_instance_is_one_line_with_the_cure(tmp_path: Path) -> None:
@@ -190,7 +193,8 @@ def test_a_key_of_another_certificate_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "plane.toml").write_text(f'{PROCESS}[proxy]\nendpoint = "{endpoint}"\n')
     done = start("--config", "plane.toml", folder=tmp_path)
     assert complaint(done) == (
-        f"{endpoint!r} is no endpoint: Certificate public and private keys do not match"
+        f"proxy.endpoint: {endpoint!r} is no endpoint: Certificate public and private keys do not"
+        " match"
     )
 
 
@@ -199,7 +203,7 @@ def test_a_tls_endpoint_is_one_line_that_says_what_to_write(tmp_path: Path, kind
     (tmp_path / "plane.toml").write_text(f'{PROCESS}[proxy]\nendpoint = "{kind}:certs:443"\n')
     done = start("--config", "plane.toml", folder=tmp_path)
     assert complaint(done) == (
-        f"'{kind}:certs:443' is no endpoint: for TLS write"
+        f"proxy.endpoint: '{kind}:certs:443' is no endpoint: for TLS write"
         ' "ssl:PORT:privateKey=KEY.pem:certKey=CHAIN.pem"'
     )
 
@@ -212,7 +216,7 @@ def test_a_redirect_endpoint_in_use_is_one_line_too(tmp_path: Path) -> None:
             f'redirect_endpoint = "{endpoint}"\n'
         )
         done = start("--config", "plane.toml", folder=tmp_path)
-    assert endpoint in complaint(done)
+    assert complaint(done).startswith(f"proxy.redirect_endpoint: cannot listen on {endpoint!r}")
 
 
 def test_parts_stop_one_after_the_other_and_a_failing_one_stops_no_other(
