@@ -49,6 +49,7 @@ from plane_tx.engines.threads import threads_of
 from plane_tx.idempotency import Idempotency
 from plane_tx.journal import Journal
 from plane_tx.lag import LagMeter
+from plane_tx.openfiles import allow_many
 from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.proxy.redirect import RedirectFactory
 from plane_tx.proxy.settings import ProxySettings
@@ -252,8 +253,10 @@ def engine_kind(config: Config) -> str:
     return "docker"
 
 
-def make_engine(reactor: Any, config: Config, kind: str) -> IEngine:
-    """The engine called `kind`."""
+def make_engine(
+    reactor: Any, config: Config, kind: str, open_files: tuple[int, int] | None
+) -> IEngine:
+    """The engine called `kind`; processes may open as many files as `open_files` says."""
     settings = config.engine
     if kind == "docker":
         client = DockerClient(unix_daemon(reactor, settings.docker_socket))
@@ -261,7 +264,7 @@ def make_engine(reactor: Any, config: Config, kind: str) -> IEngine:
         mounts = MountDirectories(base, threads_of(reactor)) if base else None
         return DockerEngine(reactor, client, settings.instance, mounts=mounts)
     ports = (settings.process_first_port, settings.process_last_port)
-    return ProcessEngine(reactor, ports, settings.allow_request_commands, reactor)
+    return ProcessEngine(reactor, ports, settings.allow_request_commands, reactor, open_files)
 
 
 def make_policy(config: Config) -> Policy:
@@ -310,14 +313,17 @@ def make_access(reactor: Any, config: Config, folder: Path) -> Access:
     )
 
 
-def assemble(reactor: Any, config: Config, folder: Path) -> MultiService:
+def assemble(
+    reactor: Any, config: Config, folder: Path, open_files: tuple[int, int] | None = None
+) -> MultiService:
     """Everything, joined and not started; parts stop in the reverse order.
 
-    `folder` is where files are found that `config` names.
+    `folder` is where files are found that `config` names, `open_files` the soft and hard limit of
+    sessions that are processes.
     """
     kind = engine_kind(config)
     whole = Remembering(reactor, state_dir(config, os.environ), config.engine.instance)
-    engine = make_engine(reactor, config, kind)
+    engine = make_engine(reactor, config, kind, open_files)
     supervisor = Supervisor(reactor, engine, make_policy(config), whole.fencing)
     idempotency = Idempotency(reactor, whole.journal)
     access_log = make_access_log(reactor, config.proxy, folder, supervisor.measures)
@@ -353,6 +359,7 @@ def makeService(options: Options) -> MultiService:
     reactor.callWhenRunning(gc.freeze)
     path = options["config"]
     try:
-        return assemble(reactor, read_config(path), Path(path or "").parent)
+        config = read_config(path)
+        return assemble(reactor, config, Path(path or "").parent, allow_many())
     except ConfigError as error:
         raise StartRefused(f"plane: {error}") from None

@@ -55,9 +55,13 @@ def environment_of(order: SpawnOrder, port: int, base: Mapping[str, str]) -> dic
     return {**inherited, **order.executable.env, **order.environment, **where}
 
 
-def system_limits(limits: ResourceLimits) -> dict[str, tuple[int, int]]:
+def system_limits(
+    limits: ResourceLimits, open_files: tuple[int, int] | None
+) -> dict[str, tuple[int, int]]:
     """The soft and hard value of each limit to set, by its name in the module `resource`."""
     wanted = {"RLIMIT_CORE": (0, 0)}
+    if open_files is not None:
+        wanted["RLIMIT_NOFILE"] = open_files
     if limits.cpu_time_limit:
         # The soft limit's SIGXCPU says why it ended, the hard one's SIGKILL would not.
         wanted["RLIMIT_CPU"] = (limits.cpu_time_limit, limits.cpu_time_limit + 1)
@@ -83,12 +87,18 @@ class Child(ProcessProtocol):
     """One session's process group, from its launcher's start to the last byte of its log.
 
     `over` is called once nothing of it is left, before anybody who waits for that hears of it.
+    `open_files` are its soft and hard limit of them, where they are not to be this process's own.
     """
 
     transport: _Transport
 
     def __init__(
-        self, order: SpawnOrder, port: int, clock: IReactorTime, over: Callable[[Child], None]
+        self,
+        order: SpawnOrder,
+        port: int,
+        clock: IReactorTime,
+        over: Callable[[Child], None],
+        open_files: tuple[int, int] | None = None,
     ) -> None:
         self.order = order
         self.port = port
@@ -98,7 +108,7 @@ class Child(ProcessProtocol):
         self.was_made = False
         self.was_removed = False
         self.exit_code: int | None = None
-        self._order_line = order_line(order, port)
+        self._order_line = order_line(order, port, open_files)
         self._clock, self._over = clock, over
         self._pid = 0
         self._answer = b""
@@ -218,7 +228,7 @@ class Child(ProcessProtocol):
         return f"it ended with exit code {self.exit_code} before its command ran{last}"
 
 
-def order_line(order: SpawnOrder, port: int) -> bytes:
+def order_line(order: SpawnOrder, port: int, open_files: tuple[int, int] | None) -> bytes:
     """What its launcher is told of a session."""
     executable = order.executable
     word, *arguments = executable.command or ()
@@ -226,5 +236,5 @@ def order_line(order: SpawnOrder, port: int) -> bytes:
         [sys.executable if word == OWN_PYTHON else word, *arguments],
         environment_of(order, port, os.environ),
         executable.workdir,
-        system_limits(executable.limits),
+        system_limits(executable.limits, open_files),
     )

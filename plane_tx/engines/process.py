@@ -85,6 +85,8 @@ class ProcessEngine:
 
     `allow_request_commands` lets a request bring its own command, which is to let everybody who
     may spawn run anything on this box. `reactor` must handle SIGCHLD, as a running one does.
+    `open_files` are the soft and hard limit of sessions, where this process has others: a program
+    that uses select(2) breaks above 1024.
     """
 
     def __init__(
@@ -93,10 +95,12 @@ class ProcessEngine:
         port_range: tuple[int, int],
         allow_request_commands: bool,
         clock: IReactorTime,
+        open_files: tuple[int, int] | None = None,
     ) -> None:
         self._reactor = reactor
         self._in_thread = threads_of(reactor)
         self._clock = clock
+        self._open_files = open_files
         self._ports = Ports(*port_range)
         self._allow_request_commands = allow_request_commands
         self._children: dict[str, Child] = {}
@@ -197,7 +201,8 @@ class ProcessEngine:
             raise SpawnFailed("the server is shutting down")
         if order.session_id in self._children:
             raise SpawnFailed(f"there is a session {order.session_id} already")
-        child = Child(order, self._ports.take(), self._clock, self._forget)
+        port = self._ports.take()
+        child = Child(order, port, self._clock, self._forget, self._open_files)
         self._children[order.session_id] = child
         try:
             self._reactor.spawnProcess(child, *launch.PROGRAM, env={}, childFDs=launch.PIPES)
