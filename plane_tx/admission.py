@@ -8,10 +8,10 @@ import attrs
 
 from plane_tx.core import errors
 from plane_tx.core.connect import CapacityLimits
-from plane_tx.core.model import Key, Session, Token, own_token
+from plane_tx.core.model import Key, Routing, Session, Token, own_token
 from plane_tx.core.record import to_labels
 from plane_tx.core.registry import Registry
-from plane_tx.core.routes import session_url
+from plane_tx.core.routes import has_hosts_below, session_url
 from plane_tx.core.spec import App, Defaults, complete
 from plane_tx.core.views import milliseconds
 from plane_tx.core.wire import (
@@ -49,12 +49,13 @@ class Admission:
     def new_session(self, request: ConnectRequest, now: float) -> Session:
         """The session that `request` asks for, which nobody knows yet.
 
-        Raises `InvalidRequest` for a cluster or an app that is not ours, and for a user or claims
-        that a static token cannot carry.
+        Raises `InvalidRequest` for a cluster or an app that is not ours, a host of its own where
+        there is none, and for a user or claims that a static token cannot carry.
         """
         config = request.spawn_config
         assert config is not None
         self._check_cluster(config)
+        self._check_host(config)
         spec = complete(config, self._policy.apps, self._policy.defaults)
         key = request.key.to_key() if request.key is not None else Key(f"lk-{mint_id()}")
         session_id, secret = config.id or mint_id(), mint_secret()
@@ -121,6 +122,16 @@ class Admission:
         cluster = self._policy.cluster
         if config.cluster not in (None, cluster):
             raise errors.InvalidRequest(f"spawn_config.cluster: this server is {cluster!r}")
+
+    def _check_host(self, config: SpawnConfig) -> None:
+        cluster = self._policy.cluster
+        if has_hosts_below(cluster):
+            return
+        why = f"this server's cluster is {cluster!r}, and nothing can stand below an address"
+        if config.subdomain is not None:
+            raise errors.InvalidRequest(f"spawn_config.subdomain: {why}: leave it out")
+        if config.routing is Routing.HOST:
+            raise errors.InvalidRequest(f'spawn_config.routing: {why}: use "path"')
 
     def _grant(self, session: Session, request: ConnectRequest, now: float) -> Token:
         if session.own_token.static:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from plane_tx.core.errors import InvalidRequest
 from plane_tx.core.model import Key, Routing
 from plane_tx.core.routes import find
 from tests.recording_engine import EPOCH, Box, now
@@ -46,6 +47,33 @@ def test_where_the_proxy_speaks_only_tls_every_link_is_https(config: dict[str, o
 
     assert given.startswith("https://")
     assert own.startswith("https://")
+
+
+@pytest.mark.parametrize("cluster", ["[::1]:29090", "127.0.0.1:9090"])
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"subdomain": "sub"}, "spawn_config.subdomain: this server's cluster is"),
+        ({"routing": Routing.HOST}, "spawn_config.routing: this server's cluster is"),
+    ],
+)
+def test_a_session_below_an_address_is_refused(
+    cluster: str, config: dict[str, object], said: str
+) -> None:
+    box = Box(cluster=cluster).start()
+
+    with pytest.raises(InvalidRequest, match=said) as refused:
+        now(box.connect("key", **config))
+
+    assert cluster in str(refused.value)
+
+
+def test_below_an_address_there_are_sessions_by_path() -> None:
+    box = Box(cluster="[::1]:29090").start()
+
+    url = now(box.connect("key")).url
+
+    assert url.startswith("http://[::1]:29090/")
 
 
 def test_the_own_link_of_a_session_is_nobody_elses(box: Box) -> None:

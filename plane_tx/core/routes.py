@@ -20,6 +20,7 @@ MOST_SHOWN = 200
 
 _HOST_LABEL = re.compile(HOST_TOKEN)
 _LABELS = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
 _PORT = re.compile(r":\d*$")
 
 
@@ -158,6 +159,15 @@ def session_url(cluster: str, session: Session, token: str, *, secure: bool = Fa
         return f"{scheme}://{token}.{cluster}/"
     home = f"{session.spec.subdomain}." if session.spec.subdomain else ""
     return f"{scheme}://{home}{cluster}/{token}/"
+
+
+def has_hosts_below(cluster: str) -> bool:
+    """Whether a host can stand below it: a name's can, an address has none.
+
+    What ends in a number is an IPv4 address to browsers (WHATWG URL, "ends in a number").
+    """
+    last = _name(cluster).rpartition(".")[2]
+    return not cluster.startswith("[") and not _NUMBER.fullmatch(last)
 
 
 def secure_url(cluster: str, host: str, target: str) -> str:

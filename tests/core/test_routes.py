@@ -14,6 +14,7 @@ from plane_tx.core.registry import Registry
 from plane_tx.core.routes import (
     MOST_SHOWN,
     find,
+    has_hosts_below,
     hide_tokens,
     host_below,
     secure_url,
@@ -282,6 +283,27 @@ def test_a_url_leads_back_to_its_session(
 
     assert made == url
     assert find(registry, cluster, host, slash + path).session.id == session
+
+
+@pytest.mark.parametrize(
+    ("cluster", "can"),
+    [
+        ("example.com", True),
+        ("localhost:9090", True),
+        ("10.example.com:443", True),
+        ("a1.b2", True),
+        ("[::1]", False),
+        ("[::1]:9090", False),
+        ("127.0.0.1", False),
+        ("127.0.0.1:9090", False),
+        ("127.1:80", False),
+        ("2130706433", False),
+        ("0x7F.1", False),
+        ("1.0X7f", False),
+    ],
+)
+def test_hosts_stand_below_names_and_not_below_addresses(cluster: str, can: bool) -> None:
+    assert has_hosts_below(cluster) == can
 
 
 @pytest.mark.parametrize("session", ["plain", "homed", "hosted"])
