@@ -11,6 +11,7 @@ import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol as Shape
 
 from twisted.application.service import Service
@@ -97,14 +98,19 @@ class AccessLog(Service):
         """Make sure that it can be written, waiting for the disk. Raises `ConfigError`."""
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's Service is untyped
         try:
-            with self._file():
-                pass
+            with self._file() as file:
+                is_lost = self._target == "-" and _is_null(file)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise ConfigError(
                 f"the access log {self._target} cannot be written: {why}; free it, or name another"
                 " file by `[proxy] access_log`"
             ) from None
+        if is_lost:
+            self._log.warn(
+                "the access log goes to standard output, which is /dev/null, as in the background:"
+                " name a file by `[proxy] access_log`"
+            )
         self._writer.start()
         self._open = True
 
@@ -240,6 +246,10 @@ class AccessLog(Service):
     def _stumbled(self, failure: Failure) -> None:
         self._lose(self._in_hand)
         self._log.failure("the access log stumbled, and goes on", failure)
+
+
+def _is_null(file: int) -> bool:
+    return os.path.samestat(os.fstat(file), Path(os.devnull).stat())
 
 
 def _wait_for_room(file: int) -> None:

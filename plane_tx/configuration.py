@@ -32,6 +32,18 @@ def _text(path: str) -> str:
         raise ConfigError(f"{path}: cannot be read: {error.reason} at byte {error.start}") from None
 
 
+def path_of(name: str, folder: Path) -> Path:
+    """Where the file `name` is: below the home of the server's user for `~/`, or beside `folder`.
+
+    Raises `ConfigError` where that user has no home.
+    """
+    try:
+        found = Path(name).expanduser() if name.startswith("~/") else folder / name
+    except RuntimeError:
+        raise ConfigError(f"{name}: the user of this server has no home") from None
+    return found.absolute()
+
+
 def read_keys(control: ControlConfig, folder: Path) -> ApiKeys:
     """The keys that are configured, those in files included; files are found beside `folder`.
 

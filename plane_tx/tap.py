@@ -22,7 +22,7 @@ from twisted.python.threadpool import ThreadPool
 from plane_tx.accesslog import AccessLog
 from plane_tx.admission import Policy
 from plane_tx.certificates import Endpoints
-from plane_tx.configuration import read_config, read_keys
+from plane_tx.configuration import path_of, read_config, read_keys
 from plane_tx.control.forward_auth import forward_auth_at
 from plane_tx.control.guard import Access
 from plane_tx.control.site import make_site
@@ -299,7 +299,7 @@ def make_access_log(
     target, line = config.access_log, FORMATS[config.access_log_format]
     if not target:
         return None
-    path = target if target == "-" else str((folder / target).absolute())
+    path = target if target == "-" else str(path_of(target, folder))
     return AccessLog(reactor, OwnThread(reactor, "access log"), path, line, measures)
 
 
@@ -328,7 +328,7 @@ def assemble(
     idempotency = Idempotency(reactor, whole.journal)
     access_log = make_access_log(reactor, config.proxy, folder, supervisor.measures)
     proxy = ProxyFactory(reactor, supervisor, make_proxy_settings(config.proxy), access_log)
-    redirect = RedirectFactory(reactor, config.proxy.cluster)
+    redirect = RedirectFactory(reactor, config.proxy.cluster, access_log)
     access = make_access(reactor, config, folder)
     site = make_site(reactor, supervisor, idempotency, config.demo, access)
     endpoints = Endpoints(reactor, folder.absolute(), OwnThread(reactor, "certificates"))

@@ -343,6 +343,18 @@ def test_standard_output_is_that_of_the_process(
     assert paths(path) == ["/one"]
 
 
+def test_a_log_that_goes_nowhere_is_warned_of_and_one_that_is_meant_to_is_not(
+    monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
+    with Path(os.devnull).open("wb") as output:
+        monkeypatch.setattr(accesslog, "_STANDARD_OUTPUT", output.fileno())
+        Bench("-").log.startService()
+        Bench(os.devnull).log.startService()
+
+    (line,) = logged
+    assert "standard output, which is /dev/null" in line
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_pipe_that_is_full_is_waited_for_in_the_thread(
     monkeypatch: pytest.MonkeyPatch,

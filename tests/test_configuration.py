@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
-from plane_tx.configuration import read_config, read_keys
+from plane_tx.configuration import path_of, read_config, read_keys
 from plane_tx.core.apikeys import KeyFile, parse_key
 from plane_tx.core.config import Config, ControlConfig
 from plane_tx.core.errors import ConfigError
@@ -86,3 +86,20 @@ def test_secrets_that_everyone_on_the_box_can_read_are_warned_of(
 
     assert len(warnings) == warned
     assert SECRET not in repr(warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("a.log", "/etc/plane/a.log"),
+        ("~/a.log", "/home/of/a.log"),
+        ("~a.log", "/etc/plane/~a.log"),
+        ("/a.log", "/a.log"),
+    ],
+)
+def test_a_file_is_found_beside_the_configuration_or_at_home(
+    monkeypatch: pytest.MonkeyPatch, name: str, path: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/of")
+
+    assert path_of(name, Path("/etc/plane")) == Path(path)

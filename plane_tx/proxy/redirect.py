@@ -5,12 +5,15 @@ from __future__ import annotations
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
-from plane_tx.core.errors import HeadTimeout
+from plane_tx.accesslog import AccessLog
+from plane_tx.core.errors import HeadTimeout, PlaneError
+from plane_tx.core.forwarded import UNIX
 from plane_tx.core.http1 import RequestParser
 from plane_tx.core.messages import Broken, RequestHead
 from plane_tx.core.routes import secure_url
 from plane_tx.proxy.answers import redirect, refusal
 from plane_tx.proxy.connection import HEAD_SECONDS, Connection
+from plane_tx.proxy.notes import Notes
 from plane_tx.reactor import INetworkReactor
 
 
@@ -21,10 +24,14 @@ class RedirectConnection(Connection):
         super().__init__(factory.reactor)
         self._factory = factory
         self._parser = RequestParser()
+        log = factory.access_log
+        self._notes = Notes(log, factory.reactor) if log is not None else None
+        self._peer = ""
 
     def connectionMade(self) -> None:
         """The connection is open."""
         super().connectionMade()
+        self._peer = getattr(self.transport.getPeer(), "host", UNIX)
         self._factory.connections.add(self)
         self._timer.set(HEAD_SECONDS, self._time_out)
 
@@ -37,7 +44,7 @@ class RedirectConnection(Connection):
                 case RequestHead():
                     self._answer(event)
                 case Broken():
-                    self._say(refusal(event.error, close=True))
+                    self._refuse(event.error)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is no more."""
@@ -47,17 +54,28 @@ class RedirectConnection(Connection):
     def _answer(self, head: RequestHead) -> None:
         host, target = head.host.decode("latin-1"), head.target.decode("latin-1")
         location = secure_url(self._factory.cluster, host, target)
-        self._say(redirect(308, location, close=True, head=head))
+        said = redirect(308, location, close=True, head=head)
+        if self._notes is not None:
+            self._notes.begin(head, self._peer)
+            self._notes.answered(said, "")
+        self._say(said)
+
+    def _refuse(self, error: PlaneError) -> None:
+        said = refusal(error, close=True)
+        if self._notes is not None:
+            self._notes.refused(said, error.kind, self._peer)
+        self._say(said)
 
     def _time_out(self) -> None:
         if self._parser.mid_head:
-            error = HeadTimeout(f"the request head took longer than {HEAD_SECONDS:g} s")
-            self._say(refusal(error, close=True))
+            self._refuse(HeadTimeout(f"the request head took longer than {HEAD_SECONDS:g} s"))
         else:
             self._part()
 
     def _say(self, answer: bytes) -> None:
         self.transport.write(answer)
+        if self._notes is not None:
+            self._notes.end()
         self._part()
 
 
@@ -66,9 +84,12 @@ class RedirectFactory(Factory):
 
     noisy = False
 
-    def __init__(self, reactor: INetworkReactor, cluster: str) -> None:
+    def __init__(
+        self, reactor: INetworkReactor, cluster: str, access_log: AccessLog | None = None
+    ) -> None:
         self.reactor = reactor
         self.cluster = cluster
+        self.access_log = access_log
         self.connections: set[RedirectConnection] = set()
 
     def buildProtocol(self, addr: object) -> RedirectConnection:

@@ -1,21 +1,39 @@
 """The plain listener that sends everybody to https, in memory."""
 
+import json
+
 import pytest
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.testing import MemoryReactorClock
 
+from plane_tx.accesslog import BATCH_SECONDS, AccessLog
+from plane_tx.core.access import FORMATS
 from plane_tx.core.http1 import MAX_HEAD_BYTES
+from plane_tx.core.measures import Measures
 from plane_tx.proxy.connection import FLUSH_SECONDS, HEAD_SECONDS, LINGER_SECONDS
 from plane_tx.proxy.redirect import RedirectFactory
-from tests.proxy.world import Wire, body_of, done, head_of, status
+from tests.proxy.world import HereAndNow, Wire, body_of, done, head_of, status
 
 CLUSTER = "example.com:8443"
 
 
 class Plain:
-    def __init__(self):
+    def __init__(self, log=None):
         self.reactor = MemoryReactorClock()
-        self.factory = RedirectFactory(self.reactor, CLUSTER)
+        self.log = log
+        self.factory = RedirectFactory(self.reactor, CLUSTER, self.access_log())
+
+    def access_log(self):
+        if self.log is None:
+            return None
+        log = AccessLog(self.reactor, HereAndNow(), str(self.log), FORMATS["json"], Measures())
+        log.startService()
+        return log
+
+    def logged(self, *names):
+        self.reactor.advance(BATCH_SECONDS)
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [tuple(line[name] for name in names) for line in lines]
 
     def client(self):
         wire = Wire(self.reactor)
@@ -29,9 +47,9 @@ class Plain:
         return client.get()
 
 
-@pytest.fixture
-def plain():
-    plain = Plain()
+@pytest.fixture(params=[False, True], ids=["", "logged"])
+def plain(request, tmp_path):
+    plain = Plain(tmp_path / "access.log" if request.param else None)
     yield plain
     plain.reactor.pump([1.0] * 60)
     assert plain.factory.connections == set()
@@ -133,3 +151,36 @@ def test_a_stopping_server_drops_everybody(plain):
     plain.reactor.advance(0)
 
     assert all(client.lost for client in clients)
+
+
+logged = pytest.mark.parametrize("plain", [True], indirect=True)
+
+
+@logged
+def test_who_is_sent_away_has_a_line_in_the_access_log(plain):
+    token = "t" * 43
+    plain.told(asking(f"/{token}/a?secret", method="POST"))
+
+    fields = ("peer", "method", "path", "session", "status", "bytes_out", "closed", "error")
+    (line,) = plain.logged(*fields)
+
+    assert line == ("127.0.0.1", "POST", "/tttttt…/a", "", 308, 0, "", "")
+
+
+@logged
+def test_what_cannot_be_read_has_a_line_without_method_and_path(plain):
+    plain.told(b"GET /secret HTTP/1.1\nHost: example.com\n\n")
+    plain.client().send(b"GET /secret")
+    plain.reactor.advance(HEAD_SECONDS)
+
+    lines = plain.logged("method", "path", "status", "error")
+
+    assert lines == [("", "", 400, "BadRequest"), ("", "", 408, "HeadTimeout")]
+
+
+@logged
+def test_who_asks_for_nothing_has_no_line(plain):
+    plain.client()
+    plain.reactor.advance(HEAD_SECONDS)
+
+    assert plain.logged("status") == []
