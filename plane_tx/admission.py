@@ -26,7 +26,7 @@ from plane_tx.tokens import FencingTokens, mint_id, mint_secret, mint_token
 
 @attrs.frozen
 class Policy:
-    """What the configuration decides about sessions."""
+    """What the configuration decides about sessions; `secure` when the proxy speaks only TLS."""
 
     cluster: str
     control_url: str
