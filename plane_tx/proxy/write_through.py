@@ -43,6 +43,7 @@ class _Server(_WriteThrough, tcp.Server):
 
 
 class _Client(_WriteThrough, tcp.Client):
+    bufferSize = 262144
     """A dialled connection that writes through."""
 
 
