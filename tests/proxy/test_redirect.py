@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.testing import MemoryReactorClock
 
-from plane_tx.core.http1 import MAX_HEAD_BYTES
+from plane_tx.core.reader import MAX_HEAD_BYTES
 from plane_tx.proxy.connection import FLUSH_SECONDS, HEAD_SECONDS, LINGER_SECONDS
 from plane_tx.proxy.redirect import RedirectFactory
 from tests.proxy.world import Wire, body_of, done, head_of, status
