@@ -7,6 +7,9 @@ import re
 #: The longest line in a chunked body, and the most that its trailers may be.
 MAX_LINE_BYTES = 65536
 
+#: How many trailers there may be.
+MAX_TRAILERS = 256
+
 #: A size that fits 64 bits; what may follow it is an extension, which goes no further.
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;.*)?")
 
@@ -27,15 +30,16 @@ class ChunkedBody:
         self._in_trailers = False
         self._trailer_bytes = 0
 
-    def read(self, data: bytes, start: int) -> tuple[list[bytes], int]:
-        """What `data` from `start` on carries of the body, and where that stops.
+    def read(self, data: bytes, start: int, most: int) -> tuple[list[bytes], int, int]:
+        """What `data` from `start` on carries of the body, where that stops, and what is left
+        of the `most` lines that are read.
 
-        It stops before the end of `data` only when the body is `complete`. Raises ValueError for
-        what is not chunked, and `LineTooLong`.
+        It stops before the end of `data` when the body is `complete`, or for the lines. Raises
+        ValueError for what is not chunked, and `LineTooLong`.
         """
         pieces: list[bytes] = []
         at = start
-        while at < len(data) and not self.complete:
+        while at < len(data) and not self.complete and most > 0:
             if self._left:
                 piece = data[at : at + self._left]
                 pieces.append(piece)
@@ -48,10 +52,11 @@ class ChunkedBody:
             if len(self._line) > MAX_LINE_BYTES:
                 raise LineTooLong(f"a line in its body longer than {MAX_LINE_BYTES} bytes")
             at = end or len(data)
+            most -= 1
             if end:
                 line, self._line = self._line, b""
                 self._read_line(line)
-        return pieces, at
+        return pieces, at, most
 
     def _read_line(self, line: bytes) -> None:
         if not line.endswith(b"\r\n"):
@@ -74,6 +79,8 @@ class ChunkedBody:
         self._trailer_bytes += len(text) + 2
         if self._trailer_bytes > MAX_LINE_BYTES:
             raise LineTooLong(f"trailers longer than {MAX_LINE_BYTES} bytes")
+        if len(self.trailers) >= MAX_TRAILERS:
+            raise LineTooLong(f"more than {MAX_TRAILERS} trailers")
         if text:
             self.trailers.append(text)
         else:

@@ -1,4 +1,4 @@
-"""What the name of a header field alone decides, for requests and for replies."""
+"""Header fields one by one: what their names alone decide, and how they are read."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ CORS = frozenset(
     }
 )
 
-#: What the proxy says itself; a client's own would be a forgery, also with underscores or dots,
-#: which many frameworks cannot tell from hyphens.
-_SEPARATOR = re.compile(rb"[^a-z0-9]")
+#: What the proxy says itself: a client's own would be a forgery.
 _OURS = (b"x-verified-", b"x-forwarded-")
+
+#: Many frameworks cannot tell underscores or dots from hyphens.
+_SEPARATOR = re.compile(rb"[^a-z0-9]")
 
 #: Other names under which a client could tell an address that is not its own.
 _ALSO_FORGED = frozenset({b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip"})
@@ -52,7 +53,8 @@ LONGEST_NAME_KEPT = 64
 class ByName(dict[bytes, T]):
     """What a field's name decides, worked out once for each spelling of a name.
 
-    Only so many are kept, and no long ones: clients choose the names.
+    Only so many are kept, and no long ones: clients choose the names. When they are too many all
+    are forgotten, so that nobody fills the place for good.
     """
 
     def __init__(self, decide: Callable[[bytes], T]) -> None:
@@ -61,7 +63,9 @@ class ByName(dict[bytes, T]):
 
     def __missing__(self, name: bytes) -> T:
         decided = self._decide(name)
-        if len(self) < NAMES_KEPT and len(name) <= LONGEST_NAME_KEPT:
+        if len(name) <= LONGEST_NAME_KEPT:
+            if len(self) >= NAMES_KEPT:
+                self.clear()
             self[name] = decided
         return decided
 
@@ -84,8 +88,8 @@ def _mark_of_request(name: bytes) -> bytes:
 
 def _mark_of_reply(name: bytes) -> bytes:
     lowered = name.lower()
-    marked = lowered == b"content-length" or lowered in HOP_BY_HOP or lowered in CORS
-    return lowered if marked else b""
+    ours = lowered in (b"content-length", b"x-plane-backend-id")
+    return lowered if ours or lowered in HOP_BY_HOP or lowered in CORS else b""
 
 
 #: The name in lower case of each field that a proxy must look at; b"" for one that just passes.

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import attrs
 
-from plane_tx.core.fields import CORS, HOP_BY_HOP, LOWERED, Headers, is_forged, name_of
+from plane_tx.core.fields import CORS, HOP_BY_HOP, LOWERED, REPLY_MARKS, Headers, is_forged, name_of
 from plane_tx.core.messages import Fields, Framing, RequestHead, ResponseHead
 from plane_tx.core.model import Token
 from plane_tx.core.routes import Route
@@ -102,8 +102,8 @@ class Introductions:
 
 
 def _request_lines(head: RequestHead, route: Route, peer: Peer) -> list[bytes]:
-    told = (*_verified(route.token), *_forwarded(head, route, peer), (b"Via", VIA))
-    lines = [b"Host: " + head.host, *map(b": ".join, told), *_unlisted(head.fields)]
+    told = (*_verified(route.token), *_forwarded(head, route, peer))
+    lines = [b"Host: " + head.host, *map(b": ".join, told), *_unlisted(head.fields), _VIA_LINE]
     if head.framing is Framing.CHUNKED:
         lines.append(b"Transfer-Encoding: chunked")
     else:
@@ -170,8 +170,8 @@ def response_lines(head: ResponseHead, session_id: str) -> list[bytes]:
     """What the client is sent of the upstream's header, and what we add.
 
     A Content-Length passes: the parser has seen to it that it is the only one, and true. With a
-    204 it is neither (RFC 9110 section 8.6). Without word of the upstream who may read the reply,
-    every origin may (plane.md 4.2).
+    101 or 204 it is neither (RFC 9110 section 8.6). Without word of the upstream who may read the
+    reply, every origin may (plane.md 4.2).
     """
     lines = list(_unlisted(head.fields))
     added = _CORS_LINES
@@ -179,11 +179,20 @@ def response_lines(head: ResponseHead, session_id: str) -> list[bytes]:
         if name in CORS:
             added = ()
             lines.append(b"%s: %s" % (name, value))
-        elif name == b"content-length" and head.status != 204:
+        elif name == b"content-length" and head.status not in (101, 204):
             lines.append(b"Content-Length: %d" % head.fields.length)
     lines += (_VIA_LINE, b"x-plane-backend-id: " + session_id.encode("ascii"))
     lines += added
     return lines
+
+
+def reply_trailers(trailers: Headers) -> Headers:
+    """Those of a reply's trailers that the client is sent: none that would change its head."""
+    return tuple(
+        trailer
+        for trailer in trailers
+        if not REPLY_MARKS[trailer[0]] and LOWERED[trailer[0]] != b"set-cookie"
+    )
 
 
 def interim_lines(head: ResponseHead) -> list[bytes]:

@@ -42,7 +42,9 @@ def fields_in(lines: Iterable[bytes], marks: ByName[bytes]) -> Fields:
         else:
             plain.append(line)
     framing, length, fault = framing_of(marked)
-    listed = tokens_of([value for name, value in marked if name == b"connection"])
+    # Proxy-Connection was never a standard, but llhttp heeds it.
+    hops = (b"connection", b"proxy-connection")
+    listed = tokens_of([value for name, value in marked if name in hops])
     return Fields(tuple(plain), tuple(marked), None, listed, framing, length, fault)
 
 
@@ -155,6 +157,8 @@ def response_head(method: bytes, first: bytes, fields: Fields) -> ResponseHead:
     version = _VERSIONS.get(spoken)
     if version is None or len(code) != 3 or not code.isdigit() or code < b"100":
         raise UpstreamUnreachable(f"{first[:32]!r} is no status line of HTTP/1.1")
+    if version == b"1.0" and code < b"200":
+        raise UpstreamUnreachable("HTTP/1.0 knows no interim replies (RFC 9110 section 15.2)")
     if _CONTROL.search(reason):
         raise UpstreamUnreachable("the reason phrase has a control character")
     status, framing = int(code), Framing.NONE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
 import attrs
@@ -24,13 +24,11 @@ class Framing(enum.Enum):
 #: Methods that may be sent twice (RFC 9110 section 9.2.2).
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
 
-#: Fields that a proxy must look at, by name in lower case and value, in order.
-Marked = tuple[tuple[bytes, bytes], ...]
-
 
 @attrs.frozen
 class Fields:
-    """A header: `plain` are the lines of all fields that just pass, as sent; others are `marked`.
+    """A header: `plain` are the lines of all fields that just pass, as sent; the others, which a
+    proxy must look at, are `marked`: names in lower case, and values.
 
     `host` is that of the only Host field, None without one. `listed` is what the Connection field
     names. `framing` is None when nothing is said of it, `length` that of a body that has one. What
@@ -38,7 +36,7 @@ class Fields:
     """
 
     plain: tuple[bytes, ...] = ()
-    marked: Marked = ()
+    marked: Headers = ()
     host: bytes | None = None
     listed: frozenset[bytes] = frozenset()
     framing: Framing | None = None
@@ -81,6 +79,11 @@ class RequestHead:
         """All its fields."""
         return self.fields.all()
 
+    @property
+    def last(self) -> bool:
+        """Whether nothing follows on its connection, not even another protocol."""
+        return not self.keep_alive and not self.upgrade
+
 
 @attrs.frozen
 class ResponseHead:
@@ -122,6 +125,12 @@ END = EndOfMessage()
 
 RequestEvent = RequestHead | bytes | EndOfMessage | Broken
 ResponseEvent = ResponseHead | bytes | EndOfMessage | Broken
+
+
+def ends_with_last(events: Sequence[RequestEvent]) -> bool:
+    """Whether the last of these is a whole request without a body, and its connection's last."""
+    head = events[-2] if len(events) > 1 and isinstance(events[-1], EndOfMessage) else None
+    return isinstance(head, RequestHead) and head.last
 
 
 def keeps_alive(version: bytes, listed: AbstractSet[bytes]) -> bool:

@@ -139,6 +139,7 @@ class Registry:
         if use not in session.uses:
             return False
         session.uses.remove(use)
+        use.cut = None  # it would keep the connection, as long as the session remembers the use
         self.uses[use.kind] -= 1
         session.last_use, session.last_used = use, now
         if use.kind is not UseKind.LEASE:

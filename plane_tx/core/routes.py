@@ -25,11 +25,16 @@ _PORT = re.compile(r":\d*$")
 
 
 #: Whatever could be a token, or the greater part of one that was cut.
-_TOKEN_LIKE = re.compile(r"(s\.)?[A-Za-z0-9_-]{43,}")
+_TOKEN_LIKE = re.compile(r"(s\.)?([A-Za-z0-9_-]|%[0-9A-Fa-f]{2}){43,}")
+
+#: The shortest text that could hold one.
+_SHORTEST_TOKEN = 43
 
 
 def hide_tokens(text: str) -> str:
     """The same, with no more than 6 characters left of whatever could be a token."""
+    if len(text) < _SHORTEST_TOKEN:
+        return text
     return _TOKEN_LIKE.sub(lambda found: f"{found[0][:6]}…", text)
 
 
@@ -50,10 +55,10 @@ class Route:
 
 
 def visit_of(route: Route, peer: str) -> Visit:
-    """Who comes by this route and where to, as it may be shown: without query and token."""
+    """Who comes by this route and where to, as it may be shown: without query and any token."""
     token = route.token
     path = route.target.partition("?")[0].replace(token.value, f"{token.value[:6]}…")
-    return Visit(peer, path[:MOST_SHOWN], token.user, token.value)
+    return Visit(peer, hide_tokens(path)[:MOST_SHOWN], token.user, token.value)
 
 
 @lru_cache(maxsize=256)

@@ -21,8 +21,14 @@ from plane_tx.core.errors import BadRequest, HeadTimeout, PlaneError, SessionNot
 from plane_tx.core.forwarded import UNIX
 from plane_tx.core.headers import Introductions, Peer
 from plane_tx.core.http1 import RequestParser
-from plane_tx.core.messages import Broken, EndOfMessage, RequestEvent, RequestHead, ResponseHead
-from plane_tx.core.preflight import is_preflight
+from plane_tx.core.messages import (
+    Broken,
+    EndOfMessage,
+    RequestEvent,
+    RequestHead,
+    ResponseHead,
+    ends_with_last,
+)
 from plane_tx.core.routes import find
 from plane_tx.proxy.answers import (
     Answering,
@@ -32,25 +38,24 @@ from plane_tx.proxy.answers import (
     slash_added,
     wants_page,
 )
-from plane_tx.proxy.connection import HEAD_SECONDS, Connection, below
+from plane_tx.proxy.connection import (
+    HEAD_SECONDS,
+    KEEP_ALIVE_SECONDS,
+    STOPPING,
+    WAITING_BYTES,
+    Connection,
+    Timer,
+    below,
+)
 from plane_tx.proxy.exchange import Exchange
 from plane_tx.proxy.interface import Proxy
 from plane_tx.proxy.notes import Notes
-from plane_tx.proxy.preflight import Preflight
+from plane_tx.proxy.preflight import exchange_for
 from plane_tx.proxy.relay import Relay
 from plane_tx.proxy.tunnel import Tunnel
 from plane_tx.proxy.upstream import UpstreamConnection
 from plane_tx.proxy.watch import Carried, Watch
 from plane_tx.proxy.websocket import RelayEnds
-
-#: How long a connection may stay without a request.
-KEEP_ALIVE_SECONDS = 75.0
-
-#: What clients are told while the server stops.
-STOPPING = "the server is stopping"
-
-#: How much of a request waits here while its session cannot take it.
-WAITING_BYTES = 65536
 
 
 @implementer(IPushProducer)
@@ -71,11 +76,9 @@ class ClientConnection(Connection):
         self._watch: Watch | None = None
         log = proxy.access_log
         self._notes = Notes(log, proxy.reactor) if log is not None else None
-        self._upstream_full = False
+        self._upstream_full = self._pumping = self._in_head = self._leaving = False
         self._reading = True
-        self._pumping = False
-        self._in_head = False
-        self._leaving = False
+        self._next_turn = Timer(proxy.reactor)
         self.full = False
         self.peer = Peer("", secure=False)
         self.introductions = Introductions()
@@ -113,6 +116,7 @@ class ClientConnection(Connection):
         self._proxy.lost(self)
         if self._watch is not None:
             self._watch.stop()
+        self._next_turn.clear()
         self._events.clear()
         if self._relay is not None:
             self._relay.browser_lost(reason)
@@ -137,6 +141,8 @@ class ClientConnection(Connection):
             self._relay.browser_drained()
         elif self._exchange is not None:
             self._exchange.resume_reply()
+        else:
+            self.upstream_ready()
 
     def stopProducing(self) -> None:
         """The connection is lost; `connectionLost` tells whom it concerns."""
@@ -156,7 +162,7 @@ class ClientConnection(Connection):
         self._steer_reading()
 
     def upstream_ready(self) -> None:
-        """The session can be sent what waits here of the request."""
+        """What waits here can go on: there is room for it, at the session or the client."""
         if not self._pumping:
             self._pump()
             self._steer_reading()
@@ -174,8 +180,7 @@ class ClientConnection(Connection):
         seconds = HEAD_SECONDS if self._in_head else KEEP_ALIVE_SECONDS
         self._timer.set(seconds, self._time_out)
         if self._events or not self._reading:
-            self._pump()
-            self._steer_reading()
+            self.upstream_ready()
 
     def refuse(self, error: PlaneError, session_id: str = "") -> None:
         """Answer the request with `error`; the connection goes on when the request was whole."""
@@ -259,17 +264,23 @@ class ClientConnection(Connection):
         while events and not self._over and self._takes(events[0]):
             self._take(events.popleft())
         self._pumping = False
-        if not events:
+        if self._exchange is not None:
+            self._exchange.uncork()
+        if not events and self._parser.pending:
+            # Much in small parts is read in several turns, so that others have theirs between.
+            self._next_turn.set(0, self.dataReceived, b"")
+        elif not events:
             self._waiting_bytes = 0
-        elif _ends_with_last(events):
+        elif ends_with_last(events):
             self.hear_end(self._client_ended)
 
     def _takes(self, event: RequestEvent) -> bool:
         exchange = self._exchange
+        if isinstance(event, RequestHead):
+            # Nothing is answered to who does not read: our answers would pile up here.
+            return exchange is None and not self.full
         if exchange is None:
             return True
-        if isinstance(event, RequestHead):
-            return False
         if isinstance(event, Broken):
             return not exchange.request_complete
         return exchange.sendable
@@ -294,7 +305,9 @@ class ClientConnection(Connection):
 
     def _begin(self, head: RequestHead) -> None:
         proxy = self._proxy
-        peer = self._peer_of(head)
+        peer, settings = self.peer, proxy.settings
+        if self._peer_is_proxy:
+            peer = settings.trusted_proxies.client_of(peer, head.fields.marked)
         if self._notes is not None:
             self._notes.begin(head, peer.address)
         try:
@@ -306,33 +319,27 @@ class ClientConnection(Connection):
             if route.slash_missing and wants_page(head):
                 self._say(head, slash_added(head, route, peer))
                 return
-            kind = Preflight if is_preflight(head) else Exchange
-            exchange = kind(proxy.carrier, self, head, route, peer)
+            exchange = exchange_for(proxy.carrier, self, head, route, peer)
         except PlaneError as error:
             self._say(head, partial(refusal, error, head=head), error.kind)
             return
         self._exchange = exchange
         if self._notes is not None:
             self._notes.carried(route.session.id, exchange)
-        if _is_last(head):
+        if head.last:
             self.hear_end(self._client_ended)
-        if proxy.settings.idle_timeout_seconds:
+        if settings.idle_timeout_seconds:
             self._watching().begin()
         try:
             exchange.start()
         except PlaneError as error:
             self.refuse(error, exchange.session.id)
 
-    def _peer_of(self, head: RequestHead) -> Peer:
-        if not self._peer_is_proxy:
-            return self.peer
-        return self._proxy.settings.trusted_proxies.client_of(self.peer, head.fields.marked)
-
     def _answer_itself(self, head: RequestHead) -> None:
         if self._notes is not None and head.target.startswith(b"/ready"):
             self._notes.hand_over()  # whoever asks does so every few seconds
-        root, recovered = self._proxy.settings.root_redirect_url, self._proxy.supervisor.recovered
-        self._say(head, own_answer(head, root, recovered=recovered))
+        root, ready = self._proxy.settings.root_redirect_url, self._proxy.supervisor.recovered
+        self._say(head, own_answer(head, root, recovered=ready))
 
     def _say(self, head: RequestHead, answering: Answering, error: str = "") -> None:
         keep = self._take_rest() and head.keep_alive
@@ -354,7 +361,8 @@ class ClientConnection(Connection):
         # how we learn that the client has gone.
         if self._over or self._heard_all:
             return
-        waiting = self._waiting_bytes if self._events else len(self._parser.surplus)
+        waits = self._events or self._parser.pending
+        waiting = self._waiting_bytes if waits else len(self._parser.surplus)
         reading = not self._upstream_full and waiting <= WAITING_BYTES
         if reading != self._reading:
             self._reading = reading
@@ -388,14 +396,3 @@ class ClientConnection(Connection):
             self.refuse(HeadTimeout(f"the request head took longer than {HEAD_SECONDS:g} s"))
         else:
             self._part()
-
-
-def _is_last(head: RequestHead) -> bool:
-    # What an offer to upgrade makes the last request waits for the other protocol.
-    return not head.keep_alive and not head.upgrade
-
-
-def _ends_with_last(events: deque[RequestEvent]) -> bool:
-    # A request without a body that waits its turn: its client may end its side before that comes.
-    head = events[-2] if len(events) > 1 and isinstance(events[-1], EndOfMessage) else None
-    return isinstance(head, RequestHead) and _is_last(head)

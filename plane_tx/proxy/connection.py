@@ -17,6 +17,15 @@ from plane_tx.reactor import IFlowTransport, INetworkReactor
 #: How long a head may take from its first byte, or a new connection until its first head.
 HEAD_SECONDS = 30.0
 
+#: How long a connection may stay without a request.
+KEEP_ALIVE_SECONDS = 75.0
+
+#: How much of a request waits here while its session cannot take it.
+WAITING_BYTES = 65536
+
+#: What clients are told while the server stops.
+STOPPING = "the server is stopping"
+
 #: How long a client is listened to after we said our last, so that it can read it.
 LINGER_SECONDS = 2.0
 
@@ -152,7 +161,7 @@ class Connection(HalfClosing):
         self._timer.set(LINGER_SECONDS, self._hang_up)
 
     def _hang_up(self) -> None:
-        # What waits here is still sent, unless the client does not read at all.
+        # What waits here is still sent, if the client takes it in time.
         self.transport.loseConnection()
         if not self._lost:
             self._timer.set(FLUSH_SECONDS, self.transport.abortConnection)

@@ -1,4 +1,4 @@
-"""One request and its reply: finds the session, waits for it, and carries both ways."""
+"""One request and its reply: waits for the session, and carries both ways."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from plane_tx.core.explain import why_ended
 from plane_tx.core.headers import (
     Peer,
     interim_lines,
-    passing,
+    reply_trailers,
     request_head_of,
     request_trailers,
     response_lines,
@@ -134,6 +134,12 @@ class Exchange:
         if self.head.framing is Framing.CHUNKED:
             self._to_upstream(last_chunk(request_trailers(end.trailers)))
 
+    def uncork(self) -> None:
+        """Send what was gathered of the request; nothing more of it is here."""
+        corked, self._corked = self._corked, None
+        if corked is not None and self._upstream is not None:
+            self._upstream.transport.write(b"".join(corked))
+
     def broken(self, error: PlaneError, by: End) -> None:
         """The rest of the request cannot be read, or is not waited for any more, because of `by`:
         the session must not act on a part of it.
@@ -222,7 +228,7 @@ class Exchange:
             waiting.cancel()
 
     def _await(self, waiting: Deferred[None]) -> None:
-        # A hold and a dial never fire at once, so nothing newer waits by now.
+        # What is waited for never makes the exchange wait for something else at once.
         self._waiting = waiting
         waiting.addErrback(self._gave_up)
 
@@ -271,16 +277,11 @@ class Exchange:
         self._waiting = None
         self._upstream = upstream
         upstream.serve(self, self.head.method)
-        if self._client.full:
-            self.pause_reply()  # the reply before this one is still on its way to the client
-        # The head goes with what is here of the body, in one piece.
+        # The head goes with what is here of the body, in one piece, when the client uncorks it.
         introductions = self._client.introductions
         self._corked = [request_head_of(self.head, self._route, self._peer, introductions)]
         self.sendable = True
         self._client.upstream_ready()
-        corked, self._corked = self._corked, None
-        if self._upstream is upstream:
-            upstream.transport.write(b"".join(corked))
 
     def _reply_head(self, head: ResponseHead) -> None:
         now = self._moved = self._supervisor.now()
@@ -332,7 +333,7 @@ class Exchange:
         if upstream is None:
             return
         if self._chunked_reply:
-            self._unsent.append(last_chunk(passing(end.trailers)))
+            self._unsent.append(last_chunk(reply_trailers(end.trailers)))
         if self.request_complete and upstream.parser.keep_alive:
             self._pool.give_back(upstream)
         else:

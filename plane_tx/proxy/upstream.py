@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol as Shape
 from typing import cast
 
@@ -82,6 +83,7 @@ class UpstreamConnection(HalfClosing):
         self.parser = ResponseParser(b"GET")
         self._pool = pool
         self._stall: IDelayedCall | None = None
+        self._reading_on: IDelayedCall | None = None
         self._reader: ReplyReader | None = None
         self._tunnel: Switched | None = None
 
@@ -126,6 +128,11 @@ class UpstreamConnection(HalfClosing):
         self._reader = None
         self.transport.abortConnection()
 
+    def part(self) -> None:
+        """End the connection; nothing is under way, so the session sees an orderly end."""
+        self._reader = None
+        self.transport.loseConnection()
+
     def dataReceived(self, data: bytes) -> None:
         """Bytes came; whoever has the connection now takes them in."""
         self.silent, self.heard = False, True
@@ -134,17 +141,27 @@ class UpstreamConnection(HalfClosing):
             return
         reader = self._reader
         if reader is None:
-            self._pool.expire(self)
+            # Nobody asked for it.
+            self._pool.forget(self)
+            self.hang_up()
             return
         reader.reply(self.parser.feed(data))
+        if self.parser.pending and self._reading_on is None:
+            # Much in small parts is read in several turns, so that others have theirs between.
+            self.transport.pauseProducing()
+            self._reading_on = self._pool.soon(self._read_on)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is no more; whoever has it learns of it."""
         self._pool.closed(self)
         self._unstall()
+        if self._reading_on is not None:
+            self._reading_on.cancel()
         if self._tunnel is not None:
             self._tunnel.upstream_lost(reason)
             return
+        while self._reader is not None and self.parser.pending:
+            self._reader.reply(self.parser.feed(b""))
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.reply(self.parser.close(clean=bool(reason.check(ConnectionDone))))
@@ -166,6 +183,12 @@ class UpstreamConnection(HalfClosing):
 
     def stopProducing(self) -> None:
         """The connection is lost; `connectionLost` tells whom it concerns."""
+
+    def _read_on(self) -> None:
+        self._reading_on = None
+        if not self.held_back:
+            self.transport.resumeProducing()
+        self.dataReceived(b"")
 
     def _unstall(self) -> None:
         if self._stall is not None and self._stall.active():
@@ -213,24 +236,26 @@ class UpstreamPool:
         connection.leave()
         idle = self._idle.setdefault(connection.session_id, [])
         if len(idle) >= IDLE_MOST or connection.session_id in self._drains:
-            connection.hang_up()
+            connection.part()
             return
         idle.append(connection)
         connection.idle_since = self._reactor.seconds()
         if self._sweeping is None:
             self._sweeping = self._reactor.callLater(IDLE_SECONDS, self._sweep)
 
-    def expire(self, connection: UpstreamConnection) -> None:
-        """Drop a connection that nobody uses, and give it to nobody from now on.
-
-        An aborted connection is closed one turn of the reactor later only.
-        """
-        self._forget_idle(connection)
-        connection.hang_up()
+    def forget(self, connection: UpstreamConnection) -> None:
+        """Give this connection to nobody from now on; it may take a turn or more to end."""
+        if connection.idle_since is not None:
+            connection.idle_since = None
+            self._idle[connection.session_id].remove(connection)
 
     def stall(self, connection: UpstreamConnection) -> IDelayedCall:
         """Drop a connection by and by, unless its session takes what it is sent."""
         return self._reactor.callLater(STALL_SECONDS, connection.transport.abortConnection)
+
+    def soon(self, then: Callable[[], None]) -> IDelayedCall:
+        """Call `then` in the next turn."""
+        return self._reactor.callLater(0, then)
 
     def opened(self, connection: UpstreamConnection) -> None:
         """A connection came into being."""
@@ -240,7 +265,7 @@ class UpstreamPool:
         """A connection is no more."""
         connections = self._open[connection.session_id]
         connections.discard(connection)
-        self._forget_idle(connection)
+        self.forget(connection)
         if not connections:
             del self._open[connection.session_id]
             self._idle.pop(connection.session_id, None)
@@ -251,7 +276,7 @@ class UpstreamPool:
     def session_ended(self, session_id: str) -> None:
         """Drop the idle connections now, those in use once they hold nothing more to be read."""
         for connection in tuple(self._idle.get(session_id, ())):
-            self.expire(connection)
+            self._expire(connection)
         if session_id in self._open and session_id not in self._drains:
             drain = self._reactor.callLater(DRAIN_SECONDS, self._drained, session_id)
             self._drains[session_id] = drain
@@ -283,15 +308,14 @@ class UpstreamPool:
         now = self._reactor.seconds()
         for connections in tuple(self._idle.values()):
             while connections and _expires(connections[0]) <= now:
-                self.expire(connections[0])
+                self._expire(connections[0])
         soonest = min((_expires(idle[0]) for idle in self._idle.values() if idle), default=None)
         if soonest is not None:
             self._sweeping = self._reactor.callLater(soonest - now, self._sweep)
 
-    def _forget_idle(self, connection: UpstreamConnection) -> None:
-        if connection.idle_since is not None:
-            connection.idle_since = None
-            self._idle[connection.session_id].remove(connection)
+    def _expire(self, connection: UpstreamConnection) -> None:
+        self.forget(connection)
+        connection.part()
 
 
 def _expires(connection: UpstreamConnection) -> float:

@@ -150,7 +150,10 @@ def _acceptance(headers: Headers) -> dict[str, list[str]]:
 
 
 def agreed_wrongly(ends: RelayEnds) -> str:
-    """What is wrong with the subprotocol that the session chose; "" when nothing is."""
+    """What is wrong with how the session took up the offer; "" when nothing is."""
+    fields = ends.response.fields
+    if fields.framing is not None or fields.fault:
+        return "the session's 101 tells of a body (RFC 9110 section 8.6)"
     chosen = _subprotocol(ends.response)
     # Case matters here, unlike in most lists (RFC 6455 section 4.1).
     offers = b",".join(values_of(ends.request.headers, b"sec-websocket-protocol"))

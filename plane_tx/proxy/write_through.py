@@ -23,6 +23,7 @@ class _WriteThrough(tcp.Connection):
             or self._tempDataBuffer
             or self.disconnecting
             or not self.connected
+            or self._aborting
             or self._writeDisconnecting
             or self._writeDisconnected
             or self.TLS
@@ -43,6 +44,7 @@ class _Server(_WriteThrough, tcp.Server):
 
 
 class _Client(_WriteThrough, tcp.Client):
+    bufferSize = 262144
     """A dialled connection that writes through."""
 
 

@@ -10,6 +10,7 @@ from plane_tx.core.headers import (
     Introductions,
     Peer,
     cors,
+    reply_trailers,
     request_head_of,
     request_trailers,
     response_lines,
@@ -72,7 +73,7 @@ def test_a_clients_own_headers_pass_in_order_and_as_often_as_sent():
     made = made_of(asked(*own))
 
     assert made[0] == (b"Host", b"localhost:9090")
-    assert made[-5:-1] == own
+    assert made[-6:-2] == own
 
 
 def test_the_upstream_is_told_who_is_there():
@@ -304,3 +305,28 @@ def test_the_upstreams_own_word_on_origins_stands(name):
     assert [value for key, value in replied(*said) if key.lower().startswith(b"access")] == [
         b"theirs"
     ]
+
+
+def test_our_via_comes_behind_those_of_the_proxies_before_us():
+    made = made_of(asked((b"Via", b"1.0 fred")))
+
+    assert [value for name, value in made if name == b"Via"] == [b"1.0 fred", b"1.1 plane-tx"]
+
+
+def test_a_session_cannot_say_which_one_it_is():
+    made = replied((b"X-Plane-Backend-Id", b"other"))
+
+    assert [value for name, value in made if name.lower() == b"x-plane-backend-id"] == [b"abc123"]
+
+
+def test_trailers_of_a_reply_pass_but_those_that_would_change_its_head():
+    mine = ((b"X-Sum", b"1"),)
+    others = ((b"Set-Cookie", b"a"), (b"X-Plane-Backend-Id", b"b"), (b"TE", b"x"))
+
+    assert reply_trailers((*others, *mine)) == mine
+
+
+def test_a_101_tells_of_no_body():
+    made = dict(replied((b"Content-Length", b"4"), status=101))
+
+    assert b"Content-Length" not in made

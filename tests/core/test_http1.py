@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane_tx.core.http1 import MAX_HEAD_BYTES, RequestParser, ResponseParser
+from plane_tx.core.http1 import MAX_INTERIMS, RequestParser, ResponseParser
 from plane_tx.core.messages import (
     Broken,
     EndOfMessage,
@@ -16,6 +16,7 @@ from plane_tx.core.messages import (
     last_chunk,
     write_head,
 )
+from plane_tx.core.reader import MAX_HEAD_BYTES, MOST_AT_ONCE
 
 END = EndOfMessage()
 
@@ -750,3 +751,67 @@ def test_a_reply_without_a_field_may_follow_one_with_fields() -> None:
     events = parser.feed(b"HTTP/1.1 204 No Content\r\n\r\n")
 
     assert [type(event) for event in events] == [ResponseHead, EndOfMessage]
+
+
+@pytest.mark.parametrize(("fields", "seen"), [(255, [b"/", "end"]), (256, [431])])
+def test_a_head_may_have_many_fields_but_not_more(fields, seen):
+    assert outline(requests(head(*[b"X: 1"] * fields))) == seen
+
+
+def test_much_in_small_parts_is_read_in_several_goes():
+    parser, many = RequestParser(), 3 * MOST_AT_ONCE
+
+    goes = [parser.feed(SECOND * many)]
+    while parser.pending:
+        goes.append(parser.feed(b""))
+
+    assert [len(events) for events in goes] == [2 * MOST_AT_ONCE] * 3
+    assert not parser.feed(b"")
+
+
+def test_chunks_of_a_byte_are_read_in_several_goes_and_arrive_whole():
+    parser = RequestParser()
+    (first,) = parser.feed(post(CHUNKED))
+    events = parser.feed(b"1\r\na\r\n" * 1000 + b"0\r\n\r\n")
+    in_one_go = len(events[0])
+
+    while parser.pending:
+        events += parser.feed(b"")
+
+    assert first.framing is Framing.CHUNKED
+    assert in_one_go < MOST_AT_ONCE
+    assert joined(events) == [b"a" * 1000, END]
+
+
+def test_a_trailer_cannot_end_a_connection():
+    parts = post(CHUNKED), b"0\r\nConnection: close\r\n\r\n"
+
+    assert outline(requests(*parts))[1:] == [400]
+
+
+def test_more_trailers_than_anybody_has_are_refused():
+    parser = RequestParser()
+    parser.feed(post(CHUNKED))
+    events = parser.feed(b"0\r\n" + b"X: 1\r\n" * 300 + b"\r\n")
+
+    while parser.pending:
+        events += parser.feed(b"")
+
+    assert outline(events) == [431]
+
+
+def test_proxy_connection_is_heeded_as_llhttp_does():
+    (asked, _end) = requests(head(b"Proxy-Connection: close"))
+
+    assert not asked.keep_alive
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        reply(status=b"102 Processing") * (MAX_INTERIMS + 1),
+        reply(status=b"100 Continue", version=b"1.0"),
+    ],
+)
+def test_interim_replies_have_their_bounds(flood):
+    assert outline(replies(flood))[-1] == 502

@@ -313,3 +313,15 @@ def test_traffic_of_sessions_that_are_forgotten_still_counts() -> None:
     assert registry.traffic.bytes_to_clients == 10
     assert registry.uses.total() == 0
     assert +registry.statuses == {}
+
+
+def test_a_use_that_is_over_keeps_nobodys_connection() -> None:
+    registry, session = Registry(), make_session("a", Key("a"), "", Spec(Executable()), 0.0, 1)
+    registry.add(session, Scheduled(), 0.0)
+    use = Use(UseKind.REQUEST, 0.0, cut=lambda: None)
+    registry.begin_use(session, use)
+
+    registry.end_use(session, use, 1.0)
+
+    assert session.last_use is use
+    assert use.cut is None

@@ -325,9 +325,10 @@ def test_where_only_tls_is_spoken_a_url_is_https_at_any_port(
         (CLUSTER, f"/{STATIC}/{STATIC}", STATIC, f"/{STATIC[:6]}…/{STATIC[:6]}…"),
         (CLUSTER, f"/{DYNAMIC}/a/{DYNAMIC}", DYNAMIC, f"/a/{DYNAMIC[:6]}…"),
         (f"{HOST}.{CLUSTER}", "/a?code=secret", HOST, "/a"),
-        (CLUSTER, f"/{DYNAMIC}/{'x' * 500}", DYNAMIC, f"/{'x' * (MOST_SHOWN - 1)}"),
+        (CLUSTER, f"/{DYNAMIC}/{'F' * 43}/x", DYNAMIC, "/FFFFFF…/x"),
+        (CLUSTER, f"/{DYNAMIC}{'/x' * 300}", DYNAMIC, "/x" * (MOST_SHOWN // 2)),
     ],
-    ids=["path", "no path", "static", "static twice", "twice", "host", "long"],
+    ids=["path", "no path", "static", "static twice", "twice", "host", "another's", "long"],
 )
 def test_a_visit_tells_where_to_without_query_and_token(
     registry: Registry, host: str, target: str, token: str, shown: str
@@ -395,6 +396,7 @@ def test_by_https_nothing_leads_away_from_the_cluster(host: str, target: str) ->
     [
         (f"/pub/b/{DYNAMIC}/status", f"/pub/b/{DYNAMIC[:6]}…/status"),
         (f"there is no {STATIC!r}", f"there is no '{STATIC[:6]}…'"),
+        (f"/{DYNAMIC[:20]}%41{DYNAMIC[21:]}/x", f"/{DYNAMIC[:6]}…/x"),
         (f"{HOST}.example.com", f"{HOST[:6]}….example.com"),
         ("/ctrl/b/818tf4dl6hqsct", "/ctrl/b/818tf4dl6hqsct"),
     ],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import attrs
 
-from plane_tx.core.http1 import MAX_HEAD_BYTES
+from plane_tx.core.reader import MAX_HEAD_BYTES
 from tests.proxy.world import CLUSTER
 
 HOST = f"Host: {CLUSTER}\r\n".encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from plane_tx.core.http1 import MAX_HEAD_BYTES
+from plane_tx.core.reader import MAX_HEAD_BYTES
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 LAST = b"0\r\n\r\n"
@@ -156,6 +156,10 @@ _SOUND = (
     Reply(
         "a flood of interim replies",
         ok(b"", b"", b"103 X") * 2000 + ok(_TWO, b"ok"),
+    ),
+    Reply(
+        "a few interim replies",
+        ok(b"", b"", b"103 X") * 20 + ok(_TWO, b"ok"),
         200,
         b"ok",
         kept=True,

@@ -7,8 +7,13 @@ from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 
 from plane_tx.core.forwarded import trusted_proxies
 from plane_tx.core.model import Routing
-from plane_tx.proxy.client import KEEP_ALIVE_SECONDS
-from plane_tx.proxy.connection import FLUSH_SECONDS, HEAD_SECONDS, LINGER_SECONDS
+from plane_tx.core.reader import MOST_AT_ONCE
+from plane_tx.proxy.connection import (
+    FLUSH_SECONDS,
+    HEAD_SECONDS,
+    KEEP_ALIVE_SECONDS,
+    LINGER_SECONDS,
+)
 from tests.proxy.world import CLUSTER, OK, World, body_of, head_of, status
 
 READY = f"GET /ready HTTP/1.1\r\nHost: {CLUSTER}\r\n\r\n".encode()
@@ -165,7 +170,11 @@ def test_thousands_of_refused_requests_in_one_segment_need_no_depth(world):
     request = f"GET / HTTP/1.1\r\nHost: {CLUSTER}\r\n\r\n".encode()
 
     client.send(request * 2000)
+    in_one_turn = client.value().count(b"HTTP/1.1 400 ")
+    for _ in range(2000 // MOST_AT_ONCE):
+        world.advance(0)
 
+    assert in_one_turn == MOST_AT_ONCE
     assert client.get().count(b"HTTP/1.1 400 ") == 2000
 
 
@@ -179,6 +188,7 @@ def test_more_pipelined_requests_than_may_wait_pause_the_client(world):
     upstream = world.accept()
     for _ in range(1001):
         upstream.send(OK)
+        world.advance(0)
 
     assert full
     assert not client.paused
@@ -646,3 +656,21 @@ def test_an_end_after_our_last_word_needs_no_farewell(world):
     world.advance(0)
 
     assert (client.lost, client.aborted) == (True, False)
+
+
+def test_who_reads_none_of_our_answers_is_given_no_more_of_them(world):
+    client = world.client()
+    client.fill()
+
+    for _ in range(10):
+        if not client.paused:
+            client.send(READY * 2000)
+    unread = client.get()
+    paused = client.paused
+    client.drain()
+    world.wait(30)
+
+    assert unread == b""
+    assert paused
+    assert client.get().count(b"HTTP/1.1 200 ") >= 2000
+    assert not client.paused

@@ -191,10 +191,7 @@ def test_a_client_of_http_1_0_is_spared_interim_replies(world):
 
 
 def test_chunks_and_trailers_of_a_request_pass_but_forged_ones(world):
-    chunks = (
-        b"3\r\nabc\r\n0\r\nX-Sum: 7\r\nX-Verified-Username: root\r\nHost: evil\r\n"
-        b"Connection: close\r\n\r\n"
-    )
+    chunks = b"3\r\nabc\r\n0\r\nX-Sum: 7\r\nX-Verified-Username: root\r\nHost: evil\r\n\r\n"
     _, client, upstream = asked(world, post(world, "Transfer-Encoding: chunked", chunks))
 
     said = upstream.get()
@@ -275,17 +272,18 @@ def test_a_connection_that_was_paused_at_its_last_byte_can_be_used_again(world):
     assert (full, upstream.paused) == (True, False)
 
 
-def test_a_reply_to_a_client_that_is_still_full_waits(world):
+def test_a_request_of_a_client_that_does_not_read_waits_until_it_does(world):
     _session, token = world.session()
     client = world.client()
     client.fill()
 
     client.send(world.get(token))
-    upstream = world.accept()
-    full = upstream.paused
+    waited = not world.dialled
     client.drain()
+    world.accept().send(OK)
 
-    assert (full, upstream.paused) == (True, False)
+    assert waited
+    assert status(client.get()) == 200
 
 
 # Holding
@@ -994,11 +992,12 @@ def test_an_idle_connection_is_dropped_after_a_while(world):
     upstream.send(OK)
 
     world.advance(IDLE_SECONDS - 0.1)
-    kept = not upstream.aborted
+    kept = not upstream.closing
     world.advance(0.1)
 
     assert kept
-    assert upstream.aborted
+    assert upstream.closing
+    assert not upstream.aborted
 
 
 def test_the_pool_keeps_no_more_than_so_many(world):
@@ -1027,7 +1026,7 @@ def test_the_end_of_a_session_drops_its_connections(world):
 
     world.end(session)
     world.advance(0)
-    at_once = (idle.aborted, busy.aborted)
+    at_once = (idle.closing, busy.closing or busy.aborted)
     world.wait(2 * DRAIN_SECONDS)
 
     assert at_once == (True, False)
@@ -1063,7 +1062,7 @@ def test_a_connection_that_has_been_idle_too_long_is_given_to_nobody(world):
     fresh.send(OK)
     upstream.hang_up()
 
-    assert upstream.aborted
+    assert upstream.closing
     assert fresh is not upstream
     assert status(client.get()) == 200
 
@@ -1119,3 +1118,39 @@ def test_an_address_is_dialled_where_the_session_is(world):
     client.send(world.get(token))
 
     assert world.reactor.tcpClients[-1][:2] == ("10.9.8.7", 1234)
+
+
+def test_a_small_request_leaves_in_one_piece_on_a_connection_that_was_kept(world):
+    _session, client, upstream = asked(world)
+    upstream.send(OK)
+    upstream.get()
+    pieces = []
+    upstream.write = pieces.append
+
+    client.send(post(world, "Content-Length: 5", b"hello")(world.token))
+
+    assert len(pieces) == 1
+    assert pieces[0].endswith(b"\r\n\r\nhello")
+
+
+def test_a_reply_in_chunks_of_a_byte_arrives_whole_in_several_turns(world):
+    _session, client, upstream = asked(world)
+
+    upstream.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    upstream.send(b"1\r\na\r\n" * 2000 + b"0\r\n\r\n")
+    paused = upstream.paused
+    world.wait(1)
+
+    assert paused
+    assert body_of(client.get()).count(b"a") == 2000
+    assert not upstream.paused
+
+
+def test_a_reply_in_small_parts_is_read_whole_from_a_session_that_has_hung_up(world):
+    _session, client, upstream = asked(world)
+
+    upstream.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    upstream.send(b"1\r\na\r\n" * 2000 + b"0\r\n\r\n")
+    upstream.hang_up()
+
+    assert body_of(client.get()).endswith(b"0\r\n\r\n")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from plane_tx.core.http1 import MAX_HEAD_BYTES
+from plane_tx.core.reader import MAX_HEAD_BYTES
 from plane_tx.proxy.connection import HEAD_SECONDS, LINGER_SECONDS
 from tests.proxy.hostile_bodies import BODIES
 from tests.proxy.hostile_heads import HEADS

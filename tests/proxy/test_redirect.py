@@ -8,8 +8,8 @@ from twisted.internet.testing import MemoryReactorClock
 
 from plane_tx.accesslog import BATCH_SECONDS, AccessLog
 from plane_tx.core.access import FORMATS
-from plane_tx.core.http1 import MAX_HEAD_BYTES
 from plane_tx.core.measures import Measures
+from plane_tx.core.reader import MAX_HEAD_BYTES
 from plane_tx.proxy.connection import FLUSH_SECONDS, HEAD_SECONDS, LINGER_SECONDS
 from plane_tx.proxy.redirect import RedirectFactory
 from tests.proxy.world import HereAndNow, Wire, body_of, done, head_of, status

@@ -77,7 +77,8 @@ class Wire(StringTransport):
     def loseConnection(self):
         if not self.closing and not self.stuck and not self.lost:
             self.closing = True
-            self.reactor.callLater(0, self.lose, ConnectionDone())
+            if not self.slow_to_close:
+                self.reactor.callLater(0, self.lose, ConnectionDone())
 
     def abortConnection(self):
         if not self.aborted and not self.lost:
