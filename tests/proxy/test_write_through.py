@@ -1,0 +1,334 @@
+"""A transport that writes through says what Twisted's own does, in the same order, but sooner."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+
+import pytest
+import pytest_twisted
+from twisted.internet import unix
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.endpoints import (
+    SSL4ClientEndpoint,
+    TCP4ClientEndpoint,
+    UNIXClientEndpoint,
+    UNIXServerEndpoint,
+)
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.protocol import Factory
+from twisted.internet.ssl import CertificateOptions, PrivateCertificate
+from twisted.internet.task import deferLater
+
+from plane_tx.proxy.write_through import write_through
+from tests.certificate import self_signed
+from tests.proxy.raw_upstream import End, Flood
+
+#: Much more than both ends of a connection hold here.
+LARGE = bytes(range(256)) * 8192
+
+#: A safety net: what is waited for takes milliseconds.
+PATIENCE_SECONDS = 30
+
+#: Closed so, an end sends a reset.
+AT_ONCE = struct.pack("ii", 1, 0)
+
+
+class Near(End):
+    """The end whose transport writes through; `lost_by` has why it ended, each time."""
+
+    def __init__(self, made: Deferred[Near]) -> None:
+        super().__init__()
+        self.made = made
+        self.lost_by = []
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        write_through(self.transport)
+        self.made.callback(self)
+
+    def connectionLost(self, reason) -> None:
+        self.lost_by.append(reason.type)
+        super().connectionLost(reason)
+
+
+class Silent(Near):
+    """One that leaves its transport alone."""
+
+    def connectionMade(self) -> None:
+        self.made.callback(self)
+
+
+class Pair:
+    """A connection of which the kernel holds little; its far end is a plain socket."""
+
+    def __init__(self, reactor, near: Near, far: socket.socket) -> None:
+        self.reactor = reactor
+        self.near = near
+        self.transport = near.transport
+        self.handle = near.transport.getHandle()
+        self.handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.far = far
+        far.settimeout(PATIENCE_SECONDS)
+
+    @property
+    def queued(self) -> int:
+        """How many bytes wait in the transport."""
+        transport = self.transport
+        return len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+
+    @property
+    def waits_to_write(self) -> bool:
+        return self.transport in self.reactor.getWriters()
+
+    def fill(self) -> bytes:
+        """Let the kernel hold all that it can; what it holds."""
+        filled = bytearray()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filled += LARGE[: self.handle.send(LARGE)]
+        return bytes(filled)
+
+    def take(self, size: int) -> bytes:
+        """So many bytes, for which the reactor does not turn."""
+        taken = b""
+        while len(taken) < size and (more := self.far.recv(size - len(taken))):
+            taken += more
+        return taken
+
+    async def rest(self, size: float = float("inf")) -> bytes:
+        """What comes until the end, or until it is so many bytes; the reactor turns meanwhile."""
+        came = b""
+        self.far.setblocking(False)
+        while len(came) < size:
+            try:
+                more = self.far.recv(65536)
+            except BlockingIOError:
+                await deferLater(self.reactor, 0)
+                continue
+            if not more:
+                break
+            came += more
+        return came
+
+    async def ended(self) -> None:
+        await ensureDeferred(self.near.closed()).addTimeout(PATIENCE_SECONDS, self.reactor)
+
+    def finish(self) -> None:
+        self.far.close()
+        if not self.near.lost:
+            self.transport.abortConnection()
+            pytest_twisted.blockon(ensureDeferred(self.ended()))
+
+
+async def accepted(reactor, far):
+    made = Deferred()
+    factory = Factory.forProtocol(lambda: Near(made))
+    port = reactor.listenTCP(0, factory, 5, "127.0.0.1")
+    far.connect(("127.0.0.1", port.getHost().port))
+    near = await made
+    await port.stopListening()
+    return near, far
+
+
+async def dialled(reactor, listening):
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", listening.getsockname()[1])
+    near = await endpoint.connect(Factory.forProtocol(lambda: Near(Deferred())))
+    far, _ = listening.accept()
+    listening.close()
+    return near, far
+
+
+@pytest.fixture(params=[accepted, dialled], ids=["accepted", "dialled"])
+def pair(request):
+    from twisted.internet import reactor
+
+    plain = socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    ends = pytest_twisted.blockon(ensureDeferred(request.param(reactor, plain)))
+    pair = Pair(reactor, *ends)
+    yield pair
+    pair.finish()
+
+
+def test_a_write_is_sent_before_the_reactor_turns(pair):
+    pair.transport.write(b"hello")
+    pair.transport.write(b" there")
+
+    assert pair.take(11) == b"hello there"
+    assert not pair.waits_to_write
+
+
+def test_nothing_is_written_by_writing_nothing(pair):
+    pair.transport.write(b"")
+    pair.fill()
+    pair.transport.write(b"")
+
+    assert pair.queued == 0
+    assert not pair.waits_to_write
+
+
+@pytest.mark.reactor
+@pytest_twisted.ensureDeferred
+async def test_what_the_kernel_does_not_take_follows(pair):
+    pair.transport.write(LARGE)
+    queued = pair.queued
+    came = await pair.rest(len(LARGE))
+
+    assert 0 < queued < len(LARGE)
+    assert came == LARGE
+    assert pair.queued == 0
+    assert not pair.waits_to_write
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_write_does_not_overtake_what_waits_though_there_is_room(pair):
+    pair.transport.write(LARGE)
+    first = pair.take(len(LARGE) - pair.queued)  # now the kernel would take more
+    pair.transport.write(b"one")
+    pair.transport.write(b"two")
+    came = await pair.rest(len(LARGE) - len(first) + 6)
+
+    assert first + came == LARGE + b"onetwo"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_full_socket_takes_nothing_and_all_of_it_waits(pair):
+    before = pair.fill()
+
+    pair.transport.write(b"hello")
+    queued = pair.queued
+    came = await pair.rest(len(before) + 5)
+
+    assert queued == 5
+    assert came == before + b"hello"
+
+
+@pytest.mark.parametrize("how", ["reset", "broken pipe"])
+@pytest.mark.reactor
+@pytest_twisted.ensureDeferred
+async def test_a_broken_connection_ends_once_and_by_the_reactor(pair, how):
+    if how == "reset":
+        pair.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+        pair.far.close()
+    else:
+        pair.handle.shutdown(socket.SHUT_WR)
+
+    pair.transport.write(b"hello")
+    pair.transport.write(b" there")
+    within = list(pair.near.lost_by)
+    await pair.ended()
+    await deferLater(pair.reactor, 0)
+
+    assert within == []
+    assert len(pair.near.lost_by) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_written_to_a_lost_connection_is_dropped(pair):
+    pair.far.close()
+    await pair.ended()
+
+    pair.transport.write(b"too late")
+
+    assert pair.queued == 0
+    assert len(pair.near.lost_by) == 1
+
+
+@pytest.mark.parametrize("before", [b"first", LARGE], ids=["nothing waits", "much waits"])
+@pytest.mark.parametrize("how", ["loseConnection", "loseWriteConnection"])
+@pytest_twisted.ensureDeferred
+async def test_what_is_written_at_the_end_comes_last_as_with_twisted(pair, how, before):
+    pair.transport.write(before)
+
+    getattr(pair.transport, how)()
+    pair.transport.write(b"last")
+    came = await pair.rest()
+    pair.transport.write(b"too late")
+
+    assert came == before + b"last"
+    assert pair.queued == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_abort_drops_what_waits_and_nothing_jumps_the_queue(pair):
+    pair.transport.write(LARGE)
+    came = pair.take(len(LARGE) - pair.queued)
+
+    pair.transport.abortConnection()
+    pair.transport.write(b"too late")
+    await pair.ended()
+    pair.transport.write(b"too late")
+
+    assert LARGE.startswith(came)
+    with pytest.raises(ConnectionResetError):
+        pair.far.recv(1)
+    assert pair.near.lost_by == [ConnectionAborted]
+
+
+@pytest.mark.reactor
+@pytest_twisted.ensureDeferred
+async def test_a_producer_is_paused_while_much_waits_and_resumed_after(pair):
+    flood = Flood(pair.transport, len(LARGE))
+    paused, sent, queued = flood._paused, flood.sent, pair.queued
+    came = await pair.rest(len(LARGE))
+
+    assert paused
+    assert sent < len(LARGE)
+    assert queued > pair.transport.bufferSize
+    assert came == LARGE
+    assert flood.sent == len(LARGE)
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+@pytest.mark.parametrize("begun", ["at once", "later"])
+@pytest_twisted.ensureDeferred
+async def test_nothing_passes_tls_by(begun):
+    from twisted.internet import reactor
+
+    made = Deferred()
+    factory = Factory.forProtocol(lambda: Near(made))
+    certificate = PrivateCertificate.loadPEM(self_signed()).options()
+    if begun == "later":
+        made.addCallback(lambda end: end.transport.startTLS(certificate) or end)
+        port = reactor.listenTCP(0, factory, 5, "127.0.0.1")
+    else:
+        port = reactor.listenSSL(0, factory, certificate, 5, "127.0.0.1")
+    trusting = CertificateOptions(verify=False)
+    endpoint = SSL4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port, trusting)
+    far = await endpoint.connect(Factory.forProtocol(End))
+    near = await made
+
+    near.transport.write(b"secret")
+    heard = await far.take(6)
+    near.transport.abortConnection()
+    await far.closed()
+    await port.stopListening()
+
+    assert heard == b"secret"
+
+
+@pytest_twisted.ensureDeferred
+async def test_any_other_transport_is_left_as_it_is(tmp_path):
+    from twisted.internet import reactor
+
+    made = Deferred()
+    place = str(tmp_path / "socket")
+    served = Factory.forProtocol(lambda: Silent(made))
+    port = await UNIXServerEndpoint(reactor, place).listen(served)
+    dialled = Factory.forProtocol(lambda: Silent(Deferred()))
+    far = await UNIXClientEndpoint(reactor, place).connect(dialled)
+    ends = [await made, far]
+    before = [type(end.transport) for end in ends]
+
+    for end in ends:
+        write_through(end.transport)
+    after = [type(end.transport) for end in ends]
+    far.transport.abortConnection()
+    await ends[0].closed()
+    await port.stopListening()
+
+    assert after == before == [unix.Server, unix.Client]
