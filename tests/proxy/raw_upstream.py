@@ -82,32 +82,35 @@ class End(Protocol):
 
 @implementer(IPushProducer)
 class Flood:
-    """Writes `size` bytes as fast as they are taken; `sent` is how many were."""
+    """Writes `size` bytes as fast as they are taken; `sent` is how many were.
+
+    It is `paused` while they are not.
+    """
 
     def __init__(self, transport, size: int) -> None:
         self.sent = 0
         self.hash = hashlib.sha256()
-        self._transport = transport
+        self.transport = transport
         self._size = size
-        self._paused = False
+        self.paused = False
         transport.registerProducer(self, True)
         self.resumeProducing()
 
     def resumeProducing(self) -> None:
-        self._paused = False
-        while not self._paused and self.sent < self._size:
+        self.paused = False
+        while not self.paused and self.sent < self._size:
             piece = PIECE[: self._size - self.sent]
             self.sent += len(piece)
             self.hash.update(piece)
-            self._transport.write(piece)
+            self.transport.write(piece)
         if self.sent == self._size:
-            self._transport.unregisterProducer()
+            self.transport.unregisterProducer()
 
     def pauseProducing(self) -> None:
-        self._paused = True
+        self.paused = True
 
     def stopProducing(self) -> None:
-        self._paused = True
+        self.paused = True
 
 
 class RawUpstream(Factory):

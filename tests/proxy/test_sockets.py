@@ -1,7 +1,10 @@
 """The proxy on real sockets: pace, size, number, and what is left in the end."""
 
+import contextlib
 import hashlib
+import select
 import socket
+from types import SimpleNamespace
 
 import pytest
 import pytest_twisted
@@ -13,7 +16,9 @@ from twisted.internet.task import deferLater
 
 from plane_tx.core.model import Address
 from plane_tx.core.wire import ConnectRequest, ExecutableRequest, SpawnConfig
-from plane_tx.proxy.connection import KEEP_ALIVE_OPTIONS
+from plane_tx.proxy import connection as client_connection
+from plane_tx.proxy import upstream as upstream_connection
+from plane_tx.proxy.connection import KEEP_ALIVE_OPTIONS, below
 from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.supervisor import Policy, Supervisor
 from tests.certificate import self_signed
@@ -26,8 +31,11 @@ MIB = 1024 * 1024
 #: What the kernel may hold of one direction: two connections, each with a buffer at both ends.
 KERNEL = 32 * MIB
 
-#: Less than any limit of ours that would end a connection; what is seen takes milliseconds.
-AT_ONCE = 3.5
+#: A safety net: what is waited for takes milliseconds.
+PATIENCE_SECONDS = 60
+
+#: More than anything here waits for.
+DAY = 86_400
 
 #: Twisted hands pyOpenSSL its own old kinds of object.
 tls = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
@@ -91,24 +99,61 @@ class Live:
 
     async def settle(self, true) -> None:
         """Turn the reactor until something is true that no event tells of."""
-        for _ in range(1000):
+        for _ in range(PATIENCE_SECONDS * 100):
             if true():
                 return
             await deferLater(self.reactor, 0.01)
         raise AssertionError(f"never true: {self.factory!r}")
 
     async def stalled(self, flood: Flood) -> None:
-        """Return when nothing has been sent for a while."""
-        before = -1
-        while before != flood.sent:
-            before = flood.sent
-            await deferLater(self.reactor, 0.3)
+        """Return when nobody on the way can go on, since one side does not read."""
+
+        def stuck() -> bool:
+            legs = self.legs()
+            reads = self.reactor.getReaders()
+            held_back = any(leg not in reads for leg in legs)
+            return self.is_full(flood.transport) and held_back and any(map(self.is_full, legs))
+
+        await self.settle(stuck)
+        assert flood.paused
+
+    def is_full(self, transport) -> bool:
+        """Whether something waits in a transport, and its socket takes none of it."""
+        waits = transport in self.reactor.getWriters()
+        return waits and not select.select([], [transport], [], 0)[1]
+
+    @property
+    def pooled(self):
+        """The proxy's connections to sessions."""
+        return [each for open_now in self.factory.pool._open.values() for each in open_now]
+
+    def legs(self):
+        """The proxy's own transports, each the one that has a socket."""
+        return [below(each.transport) for each in (*self.factory.connections, *self.pooled)]
 
     def waiting_here(self) -> int:
         """How many bytes wait in the proxy's own transports."""
-        pooled = [each for open_now in self.factory.pool._open.values() for each in open_now]
-        transports = [each.transport for each in (*self.factory.connections, *pooled)]
-        return sum(len(each.dataBuffer) + each._tempDataLen for each in transports)
+        return sum(len(leg.dataBuffer) + leg._tempDataLen for leg in self.legs())
+
+    @contextlib.contextmanager
+    def stopped_clock(self):
+        """Whatever is to happen in a while does not: only what something has led to at once.
+
+        Yields a clock that goes on.
+        """
+        later = self.reactor.callLater
+        for call in self.reactor.getDelayedCalls():
+            call.delay(DAY)
+        self.reactor.callLater = lambda seconds, *what, **how: later(
+            seconds + DAY if seconds else 0, *what, **how
+        )
+        try:
+            yield SimpleNamespace(callLater=later)
+        finally:
+            del self.reactor.callLater
+            for call in self.reactor.getDelayedCalls():
+                if call.getTime() > self.reactor.seconds() + DAY / 2:
+                    call.delay(-DAY)
 
     def is_empty(self) -> bool:
         return repr(self.factory) == (
@@ -139,7 +184,7 @@ def live():
 
     live = Live(reactor)
     yield live
-    pytest_twisted.blockon(ensureDeferred(live.finish()).addTimeout(30, reactor))
+    pytest_twisted.blockon(ensureDeferred(live.finish()).addTimeout(2 * PATIENCE_SECONDS, reactor))
 
 
 def asking(path, more="", method="GET"):
@@ -182,6 +227,20 @@ async def test_the_kernel_is_asked_to_notice_a_client_that_vanished(live):
     handle = connection.transport.getHandle()
     said = [handle.getsockopt(socket.IPPROTO_TCP, option) for option, _ in KEEP_ALIVE_OPTIONS]
     assert said == [value for _, value in KEEP_ALIVE_OPTIONS] == [60, 15, 4]
+    assert handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_session_is_sent_everything_at_once_and_noticed_when_it_vanished(live):
+    _, path = await live.session()
+
+    await live.asked(path + "/x")
+
+    (connection,) = live.pooled
+    handle = connection.transport.getHandle()
+    assert handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @tls
@@ -299,7 +358,8 @@ async def test_a_tunnel_stops_for_the_slower_side_and_loses_nothing(live, slow):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_slow_client_gets_all_that_an_ended_session_said_in_a_tunnel(live):
+async def test_a_slow_client_gets_all_that_an_ended_session_said_in_a_tunnel(live, monkeypatch):
+    monkeypatch.setattr(upstream_connection, "DRAIN_SECONDS", 0.01)
     size = 8 * MIB
     session, path = await live.session()
     client, upstream = await live.asked(path, "Connection: Upgrade\r\nUpgrade: raw\r\n")
@@ -311,7 +371,9 @@ async def test_a_slow_client_gets_all_that_an_ended_session_said_in_a_tunnel(liv
     Flood(upstream.transport, size)
     upstream.transport.loseConnection()
     live.engine.exit(session.id)
-    await deferLater(live.reactor, 2.5)  # longer than a silent connection is kept
+    for _ in range(3):  # looks of the pool, which drops what was silent between two of them
+        look = live.factory.pool._drains[session.id]
+        await live.settle(lambda seen=look: live.factory.pool._drains.get(session.id) is not seen)
     client.transport.resumeProducing()
     client.count()
     await client.closed()
@@ -407,12 +469,13 @@ async def test_who_ends_its_side_behind_an_upload_gets_the_whole_reply(live):
     more = f"Connection: close\r\nContent-Length: {size}\r\n"
     client, upstream = await live.asked(path, more, "POST")
     await upstream.head()
+    (connection,) = live.factory.connections
 
     flood = Flood(client.transport, size)
     client.transport.loseWriteConnection()
     upstream.count()
     await upstream.until(lambda end: end.total == size)
-    await deferLater(live.reactor, 0.1)
+    await live.settle(lambda: connection._heard_all)
     upstream.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
     back = Flood(upstream.transport, size)
     await client.head()
@@ -446,16 +509,18 @@ async def test_a_connection_whose_last_client_was_slow_carries_the_next_request(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_slow_reader_of_a_last_reply_gets_it_whole(live):
+async def test_a_slow_reader_of_a_last_reply_gets_it_whole(live, monkeypatch):
+    monkeypatch.setattr(client_connection, "LINGER_SECONDS", 0.01)
     size = 4 * MIB
     _, path = await live.session()
     client, upstream = await live.asked(path, "Connection: close\r\n")
     client.transport.pauseProducing()
     await upstream.head()
+    (connection,) = live.factory.connections
     upstream.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
     Flood(upstream.transport, size)
 
-    await deferLater(live.reactor, 2.5)  # longer than the proxy lingers
+    await live.settle(lambda: connection._lost or connection.transport.disconnecting)
     client.transport.resumeProducing()
     await client.closed()
     await client.head()
@@ -674,9 +739,10 @@ async def test_a_session_learns_at_once_that_its_client_is_gone(live, doing, how
     client = await (live.tls_client() if secure else live.client())
     upstream = await halfway(live, client, doing, path)
 
-    getattr(client.transport, how)()
-    await client.closed()
-    await ensureDeferred(upstream.closed()).addTimeout(AT_ONCE, live.reactor)
+    with live.stopped_clock() as clock:
+        getattr(client.transport, how)()
+        await ensureDeferred(client.closed()).addTimeout(PATIENCE_SECONDS, clock)
+        await ensureDeferred(upstream.closed()).addTimeout(PATIENCE_SECONDS, clock)
 
     assert upstream.lost
     assert session.uses == set()
@@ -685,15 +751,32 @@ async def test_a_session_learns_at_once_that_its_client_is_gone(live, doing, how
 @tls
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("how", ["loseConnection", "abortConnection"])
-@pytest.mark.parametrize("doing", ["download", "upload"])
 @pytest_twisted.ensureDeferred
-async def test_a_client_learns_at_once_that_its_session_hung_up(live, doing, how, secure):
+async def test_a_client_learns_at_once_that_its_session_hung_up(live, how, secure):
     session, path = await live.session()
     client = await (live.tls_client() if secure else live.client())
-    upstream = await halfway(live, client, doing, path)
+    upstream = await halfway(live, client, "download", path)
+
+    with live.stopped_clock() as clock:
+        getattr(upstream.transport, how)()
+        await ensureDeferred(client.closed()).addTimeout(PATIENCE_SECONDS, clock)
+
+    assert client.data == b""
+    assert session.uses == set()
+
+
+@tls
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("how", ["loseConnection", "abortConnection"])
+@pytest_twisted.ensureDeferred
+async def test_a_client_is_told_that_its_session_hung_up_within_the_request(live, how, secure):
+    session, path = await live.session()
+    client = await (live.tls_client() if secure else live.client())
+    upstream = await halfway(live, client, "upload", path)
 
     getattr(upstream.transport, how)()
-    await ensureDeferred(client.closed()).addTimeout(AT_ONCE, live.reactor)
+    answer = await ensureDeferred(client.head()).addTimeout(PATIENCE_SECONDS, live.reactor)
+    await client.closed()
 
-    assert bytes(client.data[:12]) == (b"HTTP/1.1 502" if doing == "upload" else b"")
+    assert answer.startswith(b"HTTP/1.1 502 ")
     assert session.uses == set()

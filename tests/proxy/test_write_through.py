@@ -273,7 +273,7 @@ async def test_an_abort_drops_what_waits_and_nothing_jumps_the_queue(pair):
 @pytest_twisted.ensureDeferred
 async def test_a_producer_is_paused_while_much_waits_and_resumed_after(pair):
     flood = Flood(pair.transport, len(LARGE))
-    paused, sent, queued = flood._paused, flood.sent, pair.queued
+    paused, sent, queued = flood.paused, flood.sent, pair.queued
     came = await pair.rest(len(LARGE))
 
     assert paused
