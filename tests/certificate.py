@@ -7,11 +7,13 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 PEM = serialization.Encoding.PEM
 DAY = dt.timedelta(days=1)
+
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 def self_signed(serial: int = 1) -> bytes:
@@ -20,16 +22,16 @@ def self_signed(serial: int = 1) -> bytes:
     return key_pem(key) + signed("localhost", key, "localhost", key, serial)
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: Key) -> bytes:
     """A key as PEM."""
     return key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 def signed(
     subject: str,
-    key: ec.EllipticCurvePrivateKey,
+    key: Key,
     issuer: str,
-    issuers_key: ec.EllipticCurvePrivateKey,
+    issuers_key: Key,
     serial: int = 1,
 ) -> bytes:
     """A certificate, good for a day, as PEM; an authority's unless it is for localhost."""

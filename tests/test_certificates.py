@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import os
@@ -11,34 +12,38 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactor
+from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from plane_tx import certificates
 from plane_tx.certificates import Endpoints, TLSEndpoint
 from plane_tx.core.errors import ConfigError
 from plane_tx.thread import OwnThread
-from tests.certificate import self_signed, write_certificate, write_chain
+from tests.certificate import key_pem, self_signed, signed, write_certificate, write_chain
 from tests.live import PATIENCE_SECONDS, LiveServer, ask, live_server, until
 from tests.proxy.frames import TEXT, frame, read, upgrade
 
 PROCESS = '[engine]\nkind = "process"\n'
 
-#: The group ffdhe2048 of RFC 7919.
+#: Group 14 of RFC 3526, which OpenSSL takes only when it is told to.
 DH_PARAMETERS = b"""-----BEGIN DH PARAMETERS-----
-MIIBCAKCAQEA//////////+t+FRYortKmq/cViAnPTzx2LnFg84tNpWp4TZBFGQz
-+8yTnc4kmz75fS/jY2MMddj2gbICrsRhetPfHtXV/WVhJDP1H18GbtCFY2VVPe0a
-87VXE15/V8k1mE8McODmi3fipona8+/och3xWKE2rec1MKzKT0g6eXq8CrGCsyT7
-YdEIqUuyyOP7uWrat2DX9GgdT0Kj3jlN9K5W7edjcrsZCwenyO4KbXCeAvzhzffi
-7MA0BM0oNC9hkXL+nOmFg/+OTxIy7vKBg8P+OxtMb61zO7X8vC7CIAXFjvGDfRaD
-ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==
+MIIBCAKCAQEA///////////JD9qiIWjCNMTGYouA3BzRKQJOCIpnzHQCC76mOxOb
+IlFKCHmONATd75UZs806QxswKwpt8l8UN0/hNW1tUcJF5IW1dmJefsb0TELppjft
+awv/XLb0Brft7jhr+1qJn6WunyQRfEsf5kkoZlHs5Fs9wgB8uKFjvwWY2kg2HFXT
+mmkWP6j9JM9fg2VdI9yjrZYcYvNWIIVSu57VKQdwlpZtZww1Tkq8mATxdGwIyhgh
+fDKQXkYuNs474553LBgOhgObJ4Oi7Aeij7XFXfBvTFLJ3ivL9pVYFxg5lUl86pVq
+5RXSJhiY+gUQFXKOWoqsqmj//////////wIBAg==
 -----END DH PARAMETERS-----
 """
 
@@ -213,37 +218,90 @@ def raised_for(description: str) -> str:
     return str(raised.value)
 
 
+def shaken(address: tuple[str, int], version: int, ciphers: bytes) -> tuple[list[int], bytes]:
+    """The numbers of the certificates that a handshake shows, and all that the server says in it.
+
+    There are no numbers when it fails.
+    """
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_min_proto_version(version)
+    context.set_max_proto_version(version)
+    context.set_cipher_list(ciphers)
+    context.set_tmp_ecdh(ec.SECP256R1())  # it knows no other group by name
+    client = SSL.Connection(context)
+    client.set_connect_state()
+    heard = b""
+    with socket.create_connection(address, PATIENCE_SECONDS) as plain:
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except SSL.WantReadError:
+                plain.sendall(client.bio_read(65536))
+                heard += (more := plain.recv(65536))
+                client.bio_write(more)
+            except SSL.Error:
+                return [], heard
+    chain = client.get_peer_cert_chain(as_cryptography=True)
+    return [certificate.serial_number for certificate in chain], heard
+
+
+def shaken_with(address: tuple[str, int]) -> dict[str, Any]:
+    """The certificates shown in each version, and whether the group is that of DH_PARAMETERS."""
+    # The first number of the file, which cryptography reads no more.
+    prime = base64.b64decode(b"".join(DH_PARAMETERS.splitlines()[1:-1]))[9:265]
+    older, _ = shaken(address, SSL.TLS1_2_VERSION, b"ECDHE-RSA-AES128-GCM-SHA256")
+    newer, _ = shaken(address, SSL.TLS1_3_VERSION, b"ALL")
+    _, heard = shaken(address, SSL.TLS1_2_VERSION, b"DHE-RSA-AES128-GCM-SHA256")
+    return {"1.2": older, "1.3": newer, "group": prime in heard}
+
+
 @in_process
 @pytest.mark.parametrize(
-    "said",
+    ("said", "host", "heeded"),
     [
-        "privateKey={key}:certKey={chain}",
-        "{key}:{chain}",
-        "privateKey={key}:certKey={chain}:extraCertChain={chain}",
-        "privateKey={key}:certKey={chain}:backlog=5:interface=\\:\\:1",
-        "privateKey={key}:certKey={chain}:dhParameters={dh}",
+        ("privateKey={key}:certKey={chain}", "0.0.0.0", {}),
+        ("{key}:{chain}", "0.0.0.0", {}),
+        (
+            "privateKey={key}:certKey={chain}:extraCertChain={extra}",
+            "0.0.0.0",
+            {"1.2": [1, 2], "1.3": [1, 2]},
+        ),
+        ("privateKey={key}:certKey={chain}:backlog=5:interface=\\:\\:1", "::1", {}),
+        (
+            "privateKey={key}:certKey={chain}:dhParameters={dh}",
+            "0.0.0.0",
+            {"group": True},
+        ),
         pytest.param(
             "privateKey={key}:certKey={chain}:sslmethod=TLSv1_2_METHOD",
+            "0.0.0.0",
+            {"1.3": []},
             marks=pytest.mark.filterwarnings("ignore:Passing method:DeprecationWarning"),
         ),
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_what_a_description_may_say_is_heeded(tmp_path: Path, said: str) -> None:
+async def test_what_a_description_may_say_is_heeded(
+    tmp_path: Path, said: str, host: str, heeded: dict[str, Any]
+) -> None:
     from twisted.internet import reactor
 
-    key, chain, _ = write_chain(tmp_path)
-    dh = tmp_path / "dh.pem"
-    dh.write_bytes(DH_PARAMETERS)
-    description = "ssl:0:" + said.format(key=key, chain=chain, dh=dh)
+    files = {name: tmp_path / f"{name}.pem" for name in ("key", "chain", "extra", "dh")}
+    own = rsa.generate_private_key(65537, 2048)
+    files["key"].write_bytes(key_pem(own))
+    files["chain"].write_bytes(signed("localhost", own, "between", own))
+    files["extra"].write_bytes(signed("between", own, "root", own, serial=2))
+    files["dh"].write_bytes(DH_PARAMETERS)
 
-    endpoint = endpoints_at(reactor, tmp_path).endpoint(description)
+    endpoint = endpoints_at(reactor, tmp_path).endpoint("ssl:0:" + said.format(**files))
     port = await endpoint.listen(Factory.forProtocol(Protocol))
     address = port.getHost()
+    seen = await deferToThread(shaken_with, (host, address.port))
     await port.stopListening()
 
-    assert address.host == ("::1" if "\\:" in said else "0.0.0.0")
-    assert address.port > 0
+    assert address.host == host
+    assert seen == {"1.2": [1], "1.3": [1], "group": False, **heeded}
 
 
 @in_process

@@ -285,6 +285,17 @@ def test_a_reply_passes_with_our_own_words_added():
     assert (b"x-plane-backend-id", b"abc123") in made
 
 
+@pytest.mark.parametrize(
+    "where",
+    [b"https://elsewhere.example/a?b#c", b"/login", b"../up", b"", b"//host/", b"/to-ken/x"],
+)
+@pytest.mark.parametrize("name", [b"Location", b"location", b"Content-Location"])
+def test_where_a_reply_leads_is_left_alone(name, where):
+    said = (name, where)
+
+    assert replied(said, status=302).count(said) == 1
+
+
 def test_a_204_has_no_length():
     assert b"Content-Length" not in dict(replied((b"Content-Length", b"0"), status=204))
 

@@ -1,4 +1,4 @@
-"""Every limit of the proxy listener answers, closes, and lets nothing through."""
+"""Every limit of the proxy listener answers, closes, and lets nothing through that is refused."""
 
 from __future__ import annotations
 
@@ -47,13 +47,24 @@ REFUSED = [case for case in (*HEADS, *BODIES) if case.statuses in ((400,), (431,
 KEPT = ["line: asterisk form", "line: asterisk form for GET"]
 
 
+#: Of these the head is in order; what follows it is not.
+BEGUN = {"a chunk's line too long", "trailers too long"}
+
+
 def tell(world, client, said):
-    """What a client is told when it says this, in pieces as sockets take them."""
+    """What a client is told when it says this, in pieces as sockets take them; and who was asked.
+
+    The session's server takes every connection, and what it is sent stays there.
+    """
+    upstreams = []
     for start in range(0, len(said), PIECE):
         client.send(said[start : start + PIECE])
         while world.dialled:
-            world.decline() if world.withdrawn else world.accept()
-    return client.get()
+            if world.withdrawn:
+                world.decline()
+            else:
+                upstreams.append(world.accept())
+    return client.get(), upstreams
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -62,7 +73,7 @@ def test_a_limit_answers_and_closes(world, name):
     _, token = world.session()
     client = world.client()
 
-    told = tell(world, client, said.replace(b"@@", token.encode()))
+    told, asked = tell(world, client, said.replace(b"@@", token.encode()))
     world.wait(HEAD_SECONDS if expected == 408 else 0)
     answer, rest = read_response(told + client.get())
     world.wait(LINGER_SECONDS + 1)
@@ -72,18 +83,23 @@ def test_a_limit_answers_and_closes(world, name):
     assert answer.fields[b"connection"] == [b"close"]
     assert rest == b""
     assert client.lost
+    assert len(asked) == (name in BEGUN)
+    assert all(upstream.aborted for upstream in asked)
+    assert not any(LONG[:100] in upstream.value() for upstream in asked)
 
 
 def test_whatever_cannot_be_read_closes(world):
     _, token = world.session()
-    kept = []
+    kept, passed = [], []
 
     for case in REFUSED:
         client = world.client()
-        told = tell(world, client, case.said.replace(b"@@", token.encode()))
+        told, asked = tell(world, client, case.said.replace(b"@@", token.encode()))
+        passed += [case.name] * any(not upstream.aborted for upstream in asked)
         answer, rest = read_response(told)
         closes = answer.fields.get(b"connection") == [b"close"] and not rest
         kept += [case.name] * (not closes or not client.half_closed)
 
     assert kept == KEPT
+    assert passed == []
     assert len(REFUSED) > 150

@@ -217,6 +217,21 @@ async def test_a_request_and_its_reply_pass(live):
     assert session.uses == set()
 
 
+@pytest.mark.parametrize("where", ["https://elsewhere.example/a?b", "/login", "../up", "{path}/x"])
+@pytest_twisted.ensureDeferred
+async def test_a_session_that_leads_elsewhere_is_taken_at_its_word(live, where):
+    _, path = await live.session()
+    location = f"Location: {where.format(path=path)}\r\n".encode()
+
+    client, upstream = await live.asked(path + "/x")
+    await upstream.head()
+    upstream.transport.write(b"HTTP/1.1 302 Found\r\n" + location + b"Content-Length: 0\r\n\r\n")
+    answer = await client.head()
+
+    assert answer.startswith(b"HTTP/1.1 302 Found\r\n")
+    assert [line for line in answer.splitlines(True) if b"ocation:" in line] == [location]
+
+
 @pytest_twisted.ensureDeferred
 async def test_the_kernel_is_asked_to_notice_a_client_that_vanished(live):
     _, path = await live.session()
