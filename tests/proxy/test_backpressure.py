@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,9 @@ READERS = 50
 
 #: How long all of them together may take on a busy box.
 PATIENCE_SECONDS = 120.0
+
+#: A state of a connection, as /proc/net/tcp has it.
+ESTABLISHED = "01"
 
 
 @pytest.fixture(scope="module", params=["plain", "tls"])
@@ -43,17 +47,32 @@ class Reader:
         assert self.go.wait(PATIENCE_SECONDS)
 
 
-class Quiet:
-    """Whether a process has slept whenever it was looked at, so many times on end."""
+class Asleep:
+    """Whether a process leaves so many connections unread and sleeps, however often one looks.
 
-    def __init__(self, pid):
-        self._place = Path(f"/proc/{pid}/stat")
+    Bytes wait for it then, and nothing that it was to do is left: it does not want them.
+    """
+
+    def __init__(self, pid, count):
+        self._place = Path(f"/proc/{pid}")
+        self._count = count
         self._slept = 0
 
     def __call__(self):
-        state = self._place.read_text().rpartition(")")[2].split()[0]
-        self._slept = self._slept + 1 if state == "S" else 0
+        state = (self._place / "stat").read_text().rpartition(")")[2].split()[0]
+        asleep = state == "S" and self.unread() >= self._count
+        self._slept = self._slept + 1 if asleep else 0
         return self._slept > 40
+
+    def unread(self):
+        """How many of its connections have something for it to read."""
+        lines = [line.split() for line in (self._place / "net/tcp").read_text().splitlines()[1:]]
+        full = {line[9] for line in lines if line[3] == ESTABLISHED and int(line[4][9:], 16)}
+        open_now = set()
+        for file in (self._place / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                open_now.add(file.readlink().name.removeprefix("socket:[").rstrip("]"))
+        return len(full & open_now)
 
 
 def download(reader):
@@ -135,14 +154,16 @@ def test_a_side_that_stops_costs_less_than_a_mebibyte_and_gets_all_in_the_end(se
 
     with ThreadPoolExecutor(count) as threads:
         results = [threads.submit(kind, reader) for reader in readers]
-        until(Quiet(session.server.process.pid), PATIENCE_SECONDS)
+        asleep = Asleep(session.server.process.pid, count)
+        until(asleep, PATIENCE_SECONDS)
         unfinished = [not result.done() for result in results]
-        grown = session.memory.grown()
+        grown, unread = session.memory.grown(), asleep.unread()
         for reader in readers:
             reader.go.set()
         session.go()
         complete = [result.result(PATIENCE_SECONDS) for result in results]
 
+    assert unread >= count
     assert unfinished == [True] * count
     assert grown / count < MIB
     assert complete == [True] * count
