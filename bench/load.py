@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import resource
 import select
 import socket
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -47,10 +49,11 @@ class Case:
     size: int
     connections: int
     close: bool = False
+    script: str = "summary.lua"
 
     def turn(self, proxy: Proxy, seconds: int) -> Turn:
         headers = {**BROWSER, "Connection": "close"} if self.close else BROWSER
-        wrk = Wrk(self.connections, seconds, headers, least_bytes=self.size)
+        wrk = Wrk(self.connections, seconds, headers, self.script, least_bytes=self.size)
         return wrk.ask(f"{proxy.name}, {self.name}", proxy.pids, f"{proxy.files}/{self.size}")
 
 
@@ -154,10 +157,21 @@ def verify(proxy: Proxy, files: Path) -> None:
                     raise SystemExit(f"bench: {proxy.name} does not give the file of {size} bytes")
 
 
+@contextmanager
+def many_files() -> Iterator[None]:
+    """As many as the system lets this process open; a server has to see to it for itself."""
+    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (usual, most))
+
+
 def idle_bytes(proxy: Proxy, connections: int) -> float:
     """The memory that one of so many connections takes that had a request and stay open."""
     before = resident_bytes(proxy.pids)
-    with ExitStack() as stack:
+    with ExitStack() as stack, many_files():
         poll = select.poll()
         for _ in range(connections):
             plain = stack.enter_context(Plain(f"{proxy.files}/{SMALL}"))

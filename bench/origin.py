@@ -23,6 +23,7 @@ SMALL, MIDDLE = 1024, 100 * 1024
 #: For nginx, origin and proxy alike: as many connections as the files that a process may open.
 NGINX = """
 {user}worker_processes 1;
+worker_rlimit_nofile 20000;
 daemon off;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;

@@ -6,14 +6,34 @@ import os
 import platform
 import resource
 import shutil
+import sysconfig
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+
+def siblings(core: int) -> frozenset[int]:
+    """Which CPUs are threads of the same core, as far as the kernel tells; itself at least."""
+    told = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
+    try:
+        parts = told.read_text(encoding="ascii").strip().split(",")
+    except OSError:
+        return frozenset((core,))
+    ends = [tuple(map(int, part.split("-"))) for part in parts]
+    return frozenset(each for part in ends for each in range(part[0], part[-1] + 1))
+
+
+def two_cores(usable: Iterable[int], of: Callable[[int], frozenset[int]]) -> tuple[int, int]:
+    """Two that are not threads of one core, where there are such; one twice if it is the only."""
+    first, *others = sorted(usable)
+    apart = [core for core in others if core not in of(first)]
+    return first, (apart or others or [first])[0]
+
+
 #: One core for the server that is measured, one for all that stands around it.
-SERVER_CORE, LOAD_CORE = (sorted(os.sched_getaffinity(0)) * 2)[:2]
+SERVER_CORE, LOAD_CORE = two_cores(os.sched_getaffinity(0), siblings)
 
 #: The steps in which the kernel tells CPU time.
 TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
@@ -70,8 +90,19 @@ def machine(*packages: str) -> str:
             model = line.partition(": ")[2]
             break
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    cores = f"{os.cpu_count()} CPUs"
+    if LOAD_CORE in siblings(SERVER_CORE):
+        cores += " (the two in use are threads of one core: each slows the other)"
     return (
-        f"{time.strftime('%Y-%m-%d')}; {model}, {os.cpu_count()} cores, Linux"
+        f"{time.strftime('%Y-%m-%d')}; {model}, {cores}, Linux"
         f" {platform.release().split('-')[0]}; {platform.python_implementation()}"
-        f" {platform.python_version()}, {versions}"
+        f" {platform.python_version()} {_build()}, {versions}"
     )
+
+
+def _build() -> str:
+    """How the interpreter was built: one without profiles of its own use is a fifth slower."""
+    asked = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    optimised = "--enable-optimizations" in asked
+    built = ", ".join(platform.python_build())
+    return f"({built}; {'with' if optimised else 'without'} profile-guided optimisation)"

@@ -16,7 +16,7 @@ import attrs
 
 from bench.origin import SMALL, Origin, nginx_conf
 from bench.processes import SERVER_CORE, on_core, with_children
-from bench.report import CADDY, CHP, HAPROXY, NGINX, OURS, TWISTED
+from bench.report import BUFFERED, CADDY, CHP, HAPROXY, NGINX, OURS, SPLICED, TWISTED
 from tests.live import ask, free_ports, until
 
 
@@ -30,13 +30,11 @@ class Proxy:
     uploads: str
 
 
-#: In full: answers and bodies pass as they come, connections to the origin are kept.
+#: In full: connections to the origin are kept; how bodies pass is put in front.
 NGINX_HTTP = """
     upstream files {{ server 127.0.0.1:{files}; keepalive 600; keepalive_requests 1000000000; }}
     upstream uploads {{ server 127.0.0.1:{uploads}; keepalive 8; }}
     proxy_http_version 1.1;
-    proxy_buffering off;
-    proxy_request_buffering off;
     proxy_set_header Connection "";
     proxy_set_header Host $http_host;
     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
@@ -46,6 +44,12 @@ NGINX_HTTP = """
         location / {{ proxy_pass http://files; }}
         location /upload {{ proxy_pass http://uploads; }}
     }}
+"""
+
+#: Answers and bodies pass as they come.
+UNBUFFERED = """
+    proxy_buffering off;
+    proxy_request_buffering off;
 """
 
 #: Room for 10 000 idle connections, which it would else deny itself with 20 000 files.
@@ -71,6 +75,9 @@ backend files
 backend uploads
     server uploads 127.0.0.1:{uploads}
 """
+
+#: In both backends and in front the kernel may move bodies from socket to socket.
+SPLICE = "    option splice-auto\n"
 
 CADDY_CONF = """
 {{
@@ -101,8 +108,15 @@ http://127.0.0.1:{port} {{
 #: Who may add a route to configurable-http-proxy, which listens on loopback alone.
 CHP_TOKEN = "bench"
 
+CHP_VERSION = "5.3.0"
+
 #: Where npm puts it, once.
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plane_tx" / "bench"
+CACHE = (
+    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    / "plane_tx"
+    / "bench"
+    / CHP_VERSION
+)
 
 #: The port that a proxy listens on, and one more for its administration.
 Ports = tuple[int, int]
@@ -114,15 +128,18 @@ def _written(path: Path, template: str, origin: Origin, port: int) -> str:
     return str(path)
 
 
-def _nginx(program: str, folder: Path, origin: Origin, ports: Ports) -> list[str]:
-    conf = _written(folder / "http.conf", NGINX_HTTP, origin, ports[0])
+def _nginx(
+    program: str, folder: Path, origin: Origin, ports: Ports, how: str = UNBUFFERED
+) -> list[str]:
+    conf = _written(folder / "http.conf", how + NGINX_HTTP, origin, ports[0])
     whole = folder / "nginx.conf"
     whole.write_text(nginx_conf(folder, f"include {conf};"), encoding="utf-8")
     return [program, "-e", f"{folder}/error.log", "-c", str(whole)]
 
 
-def _haproxy(program: str, folder: Path, origin: Origin, ports: Ports) -> list[str]:
-    conf = _written(folder / "haproxy.cfg", HAPROXY_CONF, origin, ports[0])
+def _haproxy(program: str, folder: Path, origin: Origin, ports: Ports, how: str = "") -> list[str]:
+    text = HAPROXY_CONF.replace("    mode http\n", "    mode http\n" + how)
+    conf = _written(folder / "haproxy.cfg", text, origin, ports[0])
     return [program, "-q", "-db", "-f", conf]
 
 
@@ -153,8 +170,8 @@ def _chp_program() -> str | None:
     program = CACHE / "node_modules" / ".bin" / CHP
     if not program.exists() and shutil.which("npm") is not None:
         CACHE.mkdir(parents=True, exist_ok=True)
-        npm = ["npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(CACHE), CHP]
-        subprocess.run(npm, check=False)
+        npm = ["npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(CACHE)]
+        subprocess.run([*npm, f"{CHP}@{CHP_VERSION}"], check=False)
     return str(program) if program.exists() else None
 
 
@@ -178,9 +195,13 @@ class Kind:
     prepare: Callable[[Origin, Ports], None] = _nothing
 
 
+_nginx_here, _haproxy_here = partial(shutil.which, "nginx"), partial(shutil.which, "haproxy")
+
 KINDS = (
-    Kind(NGINX, "apt-get install nginx-light", partial(shutil.which, "nginx"), ("-v",), _nginx),
-    Kind(HAPROXY, "apt-get install haproxy", partial(shutil.which, "haproxy"), ("-v",), _haproxy),
+    Kind(NGINX, "apt-get install nginx-light", _nginx_here, ("-v",), _nginx),
+    Kind(BUFFERED, "apt-get install nginx-light", _nginx_here, ("-v",), partial(_nginx, how="")),
+    Kind(HAPROXY, "apt-get install haproxy", _haproxy_here, ("-v",), _haproxy),
+    Kind(SPLICED, "apt-get install haproxy", _haproxy_here, ("-v",), partial(_haproxy, how=SPLICE)),
     Kind(CADDY, "apt-get install caddy", partial(shutil.which, "caddy"), ("version",), _caddy),
     Kind(CHP, "apt-get install npm", _chp_program, ("--version",), _chp, _chp_route),
     Kind(
@@ -244,6 +265,6 @@ def proxies(folder: Path, origin: Origin, names: Collection[str]) -> Iterator[li
         for kind in KINDS:
             program = kind.program() if kind.name in names else None
             if program is not None:
-                here = folder / kind.name
+                here = folder / re.sub(r"\W+", "-", kind.name)
                 found.append(stack.enter_context(_running(kind, program, here, origin)))
         yield found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
@@ -12,10 +12,12 @@ from bench.turns import Turn, median, ratio
 Turns = Mapping[tuple[str, str], Sequence[Turn]]
 
 OURS, NGINX, HAPROXY = "plane_tx", "nginx", "HAProxy"
+BUFFERED, SPLICED = "nginx (buffered)", "HAProxy (splicing)"
 CADDY, CHP, TWISTED = "Caddy", "configurable-http-proxy", "twisted.web.proxy"
 
 ONE = "1 KiB, 1 connection"
 SMALL_64 = "1 KiB, 64 connections"
+DIFFERING = "1 KiB, 64 connections, each request differs"
 SMALL_512 = "1 KiB, 512 connections"
 MIDDLE_64 = "100 KiB, 64 connections"
 NEW = "1 KiB, each on a new connection, 64 at a time"
@@ -43,22 +45,32 @@ class Target:
         wanted = f"{'<=' if most else '>='} {self.bound:g}"
         ours, theirs = (self.case, OURS), (self.case, self.to)
         if not turns.get(ours) or not turns.get(theirs):
-            return _row(self.case, f"{what} to {self.to}", wanted, "", "not measured")
+            return _row(self.case, f"{what} to {self.to}", wanted, *[""] * 4, "not measured")
         reached = ratio(turns, ours, theirs, self.attribute)
         met = reached <= self.bound if most else reached >= self.bound
-        return _row(self.case, f"{what} to {self.to}", wanted, f"{reached:.2f}", _met(met))
+        by_cpu = 1 / ratio(turns, ours, theirs, "cpu_microseconds")
+        busy = (f"{median(turns[one], 'busy'):.0%}" for one in (ours, theirs))
+        cells = (wanted, f"{reached:.2f}", "" if most else f"{by_cpu:.2f}", *busy, _met(met))
+        return _row(self.case, f"{what} to {self.to}", *cells)
 
 
 TARGETS = (
     Target(SMALL_64, NGINX, 0.6),
     Target(SMALL_64, CHP, 6),
     Target(SMALL_64, NGINX, 2, P99),
+    Target(DIFFERING, NGINX, 0.6),
+    Target(DIFFERING, CHP, 6),
     Target(MIDDLE_64, NGINX, 1.5),
     Target(MIDDLE_64, HAPROXY, 0.9),
     Target(MIDDLE_64, NGINX, 2, P99),
     Target(DOWN, HAPROXY, 0.7),
     Target(UP, HAPROXY, 0.7),
 )
+
+
+def absent(names: Iterable[str]) -> list[str]:
+    """Whom a target compares ours to, but are not among these: without them there is no result."""
+    return sorted({target.to for target in TARGETS}.difference(names))
 
 
 def _row(*cells: str) -> str:
@@ -71,14 +83,16 @@ def _met(met: bool) -> str:
 
 def targets(turns: Turns, idle: Mapping[str, float], connections: int) -> Iterator[str]:
     """The table of what was to be reached."""
-    yield "| asked for | ratio of ours | wanted | measured | |"
-    yield "| --- | --- | --- | ---: | --- |"
+    yield "| asked for | ratio of ours | wanted | measured | by CPU | our core | its core | |"
+    yield "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |"
     for target in TARGETS:
         yield target.told(turns)
     if OURS in idle:
         kib = idle[OURS] / 1024
         name = f"{connections} idle connections"
-        yield _row(name, "KiB each", f"<= {MOST_IDLE}", f"{kib:.1f}", _met(kib <= MOST_IDLE))
+        yield _row(
+            name, "KiB each", f"<= {MOST_IDLE}", f"{kib:.1f}", *[""] * 3, _met(kib <= MOST_IDLE)
+        )
 
 
 def seen(turns: Turns, sizes: Mapping[str, int]) -> Iterator[str]:

@@ -188,6 +188,8 @@ async def serve_bare(connected: str, status: str) -> None:
 
 
 async def serve_reverse(port: str, origin: str) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     site = SilentSite(Reverse("127.0.0.1", int(origin), b"", reactor), timeout=3600)
     await _serve(site, int(port))
 

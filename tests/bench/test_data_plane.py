@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.report import DOWN, NEW, NGINX, OURS, SMALL_64, UP
+from bench.report import DIFFERING, DOWN, NEW, NGINX, OURS, SMALL_64, UP
 
 ROOT = Path(__file__).parent.parent.parent
 SHORT = ("--rounds=1", "--seconds=1", "--idle=20", "--large-mib=8")
@@ -23,7 +23,7 @@ def test_a_try_measures_ours_beside_nginx_and_leaves_the_results_alone() -> None
     )  # fmt: skip
 
     assert run.returncode == 0, run.stderr
-    for case in (SMALL_64, NEW, DOWN, UP):
+    for case in (SMALL_64, DIFFERING, NEW, DOWN, UP):
         assert f"| {case} | {OURS} | " in run.stdout
         assert f"| {case} | {NGINX} | " in run.stdout
     assert (ROOT / "bench/RESULTS.md").read_bytes() == results

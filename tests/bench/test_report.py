@@ -3,6 +3,8 @@
 import pytest
 
 from bench.report import (
+    CADDY,
+    CHP,
     DOWN,
     HAPROXY,
     NGINX,
@@ -10,6 +12,7 @@ from bench.report import (
     P99,
     SMALL_64,
     Target,
+    absent,
     idle_table,
     seen,
     targets,
@@ -36,10 +39,13 @@ def test_a_ratio_is_the_median_of_the_rounds_and_not_of_the_rates() -> None:
 
     row = Target(SMALL_64, NGINX, 0.6).told(turns)
 
-    assert row == f"| {SMALL_64} | requests/s to nginx | >= 0.6 | 0.60 | met |"
+    assert row == f"| {SMALL_64} | requests/s to nginx | >= 0.6 | 0.60 | 1.00 | 50% | 50% | met |"
 
 
-@pytest.mark.parametrize(("p99", "said"), [(2.0, "2.00 | met |"), (2.1, "2.10 | **not met** |")])
+@pytest.mark.parametrize(
+    ("p99", "said"),
+    [(2.0, "2.00 |  | 50% | 50% | met |"), (2.1, "2.10 |  | 50% | 50% | **not met** |")],
+)
 def test_a_latency_must_not_be_more(p99: float, said: str) -> None:
     turns = {(SMALL_64, OURS): [turn(1, p99)], (SMALL_64, NGINX): [turn(1, 1.0)]}
 
@@ -51,13 +57,21 @@ def test_a_latency_must_not_be_more(p99: float, said: str) -> None:
 def test_a_proxy_that_is_not_here_was_not_measured() -> None:
     row = Target(DOWN, HAPROXY, 0.7).told({(DOWN, OURS): [turn(1)]})
 
-    assert row == f"| {DOWN} | requests/s to HAProxy | >= 0.7 |  | not measured |"
+    assert row == f"| {DOWN} | requests/s to HAProxy | >= 0.7 |  |  |  |  | not measured |"
+
+
+def test_a_run_without_a_rival_of_a_target_is_no_result() -> None:
+    assert absent([OURS, NGINX, CADDY]) == [HAPROXY, CHP]
+    assert absent([HAPROXY, CHP, NGINX]) == []
 
 
 def test_the_memory_of_an_idle_connection_is_a_target() -> None:
     lines = [*targets({}, {OURS: 12.5 * 1024}, 10_000)]
 
-    assert lines[-1] == "| 10000 idle connections | KiB each | <= 12 | 12.5 | **not met** |"
+    assert len({line.count("|") for line in lines}) == 1
+    assert (
+        lines[-1] == "| 10000 idle connections | KiB each | <= 12 | 12.5 |  |  |  | **not met** |"
+    )
 
 
 def test_a_turn_is_told_with_its_ratio_to_nginx() -> None:
