@@ -6,6 +6,8 @@ from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.interfaces import ITransport
+from twisted.internet.main import CONNECTION_LOST
+from twisted.python.failure import Failure
 
 
 class _WriteThrough(tcp.Connection):
@@ -30,13 +32,20 @@ class _WriteThrough(tcp.Connection):
         ):
             try:
                 sent = self.socket.send(data)
-            except OSError:
-                # A full socket or a broken one: the reactor finds out which when it writes.
+            except BlockingIOError:
                 sent = 0
+            except OSError:
+                self._broke()
+                return
             if sent == len(data):
                 return
             data = data[sent:]
         super().write(data)  # type: ignore[no-untyped-call]  # Twisted's is untyped
+
+    def _broke(self) -> None:
+        # The error is told once: whoever reads next would be told of an orderly end.
+        self.stopReading()  # type: ignore[no-untyped-call]  # as above
+        self.reactor.callLater(0, self.connectionLost, Failure(CONNECTION_LOST))
 
 
 class _Server(_WriteThrough, tcp.Server):
@@ -44,8 +53,9 @@ class _Server(_WriteThrough, tcp.Server):
 
 
 class _Client(_WriteThrough, tcp.Client):
+    """A dialled connection that writes through, and reads more at once: replies may be long."""
+
     bufferSize = 262144
-    """A dialled connection that writes through."""
 
 
 _KINDS: dict[type, type] = {tcp.Server: _Server, tcp.Client: _Client}

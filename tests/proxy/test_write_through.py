@@ -16,7 +16,7 @@ from twisted.internet.endpoints import (
     UNIXClientEndpoint,
     UNIXServerEndpoint,
 )
-from twisted.internet.error import ConnectionAborted
+from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import deferLater
@@ -224,7 +224,7 @@ async def test_a_broken_connection_ends_once_and_by_the_reactor(pair, how):
     await deferLater(pair.reactor, 0)
 
     assert within == []
-    assert len(pair.near.lost_by) == 1
+    assert pair.near.lost_by == [ConnectionLost]
 
 
 @pytest_twisted.ensureDeferred
