@@ -44,7 +44,7 @@ class _WriteThrough(tcp.Connection):
 
     def _broke(self) -> None:
         # The error is told once: whoever reads next would be told of an orderly end.
-        self.stopReading()  # type: ignore[no-untyped-call]  # as above
+        self.stopReading()
         self.reactor.callLater(0, self.connectionLost, Failure(CONNECTION_LOST))
 
 
