@@ -44,8 +44,9 @@ class _WriteThrough(tcp.Connection):
 
     def _broke(self) -> None:
         # The error is told once: whoever reads next would be told of an orderly end.
-        self.stopReading()
-        self.reactor.callLater(0, self.connectionLost, Failure(CONNECTION_LOST))
+        self.stopReading()  # type: ignore[no-untyped-call]  # as above
+        reactor: Any = self.reactor  # every one can tell the time, which its type does not say
+        reactor.callLater(0, self.connectionLost, Failure(CONNECTION_LOST))
 
 
 class _Server(_WriteThrough, tcp.Server):
