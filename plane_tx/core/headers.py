@@ -76,34 +76,42 @@ def _unlisted(fields: Fields) -> Iterable[bytes]:
 
 
 class Introductions:
-    """The header that one client's requests have at its sessions, made anew when it changes."""
+    """The header that one client's requests have at its sessions, made anew where it changes."""
 
-    __slots__ = ("_asked", "_header")
+    __slots__ = ("_asked", "_fields", "_header", "_told", "_upgrade")
 
     def __init__(self) -> None:
-        self._asked: tuple[Fields, Token, Peer, bytes, str, bytes] | None = None
-        self._header = b""
+        self._asked: tuple[Token, Peer, bytes, str] | None = None
+        self._told: list[bytes] = []
+        self._fields: Fields | None = None
+        self._upgrade = self._header = b""
 
     def header(self, head: RequestHead, route: Route, peer: Peer) -> bytes:
         """All of it but the path, which each request has another of; a line's end comes first."""
         asked = self._asked
         if (
             asked is None
-            or asked[0] is not head.fields
-            or asked[1] is not route.token
-            or asked[2] is not peer
-            or asked[3] != head.host
-            or asked[4] != route.prefix
-            or asked[5] != head.upgrade
+            or asked[0] is not route.token
+            or asked[1] is not peer
+            or asked[2] != head.host
+            or asked[3] != route.prefix
         ):
-            self._asked = (head.fields, route.token, peer, head.host, route.prefix, head.upgrade)
-            self._header = b"\r\n".join([b"", *_request_lines(head, route, peer), b""])
+            self._asked = (route.token, peer, head.host, route.prefix)
+            self._told = _introduction(head, route, peer)
+            self._fields = None
+        if head.fields is not self._fields or head.upgrade != self._upgrade:
+            self._fields, self._upgrade = head.fields, head.upgrade
+            self._header = b"\r\n".join([b"", *self._told, *_own_lines(head), b""])
         return self._header
 
 
-def _request_lines(head: RequestHead, route: Route, peer: Peer) -> list[bytes]:
+def _introduction(head: RequestHead, route: Route, peer: Peer) -> list[bytes]:
     told = (*_verified(route.token), *_forwarded(head, route, peer))
-    lines = [b"Host: " + head.host, *map(b": ".join, told), *_unlisted(head.fields), _VIA_LINE]
+    return [b"Host: " + head.host, *map(b": ".join, told)]
+
+
+def _own_lines(head: RequestHead) -> list[bytes]:
+    lines = [*_unlisted(head.fields), _VIA_LINE]
     if head.framing is Framing.CHUNKED:
         lines.append(b"Transfer-Encoding: chunked")
     else:
