@@ -105,4 +105,4 @@ def _build() -> str:
     asked = sysconfig.get_config_var("CONFIG_ARGS") or ""
     optimised = "--enable-optimizations" in asked
     built = ", ".join(platform.python_build())
-    return f"({built}; {'with' if optimised else 'without'} profile-guided optimisation)"
+    return f"({built}; configured {'with' if optimised else 'without'} --enable-optimizations)"

@@ -27,4 +27,4 @@ def test_a_core_is_among_its_own_threads() -> None:
 
 
 def test_the_machine_is_told_with_the_build_of_the_interpreter() -> None:
-    assert "profile-guided optimisation" in machine("twisted")
+    assert "--enable-optimizations" in machine("twisted")
