@@ -143,6 +143,9 @@ class Reader(Generic[Event]):
             self._kept = data[start:]
         else:
             first, _, header = data[start:found].partition(b"\r\n")
+            if b"\n" in first or b"\r" in first:
+                # llhttp ends a request line of HTTP/0.9 at a bare LF, and reads fields behind it.
+                raise self._error(f"{self._what} has a line that no CR LF ends")
             self._begin(first, self._fields_of(header))
         return end
 
@@ -161,7 +164,10 @@ class Reader(Generic[Event]):
         # Who asks again on one connection mostly says the same of itself, byte by byte.
         if header == self._last_header:
             return self._last_fields
-        if header.count(b"\r\n") >= MAX_FIELDS:
+        ends = header.count(b"\r\n")
+        if header.count(b"\n") != ends or header.count(b"\r") != ends:
+            raise self._error(f"{self._what} has a line that no CR LF ends")
+        if ends >= MAX_FIELDS:
             raise self._too_long(f"the head has more than {MAX_FIELDS} fields")
         fields = self._read_fields(header.split(b"\r\n") if header else [])
         if len(header) <= MOST_REMEMBERED_BYTES:

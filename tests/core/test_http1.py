@@ -753,6 +753,13 @@ def test_a_reply_without_a_field_may_follow_one_with_fields() -> None:
     assert [type(event) for event in events] == [ResponseHead, EndOfMessage]
 
 
+@pytest.mark.parametrize(
+    "first", [b"POST /\nHost:a HTTP/1.1", b"GET /\n", b"GET /\nX: HTTP/1.1", b"GET /\rX: HTTP/1.1"]
+)
+def test_a_request_line_does_not_end_at_a_bare_line_feed(first):
+    assert outline(requests(head(first=first))) == [400]
+
+
 @pytest.mark.parametrize(("fields", "seen"), [(255, [b"/", "end"]), (256, [431])])
 def test_a_head_may_have_many_fields_but_not_more(fields, seen):
     assert outline(requests(head(*[b"X: 1"] * fields))) == seen

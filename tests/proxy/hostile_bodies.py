@@ -172,6 +172,7 @@ _PASSED_HEADS = (
     passed("absolute form", get(target=b"http://%s/@@/x" % _NAMED), GET_X),
     passed("absolute form, https", get(target=b"https://%s/@@/x" % _NAMED), GET_X),
     passed("absolute form in capitals", get(target=b"HTTP://%s/@@/x" % _NAMED), GET_X),
+    refused("a field within the target", get().replace(b" H", b"\nX: H", 1)),
     refused("two spaces before the target", get().replace(b" ", b"  ", 1)),
     refused("two spaces before the version", get().replace(b" H", b"  H", 1)),
     refused("absolute form of another host", get(target=b"http://elsewhere/@@/x"), 403),
