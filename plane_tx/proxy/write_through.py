@@ -17,6 +17,9 @@ class _WriteThrough(tcp.Connection):
     next turn of the reactor: two system calls and a turn more for each reply.
     """
 
+    #: The most bytes that ever waited here after a write, for the kernel took no more.
+    most_queued = 0
+
     def write(self, data: bytes) -> None:
         """Send `data`, or queue what the kernel does not take of it; keeps the order."""
         # Whatever is unusual is Twisted's: its own write knows what to do with it.
@@ -41,6 +44,9 @@ class _WriteThrough(tcp.Connection):
                 return
             data = data[sent:]
         super().write(data)  # type: ignore[no-untyped-call]  # Twisted's is untyped
+        # Sent in part, `dataBuffer` begins `offset` bytes before what waits.
+        queued = len(self.dataBuffer) - self.offset + self._tempDataLen
+        self.most_queued = max(self.most_queued, queued)
 
     def _broke(self) -> None:
         # The error is told once: whoever reads next would be told of an orderly end.

@@ -207,6 +207,41 @@ async def test_a_full_socket_takes_nothing_and_all_of_it_waits(pair):
     assert came == before + b"hello"
 
 
+@pytest_twisted.ensureDeferred
+async def test_the_most_that_waited_is_remembered_after_it_has_gone(pair):
+    before = pair.fill()
+    pair.transport.write(b"one")
+    pair.transport.write(LARGE)
+    await pair.rest(len(before) + 3 + len(LARGE))
+    pair.fill()
+    pair.transport.write(b"less")
+    queued = pair.queued
+
+    assert queued == 4
+    assert pair.transport.most_queued == 3 + len(LARGE)
+
+
+@pytest.mark.reactor
+@pytest_twisted.ensureDeferred
+async def test_what_was_sent_of_a_buffer_does_not_wait_any_more(pair):
+    pair.transport.write(LARGE)
+    await pair.rest(len(LARGE) // 2)
+    pair.transport.write(LARGE)
+    waited = pair.queued
+    await pair.rest(waited)
+
+    assert len(LARGE) < waited < 2 * len(LARGE)
+    assert pair.transport.most_queued == waited
+
+
+def test_nothing_ever_waited_where_the_kernel_took_all(pair):
+    pair.transport.write(b"hello")
+    pair.take(5)
+    pair.transport.write(b"")
+
+    assert pair.transport.most_queued == 0
+
+
 @pytest.mark.parametrize("how", ["reset", "broken pipe"])
 @pytest.mark.reactor
 @pytest_twisted.ensureDeferred
