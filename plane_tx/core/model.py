@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import attrs
 
+from plane_tx.core.ledger import Ledger
 from plane_tx.core.use import Traffic, Use
 
 
@@ -333,6 +334,7 @@ class Session:
     last_use: Use | None = None
     last_used: float | None = None
     traffic: Traffic = attrs.field(factory=Traffic)
+    connections: Ledger = attrs.field(factory=Ledger, repr=False)
     idle_since: float | None = None
     claimed: bool = False
     #: When its container or process, made by then, was told to start.
