@@ -22,6 +22,7 @@ from werkzeug import exceptions
 
 from plane_tx import __version__
 from plane_tx.control import cluster, guard, listing, logs
+from plane_tx.control.connections import answer_connections
 from plane_tx.control.demo import visit
 from plane_tx.control.envelope import answer, answer_error, answer_failure, answer_json
 from plane_tx.control.events import EventFeed
@@ -157,6 +158,12 @@ class ControlApp:
         """Why a session is still running and what ends it next; or why it ended."""
         told = why(self._supervisor.get(session_id), self._supervisor.now())
         return answer_json(request, told)
+
+    @app.route("/ctrl/b/<session_id>/connections", methods=["GET"])
+    async def connections(self, request: Request, session_id: str) -> bytes:
+        """A session's WebSockets and tunnels, open and closed, and why each was closed."""
+        session = self._supervisor.get(session_id)
+        return await answer_connections(request, self._clock, session, self._supervisor.now())
 
     @app.route("/ctrl/b/<session_id>/logs", methods=["GET"])
     def logs(self, request: Request, session_id: str) -> Answer:

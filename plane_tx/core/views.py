@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from plane_tx.core.boot import boot_seconds
+from plane_tx.core.ledger import Connection, verdict
 from plane_tx.core.model import (
     Failure,
     HardTerminating,
@@ -150,3 +151,33 @@ def _uses(told: Session) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                 }
             )
     return connections, leases
+
+
+def connection(told: Connection, now: float) -> dict[str, Any]:
+    """A WebSocket or tunnel as its session's ledger has it at `now` (seconds since epoch)."""
+    visit, traffic = told.visit, told.traffic
+    return {
+        "kind": told.kind.value,
+        "opened": milliseconds(told.opened),
+        "closed": None if told.closed_at is None else milliseconds(told.closed_at),
+        "duration_seconds": round(told.seconds(now), 3),
+        "peer": visit.peer,
+        "path": visit.path,
+        "user": visit.user,
+        "how": None if told.how is None else told.how.value,
+        "code": told.code,
+        "reason": told.reason,
+        "bytes_from_client": traffic.bytes_from_clients,
+        "bytes_to_client": traffic.bytes_to_clients,
+        "messages_from_client": traffic.messages_from_clients,
+        "messages_to_client": traffic.messages_to_clients,
+        "backlog_to_client_bytes": told.backlog_to_client,
+        "backlog_to_session_bytes": told.backlog_to_session,
+        "round_trip_seconds": _microseconds(told.round_trip),
+        "best_round_trip_seconds": _microseconds(told.best_round_trip),
+        "verdict": verdict(told, now),
+    }
+
+
+def _microseconds(span: float | None) -> float | None:
+    return None if span is None else round(span, 6)

@@ -16,7 +16,7 @@ import pytest
 from plane_tx import __version__
 from plane_tx.control import listing
 from plane_tx.control.request import MOST_BODY_BYTES
-from plane_tx.core import errors, idle, model, strict, use, views, wire
+from plane_tx.core import errors, idle, ledger, model, strict, use, views, wire
 from plane_tx.core.containers import CAPABILITY, VolumeRequest
 from tests.control import contract
 from tests.control.contract import DOCUMENT, misfits, within
@@ -148,6 +148,9 @@ def test_its_enums_are_ours():
     assert policies == [*values_of(model.PullPolicy), None]
     uses = schemas["Connection"]["properties"]["kind"]["enum"]
     assert set(uses) <= set(values_of(use.UseKind))
+    assert schemas["How"]["enum"] == values_of(ledger.How)
+    upgraded = schemas["UpgradedConnection"]["properties"]["kind"]["enum"]
+    assert upgraded == values_of(ledger.ConnectionKind)
 
 
 def test_its_public_reasons_are_planes():

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from plane_tx.core import views, wire
+from plane_tx.core.ledger import Connection, ConnectionKind, How
 from plane_tx.core.model import (
     Address,
     Executable,
@@ -31,7 +32,7 @@ from plane_tx.core.model import (
     TerminationKind,
     Waiting,
 )
-from plane_tx.core.use import Use, UseKind, Visit
+from plane_tx.core.use import Traffic, Use, UseKind, Visit
 from plane_tx.core.views import status_entry
 from tests.sessions import make_session
 
@@ -163,3 +164,44 @@ def test_the_phases_of_a_boot_are_told_as_far_as_it_has_come() -> None:
 
 def test_the_time_to_live_of_its_tokens_is_among_the_limits() -> None:
     assert views.session(a_session(Ready(HERE)), {})["limits"]["token_ttl_seconds"] is None
+
+
+def test_a_closed_connection_tells_all_that_is_written_down_of_it() -> None:
+    visit = Visit("1.2.3.4", "/ws", "ada", "t" * 43)
+    connection = Connection(ConnectionKind.WEBSOCKET, 1000.0, visit, Traffic(0, 10, 20, 3, 4))
+    connection.answered(0.03)
+    connection.answered(0.0341234567)
+    connection.backlog_to_client, connection.backlog_to_session = 500, 600
+    connection.closes(How.CLIENT_CLOSE, 1001, "bye")
+    connection.closed(1012.3456)
+
+    assert views.connection(connection, 2000.0) == {
+        "kind": "websocket",
+        "opened": 1_000_000,
+        "closed": 1_012_345,
+        "duration_seconds": 12.346,
+        "peer": "1.2.3.4",
+        "path": "/ws",
+        "user": "ada",
+        "how": "client-close",
+        "code": 1001,
+        "reason": "bye",
+        "bytes_from_client": 10,
+        "bytes_to_client": 20,
+        "messages_from_client": 3,
+        "messages_to_client": 4,
+        "backlog_to_client_bytes": 500,
+        "backlog_to_session_bytes": 600,
+        "round_trip_seconds": 0.034123,
+        "best_round_trip_seconds": 0.03,
+        "verdict": "the client closed it (1001 going away, 'bye') after 12.3 s",
+    }
+
+
+def test_of_an_open_connection_what_is_not_known_yet_is_null() -> None:
+    told = views.connection(Connection(ConnectionKind.TUNNEL, 1000.0), 1001.5)
+
+    assert {name for name, value in told.items() if value is None} == {
+        "closed", "user", "how", "code", "round_trip_seconds", "best_round_trip_seconds",
+    }  # fmt: skip
+    assert (told["kind"], told["duration_seconds"]) == ("tunnel", 1.5)
