@@ -507,6 +507,18 @@ def test_a_revocation_takes_the_tokens_of_one_user_of_one_session(box: Box) -> N
     assert all(grants.get(value) for value in [*theirs, later])
 
 
+def test_a_revocation_cuts_passive_uses_too(box: Box) -> None:
+    session, cut = box.ready("a"), []
+    visit = Visit(token=now(box.connect("a", user="ann")).token)
+    box.supervisor.begin_use(
+        session, UseKind.WEBSOCKET, visit, lambda: cut.append("cut"), passive=True
+    )
+
+    box.supervisor.revoke(session.id, "ann")
+
+    assert cut == ["cut"]
+
+
 def test_a_revocation_that_meets_nobody_is_nothing(box: Box) -> None:
     session = box.ready("a")
 
@@ -670,6 +682,36 @@ def test_a_session_in_use_is_idle_from_the_end_of_its_last_use(box: Box) -> None
 
     assert during == {}
     assert box.supervisor.deadlines(session) == {"idle": EPOCH + 100 + 300}
+
+
+def test_what_passes_over_a_passive_use_moves_the_idle_deadline(box: Box) -> None:
+    session = box.ready()
+    socket = box.supervisor.begin_use(session, UseKind.WEBSOCKET, passive=True)
+    opened = box.supervisor.deadlines(session)
+    box.clock.advance(100)
+
+    box.supervisor.touch(session, socket)
+
+    assert opened == {"idle": EPOCH + 300}
+    assert box.supervisor.deadlines(session) == {"idle": EPOCH + 100 + 300}
+
+
+def test_a_passive_use_keeps_its_token_alive(box: Box) -> None:
+    session = box.ready("key", token_ttl_seconds=60, max_idle_seconds=1000)
+    token = now(box.connect("key")).token
+    socket = box.supervisor.begin_use(session, UseKind.WEBSOCKET, Visit(token=token), passive=True)
+    grants, known = box.supervisor.registry.grants, []
+
+    for end in (lambda: None, lambda: box.supervisor.end_use(session, socket)):
+        box.clock.advance(120)
+        box.supervisor.reap()
+        known.append(grants.get(token) is not None)
+        end()
+    box.clock.advance(60)
+    box.supervisor.reap()
+
+    assert known == [True, True]
+    assert grants.get(token) is None
 
 
 def test_an_unknown_session_is_not_found(box: Box) -> None:
