@@ -12,7 +12,17 @@ from zope.interface.verify import verifyObject
 
 from plane_tx.core import errors
 from plane_tx.core.connect import CapacityLimits
-from plane_tx.core.model import Executable, Key, Reason, Routing, Session, Spec, Status
+from plane_tx.core.model import (
+    Executable,
+    IdleCount,
+    IdleRule,
+    Key,
+    Reason,
+    Routing,
+    Session,
+    Spec,
+    Status,
+)
 from plane_tx.core.record import RECORD_LABEL, to_labels
 from plane_tx.core.use import UseKind, Visit
 from plane_tx.core.wire import ExecutableRequest
@@ -822,7 +832,8 @@ def test_a_spawn_that_the_engine_did_not_answer_has_failed(box: Box) -> None:
 
 def left_behind(session_id: str, key: str, **values: object) -> dict[str, Held]:
     """A container of an earlier run, as the engine holds it."""
-    spec = Spec(Executable(image="image"), subdomain=values.pop("subdomain", None))
+    rule = values.pop("idle", IdleRule())
+    spec = Spec(Executable(image="image"), idle=rule, subdomain=values.pop("subdomain", None))
     running = values.pop("running", True)
     session = make_session(session_id, Key(key), "tag", spec, EPOCH - 60, 1, **values)
     return {session_id: Held(to_labels(session), running)}
@@ -840,6 +851,15 @@ def test_a_session_of_an_earlier_run_is_taken_up() -> None:
     assert (joined.backend_id, joined.spawned, joined.status) == ("old", False, "ready")
     assert (session.user, session.created_at) == ("me", EPOCH - 60)
     assert history(session) == "scheduled waiting ready"
+
+
+def test_a_session_of_an_earlier_run_keeps_its_idle_rule() -> None:
+    box, rule = Box(), IdleRule(IdleCount.MESSAGES, ("phoenix", "ping*"))
+    box.engine.held |= left_behind("old", "key", idle=rule)
+
+    box.start()
+
+    assert box.supervisor.get("old").spec.idle == rule
 
 
 def test_fencing_tokens_rise_above_those_taken_up() -> None:
