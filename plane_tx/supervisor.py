@@ -261,14 +261,23 @@ class Supervisor:
         kind: UseKind,
         visit: Visit = NOBODY,
         cut: Callable[[], None] | None = None,
+        *,
+        passive: bool = False,
     ) -> Use:
-        """Keep the session in use until `end_use` of what this returns."""
-        use = Use(kind, self._reactor.seconds(), visit, cut=cut)
+        """Keep the session in use until `end_use` of what this returns.
+
+        A `passive` use does not by itself, only by each `touch`.
+        """
+        use = Use(kind, self._reactor.seconds(), visit, cut=cut, passive=passive)
         self.registry.begin_use(session, use)
         return use
 
+    def touch(self, session: Session, use: Use) -> None:
+        """Something passed over a passive use: the idle clock, if it runs, begins anew."""
+        self.registry.touch(session, use, self._reactor.seconds())
+
     def end_use(self, session: Session, use: Use) -> None:
-        """End one use; the idle clock starts when it was the last. A second call is nothing."""
+        """End one use; the idle clock starts when none holds any more. A second call is nothing."""
         now = self._reactor.seconds()
         if self.registry.end_use(session, use, now):
             self._conductor.idle_began(session, now)

@@ -8,7 +8,7 @@ import pytest
 
 from plane_tx.conduct import ENDING_RETRY_SECONDS
 from plane_tx.core.model import Reason, Session, Status
-from plane_tx.core.use import UseKind
+from plane_tx.core.use import Use, UseKind
 from plane_tx.core.wire import ExecutableRequest, ReadinessRequest
 from plane_tx.reaper import TICK_SECONDS, Reaper
 from tests.conftest import LoggedFailures
@@ -84,6 +84,85 @@ def test_a_session_with_any_use_is_not_idle(box: Box, kind: UseKind) -> None:
     let_pass(box, 60)
 
     assert session.status is Status.READY
+
+
+def passive(box: Box, session: Session) -> Use:
+    """A WebSocket of which only what passes counts, opened by a request as the proxy does it."""
+    request = box.supervisor.begin_use(session, UseKind.REQUEST)
+    socket = box.supervisor.begin_use(session, UseKind.WEBSOCKET, passive=True)
+    box.supervisor.end_use(session, request)
+    return socket
+
+
+def test_a_session_whose_only_websocket_is_passive_and_silent_ends_as_idle(box: Box) -> None:
+    session = box.ready(max_idle_seconds=10)
+    let_pass(box, 9)
+
+    passive(box, session)
+
+    assert_ends_after(box, session, 10, Reason.IDLE)
+
+
+def test_each_touch_of_a_passive_websocket_keeps_its_session_for_the_idle_time(box: Box) -> None:
+    session = box.ready(max_idle_seconds=10)
+    socket = passive(box, session)
+
+    for _ in range(100):
+        let_pass(box, 9.75)
+        box.supervisor.touch(session, socket)
+
+    assert_ends_after(box, session, 10, Reason.IDLE)
+
+
+@pytest.mark.parametrize("kind", [UseKind.REQUEST, UseKind.HOLD, UseKind.LEASE])
+def test_a_hold_beside_a_passive_websocket_keeps_the_session(box: Box, kind: UseKind) -> None:
+    session = box.ready(max_idle_seconds=10)
+    socket = passive(box, session)
+    hold = box.supervisor.begin_use(session, kind)
+    let_pass(box, 60)
+    held = session.status
+
+    box.supervisor.touch(session, socket)
+    box.supervisor.end_use(session, hold)
+
+    assert held is Status.READY
+    assert_ends_after(box, session, 10, Reason.IDLE)
+
+
+def test_a_passive_websocket_that_closes_gives_its_session_no_more_time(box: Box) -> None:
+    session = box.ready(max_idle_seconds=10)
+    socket = passive(box, session)
+    let_pass(box, 6)
+
+    box.supervisor.end_use(session, socket)
+
+    assert_ends_after(box, session, 4, Reason.IDLE)
+
+
+def test_a_passive_websocket_is_a_claim(box: Box) -> None:
+    session = box.ready(claim_within_seconds=5, max_idle_seconds=60)
+
+    box.supervisor.begin_use(session, UseKind.WEBSOCKET, passive=True)
+
+    assert_ends_after(box, session, 60, Reason.IDLE)
+
+
+def test_after_a_storm_of_passive_websockets_nothing_is_left(box: Box, reaper: Reaper) -> None:
+    session = box.ready(max_idle_seconds=10)
+    sockets = [passive(box, session) for _ in range(200)]
+    for number in range(0, 200, 3):
+        box.supervisor.touch(session, sockets[number])
+        box.supervisor.end_use(session, sockets[number])
+        box.supervisor.end_use(session, sockets[number])
+
+    let_pass(box, 10)
+    for socket in sockets:
+        box.supervisor.end_use(session, socket)
+    reaper.stopService()
+
+    assert (session.holds, session.passives, session.uses) == (0, 0, set())
+    assert box.supervisor.registry.uses.total() == 0
+    box.assert_at_rest()
 
 
 def test_a_session_that_boots_is_never_idle(box: Box) -> None:

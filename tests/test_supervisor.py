@@ -12,7 +12,17 @@ from zope.interface.verify import verifyObject
 
 from plane_tx.core import errors
 from plane_tx.core.connect import CapacityLimits
-from plane_tx.core.model import Executable, Key, Reason, Routing, Session, Spec, Status
+from plane_tx.core.model import (
+    Executable,
+    IdleCount,
+    IdleRule,
+    Key,
+    Reason,
+    Routing,
+    Session,
+    Spec,
+    Status,
+)
 from plane_tx.core.record import RECORD_LABEL, to_labels
 from plane_tx.core.use import UseKind, Visit
 from plane_tx.core.wire import ExecutableRequest
@@ -507,6 +517,18 @@ def test_a_revocation_takes_the_tokens_of_one_user_of_one_session(box: Box) -> N
     assert all(grants.get(value) for value in [*theirs, later])
 
 
+def test_a_revocation_cuts_passive_uses_too(box: Box) -> None:
+    session, cut = box.ready("a"), []
+    visit = Visit(token=now(box.connect("a", user="ann")).token)
+    box.supervisor.begin_use(
+        session, UseKind.WEBSOCKET, visit, lambda: cut.append("cut"), passive=True
+    )
+
+    box.supervisor.revoke(session.id, "ann")
+
+    assert cut == ["cut"]
+
+
 def test_a_revocation_that_meets_nobody_is_nothing(box: Box) -> None:
     session = box.ready("a")
 
@@ -672,6 +694,36 @@ def test_a_session_in_use_is_idle_from_the_end_of_its_last_use(box: Box) -> None
     assert box.supervisor.deadlines(session) == {"idle": EPOCH + 100 + 300}
 
 
+def test_what_passes_over_a_passive_use_moves_the_idle_deadline(box: Box) -> None:
+    session = box.ready()
+    socket = box.supervisor.begin_use(session, UseKind.WEBSOCKET, passive=True)
+    opened = box.supervisor.deadlines(session)
+    box.clock.advance(100)
+
+    box.supervisor.touch(session, socket)
+
+    assert opened == {"idle": EPOCH + 300}
+    assert box.supervisor.deadlines(session) == {"idle": EPOCH + 100 + 300}
+
+
+def test_a_passive_use_keeps_its_token_alive(box: Box) -> None:
+    session = box.ready("key", token_ttl_seconds=60, max_idle_seconds=1000)
+    token = now(box.connect("key")).token
+    socket = box.supervisor.begin_use(session, UseKind.WEBSOCKET, Visit(token=token), passive=True)
+    grants, known = box.supervisor.registry.grants, []
+
+    for end in (lambda: None, lambda: box.supervisor.end_use(session, socket)):
+        box.clock.advance(120)
+        box.supervisor.reap()
+        known.append(grants.get(token) is not None)
+        end()
+    box.clock.advance(60)
+    box.supervisor.reap()
+
+    assert known == [True, True]
+    assert grants.get(token) is None
+
+
 def test_an_unknown_session_is_not_found(box: Box) -> None:
     for ask in (box.supervisor.get, box.supervisor.soft_terminate, box.supervisor.hard_terminate):
         with pytest.raises(errors.NotFound, match="there is no backend 'x'"):
@@ -780,7 +832,8 @@ def test_a_spawn_that_the_engine_did_not_answer_has_failed(box: Box) -> None:
 
 def left_behind(session_id: str, key: str, **values: object) -> dict[str, Held]:
     """A container of an earlier run, as the engine holds it."""
-    spec = Spec(Executable(image="image"), subdomain=values.pop("subdomain", None))
+    rule = values.pop("idle", IdleRule())
+    spec = Spec(Executable(image="image"), idle=rule, subdomain=values.pop("subdomain", None))
     running = values.pop("running", True)
     session = make_session(session_id, Key(key), "tag", spec, EPOCH - 60, 1, **values)
     return {session_id: Held(to_labels(session), running)}
@@ -798,6 +851,15 @@ def test_a_session_of_an_earlier_run_is_taken_up() -> None:
     assert (joined.backend_id, joined.spawned, joined.status) == ("old", False, "ready")
     assert (session.user, session.created_at) == ("me", EPOCH - 60)
     assert history(session) == "scheduled waiting ready"
+
+
+def test_a_session_of_an_earlier_run_keeps_its_idle_rule() -> None:
+    box, rule = Box(), IdleRule(IdleCount.MESSAGES, ("phoenix", "ping*"))
+    box.engine.held |= left_behind("old", "key", idle=rule)
+
+    box.start()
+
+    assert box.supervisor.get("old").spec.idle == rule
 
 
 def test_fencing_tokens_rise_above_those_taken_up() -> None:

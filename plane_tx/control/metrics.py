@@ -104,7 +104,7 @@ class SupervisorCollector(Collector):
         )  # fmt: skip
         yield _gauges(
             "plane_tx_uses",
-            "What keeps sessions in use now; a hold is a request that waits for a boot.",
+            "How sessions are used now; a hold is a request that waits for a boot.",
             "kind",
             {kind.value: registry.uses[kind] for kind in UseKind},
         )

@@ -18,6 +18,7 @@ from plane_tx.core.containers import GUARDED
 from plane_tx.core.endpoints import complaint, http_url, is_loopback, kind_of
 from plane_tx.core.errors import ConfigError, InvalidRequest
 from plane_tx.core.forwarded import trusted_proxies
+from plane_tx.core.idlerule import IdleRequest, check_idle
 from plane_tx.core.routes import scheme_of
 from plane_tx.core.spec import App, Defaults
 from plane_tx.core.strict import Count, Port, Seconds
@@ -95,6 +96,7 @@ class DefaultsConfig:
     max_idle_seconds: Seconds = Seconds(300.0)
     startup_timeout_seconds: Seconds = Seconds(300.0)
     stop_grace_seconds: Seconds = Seconds(10.0)
+    idle: IdleRequest = IdleRequest()
 
     def to_defaults(self, allow_requests: tuple[str, ...] = ()) -> Defaults:
         """The same, with no idle limit said as None, and what a request may say at all."""
@@ -103,6 +105,7 @@ class DefaultsConfig:
             startup_timeout_seconds=self.startup_timeout_seconds,
             stop_grace_seconds=self.stop_grace_seconds,
             allow_requests=frozenset(allow_requests),
+            idle=self.idle,
         )
 
 
@@ -141,10 +144,11 @@ class AppConfig(ExecutableFields):
     request_env: tuple[str, ...] = ()
     max_idle_seconds: Seconds | None = None
     lifetime_limit_seconds: Seconds | None = None
+    idle: IdleRequest | None = None
 
     def to_app(self) -> App:
         """The same as an executable, its limits, and what of it a request may set."""
-        beside = ("max_idle_seconds", "lifetime_limit_seconds", "request_env")
+        beside = ("max_idle_seconds", "lifetime_limit_seconds", "request_env", "idle")
         values = attrs.asdict(self, recurse=False)
         brought = {name: values.pop(name) for name in beside}
         return App(ExecutableRequest(**values), **brought)
@@ -254,8 +258,10 @@ def _check(config: Config) -> None:
     _check_protection(config)
     if config.demo.app and config.demo.app not in config.apps:
         raise strict.Misfit("demo.app", f"no app {strict.show(config.demo.app)} in this file")
+    check_idle("defaults.idle", config.defaults.idle)
     for name, app in config.apps.items():
         check_executable(f"apps.{strict.show(name)}", app.to_app().executable)
+        check_idle(f"apps.{strict.show(name)}.idle", app.idle)
 
 
 def _is_cluster(cluster: str) -> bool:

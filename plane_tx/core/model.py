@@ -284,12 +284,32 @@ class Limits:
     token_ttl_seconds: float | None = None
 
 
+class IdleCount(enum.StrEnum):
+    """What of an upgraded connection is use: that it is open, or only what passes over it."""
+
+    CONNECTIONS = "connections"
+    MESSAGES = "messages"
+    BYTES = "bytes"
+
+
+@attrs.frozen
+class IdleRule:
+    """When an upgraded connection keeps a session in use.
+
+    With `count` messages, a WebSocket's text that one of `ignore` matches (core.noise) is no use.
+    """
+
+    count: IdleCount = IdleCount.CONNECTIONS
+    ignore: tuple[str, ...] = ()
+
+
 @attrs.frozen
 class Spec:
     """A spawn request completed by the configuration: nothing is left to guess."""
 
     executable: Executable
     limits: Limits = Limits()
+    idle: IdleRule = IdleRule()
     subdomain: str | None = None
     use_static_token: bool = False
     routing: Routing = Routing.PATH
@@ -331,6 +351,8 @@ class Session:
     user: str | None = None
     history: list[StatusEntry] = attrs.field(factory=list, repr=False)
     uses: set[Use] = attrs.field(factory=set)
+    #: How many of its uses are passive.
+    passives: int = 0
     last_use: Use | None = None
     last_used: float | None = None
     traffic: Traffic = attrs.field(factory=Traffic)
@@ -349,6 +371,11 @@ class Session:
     def status(self) -> Status:
         """Where it is in its life now."""
         return self.state.status
+
+    @property
+    def holds(self) -> int:
+        """How many of its uses keep it in use: all but the passive ones."""
+        return len(self.uses) - self.passives
 
     @property
     def adopted(self) -> bool:

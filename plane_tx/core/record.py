@@ -16,6 +16,8 @@ from cattrs import Converter
 from plane_tx.core import strict
 from plane_tx.core.model import (
     Executable,
+    IdleCount,
+    IdleRule,
     Key,
     Limits,
     Readiness,
@@ -55,11 +57,13 @@ class Record:
     secret: str
     static: bool = False
     resource_limits: ResourceLimits = ResourceLimits()
+    idle: IdleRule = IdleRule()
 
 
 def _converter() -> Converter:
     converter = strict.make_converter()
     strict.one_of(converter, Routing)
+    strict.one_of(converter, IdleCount)
     return converter
 
 
@@ -81,6 +85,7 @@ def to_labels(session: Session) -> dict[str, str]:
         port=spec.executable.port,
         readiness=spec.executable.readiness,
         limits=spec.limits,
+        idle=spec.idle,
         subdomain=spec.subdomain,
         routing=spec.routing,
         labels=spec.labels,
@@ -116,6 +121,7 @@ def from_labels(session_id: str, labels: Mapping[str, str]) -> Session | None:
         spec=Spec(
             executable=executable,
             limits=record.limits,
+            idle=record.idle,
             subdomain=record.subdomain,
             routing=record.routing,
             labels=record.labels,

@@ -115,7 +115,7 @@ class Registry:
         self.statuses[session.status] -= 1
         self.statuses[state.status] += 1
         session.history.append(StatusEntry(state, now))
-        if state.status is Status.READY and not session.uses:
+        if state.status is Status.READY and not session.holds:
             session.idle_since = now
         if state.status is Status.TERMINATED:
             self._retire(session)
@@ -125,26 +125,45 @@ class Registry:
         session.start_began = now
 
     def begin_use(self, session: Session, use: Use) -> None:
-        """Count `use` among what keeps the session in use."""
+        """Count `use` among what keeps the session in use; that a passive one began is a touch."""
         session.uses.add(use)
         self.uses[use.kind] += 1
         use.traffic = (session.traffic, self.traffic)
-        session.idle_since = None
+        if use.passive:
+            session.passives += 1
+            self.touch(session, use, use.since)
+        else:
+            session.idle_since = None
         if use.kind is not UseKind.LEASE:
             session.claimed = True
             self.grants.opened(use.visit.token)
 
+    def touch(self, session: Session, use: Use, now: float) -> None:
+        """Count what passed over a passive use as use: the idle clock, if it runs, begins anew.
+
+        Where it does not run, nothing has to be noted: it will start later, or never.
+        """
+        if session.idle_since is not None and is_live(session.status):
+            session.idle_since = session.last_used = now
+            session.last_use = use
+
     def end_use(self, session: Session, use: Use, now: float) -> bool:
-        """Take `use` away; True when it was the last one. A second call changes nothing."""
+        """Take `use` away; True when it was the last to hold. A second call changes nothing.
+
+        The end of a passive use is no use, and moves no clock.
+        """
         if use not in session.uses:
             return False
         session.uses.remove(use)
         use.cut = None  # it would keep the connection, as long as the session remembers the use
         self.uses[use.kind] -= 1
-        session.last_use, session.last_used = use, now
         if use.kind is not UseKind.LEASE:
             self.grants.closed(use.visit.token, now)
-        if session.uses:
+        if use.passive:
+            session.passives -= 1
+            return False
+        session.last_use, session.last_used = use, now
+        if len(session.uses) > session.passives:
             return False
         if is_live(session.status) and session.status not in BOOTING:
             session.idle_since = now

@@ -9,6 +9,7 @@ import attrs
 
 from plane_tx.core.containers import GUARDED, check_leave
 from plane_tx.core.errors import InvalidRequest
+from plane_tx.core.idlerule import IdleRequest
 from plane_tx.core.model import (
     Credentials,
     Executable,
@@ -44,6 +45,7 @@ class App:
     max_idle_seconds: Seconds | None = None
     lifetime_limit_seconds: Seconds | None = None
     request_env: tuple[str, ...] = ()
+    idle: IdleRequest | None = None
 
 
 @attrs.frozen
@@ -57,6 +59,7 @@ class Defaults:
     startup_timeout_seconds: float = 300.0
     stop_grace_seconds: float = 10.0
     allow_requests: frozenset[str] = frozenset()
+    idle: IdleRequest = IdleRequest()
 
 
 def complete(config: SpawnConfig, apps: Mapping[str, App], defaults: Defaults) -> Spec:
@@ -85,6 +88,7 @@ def complete(config: SpawnConfig, apps: Mapping[str, App], defaults: Defaults) -
             stop_grace_seconds=_given(config.stop_grace_seconds, defaults.stop_grace_seconds),
             token_ttl_seconds=config.token_ttl_seconds,
         ),
+        idle=(config.idle or app.idle or defaults.idle).to_rule(),
         subdomain=config.subdomain,
         use_static_token=config.use_static_token,
         routing=config.routing,

@@ -1,4 +1,4 @@
-"""What keeps a session in use, and what has passed through it: counters, and nothing that acts."""
+"""How a session is used, and what has passed through it: counters, and nothing that acts."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ class Visit:
 class Use:
     """One thing that keeps a session in use; its identity is what is counted.
 
+    A `passive` one does not by itself: only what passes over it is use (core.model.IdleRule).
     Moments are seconds since epoch. A lease has a `reason`, and an `until` when it ends by itself.
     `cut` is how whoever began it ends it at once, when the token that let it in is taken back.
     What passes is counted in each of `traffic`: of the session, and of all of them.
@@ -58,6 +59,7 @@ class Use:
     last_data: float | None = None
     traffic: tuple[Traffic, ...] = ()
     cut: Callable[[], None] | None = attrs.field(default=None, repr=False)
+    passive: bool = False
 
     def count_in(self, traffic: Traffic) -> None:
         """Count in `traffic` too what passes from now on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import attrs
@@ -108,6 +108,7 @@ def session(told: Session, deadlines: Mapping[str, float]) -> dict[str, Any]:
         "routing": spec.routing.value,
         "labels": dict(spec.labels),
         "limits": attrs.asdict(spec.limits),
+        "idle": {"count": spec.idle.count.value, "ignore": list(spec.idle.ignore)},
         "resource_limits": attrs.asdict(spec.executable.limits),
         "created_at": milliseconds(told.created_at),
         "status_history": [status_entry(entry, public=False) for entry in told.history],
@@ -124,16 +125,17 @@ def session(told: Session, deadlines: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
-def oldest_uses(told: Session) -> list[Use]:
-    """Those of its uses that began first, `MOST_USES` at most, and every lease."""
-    leases = [use for use in told.uses if use.until is not None]
-    others = (use for use in told.uses if use.until is None)
-    return leases + heapq.nsmallest(MOST_USES, others, key=lambda use: use.since)
+def oldest_first(uses: Collection[Use]) -> list[Use]:
+    """Those of `uses` that began first, `MOST_USES` at most, and every lease."""
+    leases = [use for use in uses if use.until is not None]
+    others = (use for use in uses if use.until is None)
+    oldest = heapq.nsmallest(MOST_USES, others, key=lambda use: use.since)
+    return sorted(leases + oldest, key=lambda use: use.since)
 
 
 def _uses(told: Session) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     connections, leases = [], []
-    for use in sorted(oldest_uses(told), key=lambda use: use.since):
+    for use in oldest_first(told.uses):
         since = milliseconds(use.since)
         if use.until is not None:
             until = milliseconds(use.until)
@@ -148,6 +150,7 @@ def _uses(told: Session) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                     "path": visit.path,
                     "user": visit.user,
                     "last_data": None if heard is None else milliseconds(heard),
+                    "passive": use.passive,
                 }
             )
     return connections, leases

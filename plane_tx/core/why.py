@@ -12,6 +12,8 @@ from plane_tx.core.model import (
     BOOTING,
     ENDING,
     HardTerminating,
+    IdleCount,
+    IdleRule,
     Reason,
     Session,
     Status,
@@ -20,7 +22,7 @@ from plane_tx.core.model import (
     Terminating,
 )
 from plane_tx.core.use import Use, UseKind
-from plane_tx.core.views import milliseconds, oldest_uses
+from plane_tx.core.views import milliseconds, oldest_first
 
 #: What would have to happen for a deadline not to end a session.
 _UNLESS = {
@@ -42,23 +44,32 @@ _IN_WORDS = {
 def why(session: Session, now: float) -> dict[str, Any]:
     """What GET /ctrl/b/{id}/why answers at `now` (seconds since epoch)."""
     alive = session.status not in ENDING
+    holds, passives = _parted(session) if alive else ([], [])
+    living = _why_alive(session, holds, passives, now) if alive else ""
     return {
         "backend_id": session.id,
         "status": session.status.value,
         "alive": alive,
-        "summary": _why_alive(session, now) if alive else _sentence(why_ended(session)),
-        "hold_count": len(session.uses) if alive else 0,
-        "holds": [_hold(use, now) for use in _oldest_first(session)] if alive else [],
+        "summary": living or _sentence(why_ended(session)),
+        "hold_count": len(holds),
+        "holds": [_use(use, now) for use in oldest_first(holds)],
+        "passive_count": len(passives),
+        "passive": [_use(use, now) for use in oldest_first(passives)],
         "next": _next(session, now),
         "causes": [] if alive else _causes(session),
     }
 
 
-def _oldest_first(session: Session) -> list[Use]:
-    return sorted(oldest_uses(session), key=lambda use: use.since)
+def _parted(session: Session) -> tuple[list[Use], list[Use]]:
+    """What keeps the session in use, and what does not by itself."""
+    holds: list[Use] = []
+    passives: list[Use] = []
+    for use in session.uses:
+        (passives if use.passive else holds).append(use)
+    return holds, passives
 
 
-def _hold(use: Use, now: float) -> dict[str, Any]:
+def _use(use: Use, now: float) -> dict[str, Any]:
     visit, heard = use.visit, use.last_data
     return {
         "kind": use.kind.value,
@@ -108,12 +119,14 @@ def _what_ends_it(cause: Cause, session: Session) -> str:
             return f"it was asked to end, and after {limits.stop_grace_seconds:g} s it is forced to"
 
 
-def _why_alive(session: Session, now: float) -> str:
-    said = [_what_it_does(session, now)]
+def _why_alive(session: Session, holds: list[Use], passives: list[Use], now: float) -> str:
+    said = [_what_it_does(session, holds, passives, now)]
     if session.spec.limits.max_idle_seconds is not None and session.idle_since is None:
         booting = session.status in BOOTING
         start = "it is ready" if booting else "the last of these has gone"
         said.append(f"Its idle clock starts when {start}.")
+    if holds and passives:
+        said.append(f"Of {_counted(passives)} beside them {_what_counts(session.spec.idle)}.")
     soonest = next(iter(next_deadlines(session)), None)
     if soonest is not None:
         said.append(f"{_UNLESS[soonest.cause]}, it ends in {_words(soonest.at - now)}.")
@@ -122,18 +135,29 @@ def _why_alive(session: Session, now: float) -> str:
     return " ".join(said)
 
 
-def _what_it_does(session: Session, now: float) -> str:
+def _what_it_does(session: Session, holds: list[Use], passives: list[Use], now: float) -> str:
     if session.status in BOOTING:
         since = _words(now - session.history[-1].at)
-        beside = f", with {_counted(session)}" if session.uses else ""
+        beside = f", with {_counted(holds)}" if holds else ""
         return f"It boots: {session.status} for {since}{beside}."
-    if session.uses:
-        return f"It is in use: {_counted(session)}."
-    return f"Nobody has used it for {_words(now - (session.idle_since or now))}."
+    if holds:
+        return f"It is in use: {_counted(holds)}."
+    idle = _words(now - (session.idle_since or now))
+    if passives:
+        are = "are" if len(passives) > 1 else "is"
+        counts = _what_counts(session.spec.idle)
+        return f"{_counted(passives)} {are} open, of which {counts}; the last use was {idle} ago."
+    return f"Nobody has used it for {idle}."
 
 
-def _counted(session: Session) -> str:
-    counts = Counter(use.kind for use in session.uses)
+def _what_counts(rule: IdleRule) -> str:
+    if rule.count is IdleCount.BYTES:
+        return "only bytes count"
+    return f"only messages {'that are not ignored ' if rule.ignore else ''}count"
+
+
+def _counted(uses: list[Use]) -> str:
+    counts = Counter(use.kind for use in uses)
     return ", ".join(
         f"{count} {_IN_WORDS[kind]}{'s' if count > 1 else ''}"
         for kind, count in sorted(counts.items())
@@ -165,7 +189,8 @@ def _last_use(session: Session) -> dict[str, Any]:
     where = f" to {use.visit.path}" if use.visit.path else ""
     lease = f" for {use.reason!r}" if use.reason else ""
     lasted = _words(ended - use.since)
-    what = f"a {_IN_WORDS[use.kind]}{lease}{who}{whence}{where}, of {lasted}, was the last use"
+    lasting = f"open for {lasted} by then" if use.passive else f"of {lasted}"
+    what = f"a {_IN_WORDS[use.kind]}{lease}{who}{whence}{where}, {lasting}, was the last use"
     return _event(ended, "last use ended", what)
 
 

@@ -19,7 +19,8 @@ from plane_tx.core.containers import (
     gpus_or_all,
 )
 from plane_tx.core.errors import InvalidRequest, MalformedRequest
-from plane_tx.core.model import HOST_TOKEN, Key, PullPolicy, Routing
+from plane_tx.core.idlerule import IdleRequest, check_idle
+from plane_tx.core.model import HOST_TOKEN, IdleCount, Key, PullPolicy, Routing
 from plane_tx.core.strict import Count, Most, Name, Port, Seconds, Text
 
 #: What to say to a caller who gives a user or claims to a static token.
@@ -136,6 +137,7 @@ class SpawnConfig:
     subdomain: str | None = None
     routing: Routing = Routing.PATH
     labels: Annotated[Mapping[Name, Text], Most(64)] = attrs.field(factory=dict)
+    idle: IdleRequest | None = None
 
 
 @attrs.frozen
@@ -185,6 +187,7 @@ def request_converter() -> Converter:
     converter = strict.make_converter()
     strict.one_of(converter, Routing)
     strict.one_of(converter, PullPolicy)
+    strict.one_of(converter, IdleCount)
     converter.register_structure_hook(bool | str | None, bool_or_string)
     converter.register_structure_hook(Gpus | None, gpus_or_all)
     converter.register_structure_hook_func(lambda kind: kind == Claims, claims)
@@ -335,6 +338,7 @@ def _check_spawn_config(config: SpawnConfig, request: ConnectRequest) -> None:
     if config.subdomain is not None and config.routing is Routing.HOST:
         raise InvalidRequest('spawn_config.routing: "host" does not go with a subdomain')
     _check_labels("spawn_config.labels", config.labels)
+    check_idle("spawn_config.idle", config.idle)
     check_executable("spawn_config.executable", config.executable)
 
 

@@ -18,6 +18,7 @@ from plane_tx.control import listing
 from plane_tx.control.request import MOST_BODY_BYTES
 from plane_tx.core import errors, idle, ledger, model, strict, use, views, wire
 from plane_tx.core.containers import CAPABILITY, VolumeRequest
+from plane_tx.core.idlerule import IdleRequest
 from tests.control import contract
 from tests.control.contract import DOCUMENT, misfits, within
 
@@ -35,6 +36,7 @@ SCHEMA_OF = {
     wire.ReadinessRequest: "Readiness",
     wire.KeepAliveRequest: "KeepaliveRequest",
     wire.RevokeRequest: "RevokeRequest",
+    IdleRequest: "IdleRule",
     wire.ConnectResponse: "ConnectResponse",
 }
 REQUESTS = [kind for kind in SCHEMA_OF if kind is not wire.ConnectResponse]
@@ -143,6 +145,8 @@ def test_its_enums_are_ours():
     assert schemas["Reason"]["enum"] == values_of(model.Reason)
     assert schemas["TerminationKind"]["enum"] == values_of(model.TerminationKind)
     assert schemas["Routing"]["enum"] == values_of(model.Routing)
+    counts = schemas["IdleRule"]["properties"]["count"]["enum"]
+    assert counts == values_of(model.IdleCount)
     assert schemas["Cause"]["enum"] == values_of(idle.Cause)
     policies = schemas["Executable"]["properties"]["pull_policy"]["enum"]
     assert policies == [*values_of(model.PullPolicy), None]
@@ -325,11 +329,15 @@ ODD_VALUES = (
     "/" + "a" * 1023, "/" + "a" * 1024, "a" * 131_071, "a" * 131_072,
     ["a"] * 1024, ["a"] * 1025, [200] * 500, [200] * 501, ["ALL"] * 64, ["ALL"] * 65,
     ["a" * 131_071], ["a" * 131_072], {"a" * 255: "a"}, {"a" * 256: "a"},
+    ["a"] * 16, ["a"] * 17, ["a" * 63], ["a" * 64], ["a" * 64 + "*"],
+    ["a" * 65 + "*"], ["*a" * 64], ["*a" * 63 + "*"], ["a" + "*" * 127],
+    ["a" + "*" * 128], ["*"], ["**"], ["*a*"], ["jupyter"],
     {"a": "a" * 1024}, {"a": "a" * 1025}, {"a": "a" * 131_072},
     *({f"/{number}": "" for number in range(most)} for most in (64, 65, 1000, 1001)),
     {"/a": ",".join(["rw"] * 342)}, {"/a": ",".join(["rw"] * 341)}, {"/" + "a" * 1024: ""},
     *([{"name": "a", "path": "/a"}] * most for most in (64, 65)),
-    "path", "host", "Never", "all", [], [""], ["a"], ["a\x00"], [None], [1], [200], [99],
+    "path", "host", "Never", "all", "messages", "bytes",
+    [], [""], ["a"], ["a\x00"], [None], [1], [200], [99],
     {}, {"a": "b"}, {"a": None}, {"a": 1},
     {"": "a"}, {"a=b": "c"}, {"a\x00": "c"}, {"a": "\x00"}, {"path": "/x"}, {"name": "x"},
     {"username": "u", "password": "p"}, {"username": "u"}, {"pids_limit": 1},
@@ -343,6 +351,7 @@ PLACES = {
     wire.CredentialsRequest: ("spawn_config", "executable", "credentials"),
     wire.ResourceLimitsRequest: ("spawn_config", "executable", "resource_limits"),
     wire.ReadinessRequest: ("spawn_config", "executable", "readiness"),
+    IdleRequest: ("spawn_config", "idle"),
 }
 FULL = {
     "key": {"name": "a"},
@@ -351,7 +360,8 @@ FULL = {
             "credentials": {"username": "u", "password": "p"},
             "resource_limits": {},
             "readiness": {},
-        }
+        },
+        "idle": {"count": "messages", "ignore": ["ping"]},
     },
 }
 

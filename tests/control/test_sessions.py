@@ -421,3 +421,33 @@ def test_of_very_many_connections_the_oldest_are_told_and_all_are_counted(
 
     assert (session["connection_count"], len(session["connections"])) == (250, 200)
     assert (why["hold_count"], len(why["holds"])) == (250, 200)
+
+
+def test_a_websocket_that_counts_by_its_messages_is_told_as_passive_and_holds_nothing(
+    ask, spawn, make_ready, supervisor
+):
+    rule = {"count": "messages", "ignore": ["ping*"]}
+    backend = spawn(idle=rule, max_idle_seconds=60)["backend_id"]
+    make_ready(backend)
+    supervisor.begin_use(supervisor.get(backend), UseKind.WEBSOCKET, passive=True)
+
+    session = ask("GET", f"/ctrl/b/{backend}").json
+    why = ask("GET", f"/ctrl/b/{backend}/why").json
+
+    assert session["idle"] == rule
+    assert [each["passive"] for each in session["connections"]] == [True]
+    assert session["connection_count"] == 1
+    assert session["idle_since"] is not None
+    assert (why["hold_count"], why["passive_count"]) == (0, 1)
+    assert [each["cause"] for each in why["next"]] == ["idle"]
+    assert why["next"][0]["in_seconds"] == 60
+
+
+def test_an_idle_rule_that_cannot_be_followed_is_422(ask):
+    idle = {"count": "bytes", "ignore": ["ping"]}
+    config = {"executable": {"image": "counter"}, "idle": idle}
+
+    answer = ask("POST", "/ctrl/connect", body={"spawn_config": config})
+
+    assert (answer.status, answer.json["kind"]) == (422, "InvalidRequest")
+    assert answer.json["message"].startswith("spawn_config.idle.ignore: ")

@@ -16,7 +16,8 @@ from plane_tx.core.config import (
 from plane_tx.core.connect import CapacityLimits
 from plane_tx.core.containers import VolumeRequest
 from plane_tx.core.errors import ConfigError
-from plane_tx.core.model import PullPolicy
+from plane_tx.core.idlerule import IdleRequest
+from plane_tx.core.model import IdleCount, PullPolicy
 from plane_tx.core.spec import Defaults
 from plane_tx.core.wire import ExecutableRequest, ReadinessRequest, ResourceLimitsRequest
 
@@ -48,6 +49,9 @@ allow_requests = ["gpus", "mount"]
 max_idle_seconds = 0
 startup_timeout_seconds = 1
 stop_grace_seconds = 2.5
+[defaults.idle]
+count = "messages"
+ignore = ["phoenix", "ping"]
 [limits]
 max_sessions = 1
 max_sessions_per_user = 2
@@ -84,6 +88,8 @@ cpus = 0.5
 path = "/up"
 [apps.a.tmpfs]
 "/tmp" = "size=64m,mode=1777"
+[apps.a.idle]
+count = "bytes"
 """
 
 
@@ -115,8 +121,9 @@ def test_every_key_is_read() -> None:
     assert (config.proxy.access_log, config.proxy.access_log_format) == ("access.log", "text")
     assert config.engine.allow_request_commands
     assert config.defaults.to_defaults(config.engine.allow_requests) == Defaults(
-        None, 1, 2.5, frozenset({"gpus", "mount"})
-    )
+        None, 1, 2.5, frozenset({"gpus", "mount"}),
+        IdleRequest(IdleCount.MESSAGES, ("phoenix", "ping")),
+    )  # fmt: skip
     assert config.limits.to_limits() == CapacityLimits(1, 2, 3)
     assert config.state.dir == "~/state"
     assert config.demo.key == "k"
@@ -217,6 +224,7 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
     app = parse_config(WHOLE, "plane.toml").apps["a"].to_app()
 
     assert (app.max_idle_seconds, app.lifetime_limit_seconds) == (1, 2)
+    assert app.idle == IdleRequest(IdleCount.BYTES)
     assert app.executable.pull_policy is PullPolicy.NEVER
     assert app.executable.readiness == ReadinessRequest("/up")
     assert app.executable.resource_limits == ResourceLimitsRequest(cpus=0.5)
@@ -322,6 +330,19 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
         ('[proxy]\naccess_log = "a\\nb"', "proxy.access_log: expected a path"),
         ("[proxy]\nidle_timeout_seconds = -1", "proxy.idle_timeout_seconds: expected a number"),
         ("[proxy]\nshutdown_seconds = -1", "proxy.shutdown_seconds: expected a number >= 0"),
+        ("[defaults.idle]\ncount = 'x'", 'defaults.idle.count: expected "connections" or "messag'),
+        (
+            "[defaults.idle]\nignore = ['ping']",
+            'defaults.idle.ignore: goes with count "messages" alone; say that, or leave this out',
+        ),
+        (
+            "[apps.a.idle]\ncount = 'bytes'\nignore = ['ping']",
+            'apps."a".idle.ignore: goes with count "messages" alone',
+        ),
+        (
+            "[apps.a.idle]\ncount = 'messages'\nignore = ['ping', '*']",
+            'apps."a".idle.ignore[1]: ',
+        ),
         ("[demo]\napp = 'x'", 'demo.app: no app "x" in this file'),
         ("[demo]\napp = \"x\\ny\"", 'demo.app: no app "x\\ny" in this file'),
         ("[apps.a]\nimag = 'x'", "apps['a'].imag: unknown field; did you mean 'image'?"),

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from plane_tx.core.model import (
     Credentials,
     Executable,
+    IdleCount,
+    IdleRule,
     Key,
     Limits,
     Readiness,
@@ -43,6 +45,7 @@ sessions = st.builds(
         limits=st.builds(
             Limits, st.none() | seconds, st.none() | seconds, st.none() | seconds, seconds, seconds
         ),
+        idle=st.builds(IdleRule, st.sampled_from(IdleCount), st.lists(text).map(tuple)),
         subdomain=st.none() | text,
         routing=st.sampled_from(Routing),
         labels=st.dictionaries(text, text, max_size=3),
@@ -109,6 +112,12 @@ def changed(**values: Any) -> str:
     return json.dumps({name: value for name, value in {**record, **values}.items() if value != ...})
 
 
+def test_a_session_of_a_server_that_knew_no_idle_rule_has_the_default() -> None:
+    labels = {RECORD_LABEL: changed(idle=...)}
+
+    assert from_labels("id", labels).spec.idle == IdleRule()
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -121,6 +130,7 @@ def changed(**values: Any) -> str:
         "[" * 200_000,
         changed(name=1),
         changed(routing="moon"),
+        changed(idle={"count": "days"}),
         changed(port="80"),
         changed(limits={"max_idle_seconds": "x"}),
         changed(created_at=float("nan")),

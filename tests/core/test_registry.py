@@ -49,6 +49,10 @@ class Known:
     uses: list[Use] = attrs.field(factory=list)
     ended: bool = False
 
+    @property
+    def holds(self) -> list[Use]:
+        return [use for use in self.uses if not use.passive]
+
 
 class RegistryAgainstAList(RuleBasedStateMachine):
     """Random use of a registry that remembers two ended sessions, beside a plain list."""
@@ -96,10 +100,10 @@ class RegistryAgainstAList(RuleBasedStateMachine):
         self.registry.grants.grant(Token(known.tokens[-1], known.session.id, ""), self.now)
 
     @precondition(lambda self: self.known)
-    @rule(data=st.data())
-    def use(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), passive=st.booleans())
+    def use(self, data: st.DataObject, passive: bool) -> None:
         known = self.pick(data)
-        known.uses.append(Use(UseKind.REQUEST, self.now))
+        known.uses.append(Use(UseKind.REQUEST, self.now, passive=passive))
         self.registry.begin_use(known.session, known.uses[-1])
 
     @property
@@ -113,9 +117,23 @@ class RegistryAgainstAList(RuleBasedStateMachine):
         use = known.uses.pop()
         self.now += 1
         was_last = self.registry.end_use(known.session, use, self.now)
-        assert was_last == (not known.uses)
+        assert was_last == (not use.passive and not known.holds)
         if twice:
             assert not self.registry.end_use(known.session, use, self.now + 1)
+
+    @property
+    def touchable(self) -> list[tuple[Session, Use]]:
+        return [(known.session, use) for known in self.used for use in known.uses if use.passive]
+
+    @precondition(lambda self: self.touchable)
+    @rule(data=st.data())
+    def touch(self, data: st.DataObject) -> None:
+        session, use = data.draw(st.sampled_from(self.touchable))
+        self.now += 1
+        before = session.idle_since
+        self.registry.touch(session, use, self.now)
+        ended = session.status is Status.TERMINATED
+        assert session.idle_since == (None if before is None or ended else self.now)
 
     @precondition(lambda self: any(not known.ended for known in self.known))
     @rule(data=st.data(), state=st.sampled_from([Ready(HERE), Waiting(HERE), GONE]))
@@ -186,12 +204,13 @@ class RegistryAgainstAList(RuleBasedStateMachine):
             assert {token.value for token in found} == set(known.tokens)
 
     @invariant()
-    def idle_is_who_is_ready_and_not_used(self) -> None:
+    def idle_is_who_is_ready_and_not_held(self) -> None:
         for known in self.known:
             session = known.session
             assert session.uses == set(known.uses)
+            assert session.holds == len(known.holds)
             if session.status is Status.READY:
-                assert (session.idle_since is None) == bool(known.uses)
+                assert (session.idle_since is None) == bool(known.holds)
             elif known.ended:
                 assert session.idle_since is None
 
@@ -281,6 +300,91 @@ def test_a_lease_keeps_a_session_in_use_and_claims_nothing() -> None:
     registry.end_use(session, lease, 9.0)
 
     assert (during, session.idle_since, session.claimed) == (None, 9.0, False)
+
+
+def passive_use(since: float) -> Use:
+    return Use(UseKind.WEBSOCKET, since, passive=True)
+
+
+def ready_at(registry: Registry, at: float) -> Session:
+    session = a_session()
+    registry.add(session, Scheduled(), 0.0)
+    registry.record(session, Ready(HERE), at)
+    return session
+
+
+def test_the_last_hold_that_ends_starts_the_idle_clock_whatever_is_passive() -> None:
+    registry, hold, socket = Registry(), Use(UseKind.REQUEST, 2.0), passive_use(3.0)
+    session = ready_at(registry, 1.0)
+
+    registry.begin_use(session, hold)
+    registry.begin_use(session, socket)
+    during = session.idle_since
+    began = registry.end_use(session, hold, 4.0)
+
+    assert (during, began, session.idle_since) == (None, True, 4.0)
+
+
+def test_a_passive_use_that_begins_is_a_claim_and_a_touch() -> None:
+    registry = Registry()
+    session = ready_at(registry, 1.0)
+    socket = passive_use(3.0)
+
+    registry.begin_use(session, socket)
+
+    assert (session.claimed, session.idle_since) == (True, 3.0)
+    assert (session.last_use, session.last_used) == (socket, 3.0)
+
+
+def test_what_passes_over_a_passive_use_starts_the_idle_clock_anew() -> None:
+    registry, first, second = Registry(), passive_use(2.0), passive_use(3.0)
+    session = ready_at(registry, 1.0)
+    registry.begin_use(session, first)
+    registry.begin_use(session, second)
+
+    registry.touch(session, first, 9.0)
+
+    assert session.idle_since == 9.0
+    assert (session.last_use, session.last_used) == (first, 9.0)
+
+
+def test_the_end_of_a_passive_use_is_no_use() -> None:
+    registry, socket = Registry(), passive_use(2.0)
+    session = ready_at(registry, 1.0)
+    registry.begin_use(session, socket)
+
+    began = registry.end_use(session, socket, 9.0)
+
+    assert (began, session.idle_since, session.last_used) == (False, 2.0, 2.0)
+    assert (session.uses, session.holds, registry.uses.total()) == (set(), 0, 0)
+
+
+def test_nothing_touches_a_session_that_is_held_or_ends() -> None:
+    registry, hold, socket = Registry(), Use(UseKind.LEASE, 2.0), passive_use(2.0)
+    session = ready_at(registry, 1.0)
+    registry.begin_use(session, socket)
+    registry.begin_use(session, hold)
+    registry.touch(session, socket, 3.0)
+    held = session.idle_since
+    registry.end_use(session, hold, 4.0)
+    registry.record(session, Terminating(Status.READY, Reason.IDLE), 5.0)
+
+    registry.touch(session, socket, 6.0)
+    registry.begin_use(session, passive_use(7.0))
+
+    assert (held, session.idle_since, session.last_used) == (None, 4.0, 4.0)
+
+
+def test_a_session_that_boots_with_a_passive_use_is_idle_from_ready_on() -> None:
+    registry, session, socket = Registry(), a_session(), passive_use(1.0)
+    registry.add(session, Scheduled(), 0.0)
+    registry.begin_use(session, socket)
+    registry.touch(session, socket, 2.0)
+    booting = session.idle_since
+
+    registry.record(session, Ready(HERE), 3.0)
+
+    assert (booting, session.idle_since) == (None, 3.0)
 
 
 def test_what_a_use_counts_is_the_sessions_and_everyones_at_once() -> None:

@@ -8,8 +8,11 @@ import pytest
 
 from plane_tx.core.containers import VolumeRequest
 from plane_tx.core.errors import InvalidRequest
+from plane_tx.core.idlerule import IdleRequest
 from plane_tx.core.model import (
     Credentials,
+    IdleCount,
+    IdleRule,
     Limits,
     PullPolicy,
     Readiness,
@@ -53,6 +56,7 @@ def test_what_nobody_says_has_a_default() -> None:
     assert spec.executable.pull_policy is PullPolicy.IF_NOT_PRESENT
     assert spec.executable.readiness == Readiness()
     assert spec.routing is Routing.PATH
+    assert spec.idle == IdleRule()
 
 
 def test_an_app_brings_everything_that_the_request_leaves_out() -> None:
@@ -62,6 +66,31 @@ def test_an_app_brings_everything_that_the_request_leaves_out() -> None:
     assert spec.executable.command == ("serve",)
     assert spec.executable.readiness == Readiness("/up", (200,))
     assert spec.limits == Limits(11.0, 22.0, None, 7.0, 10.0)
+
+
+OF_DEFAULTS, OF_APP, OF_REQUEST = (
+    IdleRequest(IdleCount.BYTES), IdleRequest(IdleCount.MESSAGES, ("ping",)), IdleRequest(),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("of_request", "of_app", "told"),
+    [
+        (None, None, OF_DEFAULTS),
+        (None, OF_APP, OF_APP),
+        (OF_REQUEST, OF_APP, OF_REQUEST),
+        (OF_REQUEST, None, OF_REQUEST),
+    ],
+)
+def test_the_idle_rule_is_the_requests_else_the_apps_else_the_default_as_a_whole(
+    of_request: IdleRequest | None, of_app: IdleRequest | None, told: IdleRequest
+) -> None:
+    apps = {"app": App(ExecutableRequest(image="i"), idle=of_app)}
+    config = SpawnConfig(ExecutableRequest(app="app"), idle=of_request)
+
+    spec = complete(config, apps, Defaults(idle=OF_DEFAULTS))
+
+    assert spec.idle == told.to_rule()
 
 
 def test_a_request_wins_over_its_app_value_by_value() -> None:

@@ -13,6 +13,8 @@ from plane_tx.core.model import (
     Executable,
     Failure,
     HardTerminating,
+    IdleCount,
+    IdleRule,
     Key,
     Limits,
     Loading,
@@ -88,21 +90,26 @@ def test_the_public_sees_planes_reasons_and_ctrl_sees_ours(reason: Reason) -> No
 def a_session(*states: State, **values: Any) -> Session:
     history = [StatusEntry(state, float(at)) for at, state in enumerate(states, 1)]
     executable = Executable(image="i", env={"SECRET": "hidden"}, app="app")
-    spec = Spec(executable, Limits(max_idle_seconds=5), subdomain="sub", labels={"a": "b"})
+    rule = IdleRule(IdleCount.MESSAGES, ("ping", "phoenix"))
+    spec = Spec(executable, Limits(max_idle_seconds=5), rule, subdomain="sub", labels={"a": "b"})
     return make_session("id", Key("k", "n"), "t", spec, 1.0, 7, "me", history=history, **values)
 
 
 def test_a_session_is_told_in_full_but_for_its_environment() -> None:
     uses = {
-        Use(UseKind.WEBSOCKET, 3.0, Visit("1.2.3.4", "/ws", "ada", "t" * 43), last_data=3.5),
+        Use(
+            UseKind.WEBSOCKET, 3.0, Visit("1.2.3.4", "/ws", "ada", "t" * 43),
+            last_data=3.5, passive=True,
+        ),
         Use(UseKind.REQUEST, 2.0, Visit("::1")),
         Use(UseKind.LEASE, 1.0, until=9.0, reason="a backup"),
-    }
+    }  # fmt: skip
     told = views.session(a_session(Scheduled(), Ready(HERE), uses=uses), {"lifetime": 9.5})
 
     assert told["backend_id"] == "id"
     assert told["key"] == {"name": "k", "namespace": "n", "tag": "t"}
     assert told["limits"]["max_idle_seconds"] == 5
+    assert told["idle"] == {"count": "messages", "ignore": ["ping", "phoenix"]}
     assert [line["status"] for line in told["status_history"]] == ["scheduled", "ready"]
     assert told["connections"] == [
         {
@@ -112,6 +119,7 @@ def test_a_session_is_told_in_full_but_for_its_environment() -> None:
             "path": "",
             "user": None,
             "last_data": None,
+            "passive": False,
         },
         {
             "kind": "websocket",
@@ -120,6 +128,7 @@ def test_a_session_is_told_in_full_but_for_its_environment() -> None:
             "path": "/ws",
             "user": "ada",
             "last_data": 3500,
+            "passive": True,
         },
     ]
     assert told["leases"] == [{"since": 1000, "until": 9000, "reason": "a backup"}]

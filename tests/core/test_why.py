@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
 from plane_tx.core.model import (
@@ -11,6 +12,8 @@ from plane_tx.core.model import (
     Executable,
     Failure,
     HardTerminating,
+    IdleCount,
+    IdleRule,
     Limits,
     Loading,
     Ready,
@@ -32,6 +35,7 @@ from tests.sessions import make_session
 
 READY = Ready(Address("127.0.0.1", 1))
 SOFT, HARD = TerminationKind.SOFT, TerminationKind.HARD
+MESSAGES = IdleRule(IdleCount.MESSAGES)
 ADA = Visit("1.2.3.4", "/ws", "ada", "t" * 43)
 
 
@@ -112,6 +116,77 @@ def test_a_session_without_a_limit_says_that_nothing_ends_it() -> None:
 
     assert told["next"] == []
     assert "No clock will end it" in told["summary"]
+
+
+def passive_since(since: float, **values: Any) -> Use:
+    return Use(UseKind.WEBSOCKET, since, ADA, passive=True, **values)
+
+
+def with_passives(rule: IdleRule, *passives: Use, **values: Any) -> Session:
+    uses = {*passives, *values.pop("holds", ())}
+    session = a_session(Scheduled(), READY, uses=uses, passives=len(passives), **values)
+    session.spec = attrs.evolve(session.spec, idle=rule)
+    return session
+
+
+def test_passive_connections_are_told_apart_and_do_not_stop_the_idle_clock() -> None:
+    sockets = passive_since(21.0), passive_since(20.0, last_data=39.0)
+
+    told = why(with_passives(MESSAGES, *sockets, idle_since=30.0), 42.0)
+
+    assert told["summary"] == (
+        "2 WebSockets are open, of which only messages count; the last use was 12.0 s ago."
+        " Unless somebody uses it, it ends in 48.0 s."
+    )
+    assert (told["hold_count"], told["holds"]) == (0, [])
+    assert told["passive_count"] == 2
+    assert [(use["since"], use["silent_seconds"]) for use in told["passive"]] == [
+        (20_000, 3.0), (21_000, None),
+    ]  # fmt: skip
+    assert [(each["cause"], each["at"]) for each in told["next"]] == [("idle", 90_000)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "what"),
+    [
+        (MESSAGES, "only messages count"),
+        (IdleRule(IdleCount.MESSAGES, ("ping",)), "only messages that are not ignored count"),
+        (IdleRule(IdleCount.BYTES), "only bytes count"),
+    ],
+)
+def test_what_counts_of_a_passive_connection_is_told(rule: IdleRule, what: str) -> None:
+    told = why(with_passives(rule, passive_since(20.0), idle_since=30.0), 42.0)
+
+    assert told["summary"].startswith(f"1 WebSocket is open, of which {what}; the last use was ")
+
+
+def test_passive_connections_beside_a_hold_are_told_after_it() -> None:
+    hold = Use(UseKind.REQUEST, 25.0, ADA)
+
+    told = why(with_passives(MESSAGES, passive_since(20.0), holds=[hold]), 42.0)
+
+    assert told["summary"] == (
+        "It is in use: 1 request. Its idle clock starts when the last of these has gone."
+        " Of 1 WebSocket beside them only messages count."
+    )
+    assert (told["hold_count"], told["passive_count"]) == (1, 1)
+    assert [use["kind"] for use in told["holds"]] == ["request"]
+    assert [use["kind"] for use in told["passive"]] == ["websocket"]
+
+
+def test_the_death_beside_a_silent_connection_is_told_from_what_passed_last() -> None:
+    socket = passive_since(12.0)
+    session = a_session(
+        Scheduled(), READY, Terminating(Status.READY, Reason.IDLE),
+        uses={socket}, passives=1, last_use=socket, last_used=15.5,
+    )  # fmt: skip
+
+    told = why(session, 99.0)
+
+    assert (told["passive_count"], told["passive"]) == (0, [])
+    assert told["causes"][0]["message"] == (
+        "a WebSocket of user 'ada' from 1.2.3.4 to /ws, open for 3.5 s by then, was the last use"
+    )
 
 
 def test_the_death_of_an_idle_session_is_told_from_its_last_use_on() -> None:

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from plane_tx.core import wire
 from plane_tx.core.containers import ContainerFields, VolumeRequest
 from plane_tx.core.errors import InvalidRequest, MalformedRequest
+from plane_tx.core.idlerule import IdleRequest
 from plane_tx.core.model import (
     Address,
+    IdleCount,
+    IdleRule,
     PullPolicy,
     Routing,
 )
@@ -81,10 +84,13 @@ def test_our_own_fields_are_taken() -> None:
             "resource_limits": {"pids_limit": 100, "cpus": 1.5},
         },
         claim_within_seconds=5, stop_grace_seconds=0, routing="host", labels={"a": "b"},
+        idle={"count": "messages", "ignore": ["engine.io", "ping*"]},
     ))  # fmt: skip
 
     assert request.spawn_config.routing is Routing.HOST
     assert request.spawn_config.executable.readiness.statuses == (200, 204)
+    rule = IdleRule(IdleCount.MESSAGES, ("engine.io", "ping*"))
+    assert request.spawn_config.idle.to_rule() == rule
 
 
 @pytest.mark.parametrize(
@@ -194,6 +200,27 @@ def test_our_own_fields_are_taken() -> None:
             {"user": "me", **spawning(use_static_token=True)},
             ("user, auth: a static token is shared by everyone and can carry neither;"
             " leave both out, or make the session without use_static_token"),
+        ),
+        (
+            spawning(idle={"count": "often"}),
+            'spawn_config.idle.count: expected "connections" or "messages" or "bytes", got "often"',
+        ),
+        (
+            spawning(idle={"counts": "bytes"}),
+            "spawn_config.idle.counts: unknown field; did you mean 'count'?",
+        ),
+        (
+            spawning(idle={"ignore": ["ping"]}),
+            ('spawn_config.idle.ignore: goes with count "messages" alone; say that, or leave this'
+            " out"),
+        ),
+        (
+            spawning(idle={"count": "messages", "ignore": ["a"] * 17}),
+            "spawn_config.idle.ignore: expected at most 16, got 17",
+        ),
+        (
+            spawning(idle={"count": "messages", "ignore": ["a" * 129]}),
+            "spawn_config.idle.ignore[0]: expected at most 128 characters, got 129",
         ),
         ({"auth": {"a": "x" * 8192}}, "auth: expected at most 8192 bytes of JSON"),
         ({"user": "a\nb"}, "user: expected at most 1024 printable characters"),
@@ -467,6 +494,7 @@ requests = objects(
             routing=st.sampled_from(["host", "path"]) | anything,
             use_static_token=st.booleans(),
             labels=st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
+            idle=objects(count=st.sampled_from(IdleCount), ignore=st.lists(st.text())) | anything,
         ),
         executables | anything,
     )
@@ -476,7 +504,7 @@ requests = objects(
 FIELDS = {field for kind in (
     wire.ConnectRequest, wire.SpawnConfig, wire.ExecutableRequest, wire.KeyRequest,
     wire.ResourceLimitsRequest, wire.ReadinessRequest, wire.CredentialsRequest,
-    ContainerFields, VolumeRequest,
+    ContainerFields, VolumeRequest, IdleRequest,
 ) for field in kind.__annotations__} | {"other", "expected an object"}  # fmt: skip
 
 
