@@ -286,6 +286,7 @@ def make_proxy_settings(config: ProxyConfig) -> ProxySettings:
     return ProxySettings(
         root_redirect_url=config.root_redirect_url,
         ws_ping_seconds=config.ws_ping_seconds,
+        max_message_bytes=config.max_message_bytes,
         idle_timeout_seconds=config.idle_timeout_seconds,
         shutdown_seconds=config.shutdown_seconds,
         trusted_proxies=trusted_proxies(config.trusted_proxies),

@@ -69,6 +69,7 @@ class ProxyConfig:
     hold_seconds: Seconds = Seconds(30.0)
     root_redirect_url: str = ""
     ws_ping_seconds: Seconds = Seconds(30.0)
+    max_message_bytes: Count = Count(0)
     idle_timeout_seconds: Seconds = Seconds(0.0)
     shutdown_seconds: Seconds = Seconds(10.0)
     access_log: str = ""

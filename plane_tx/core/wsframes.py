@@ -236,6 +236,13 @@ def control_frame(opcode: int, payload: bytes, mask: bytes = b"") -> bytes:
     return bytes((0x80 | opcode, flag | len(payload))) + mask + body
 
 
+def close_said(payload: bytes) -> tuple[int | None, str]:
+    """The code and the reason of a Close frame; None and "" where it says none."""
+    if len(payload) < 2:
+        return None, ""
+    return int.from_bytes(payload[:2], "big"), payload[2:].decode("utf-8", "replace")
+
+
 def close_payload(code: int, reason: str) -> bytes:
     """What a Close frame says, its reason cut to what fits."""
     text = reason.encode("utf-8")[:123].decode("utf-8", "ignore")

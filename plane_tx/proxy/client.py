@@ -21,6 +21,7 @@ from plane_tx.core.errors import BadRequest, HeadTimeout, PlaneError, SessionNot
 from plane_tx.core.forwarded import UNIX
 from plane_tx.core.headers import Introductions, Peer
 from plane_tx.core.http1 import RequestParser
+from plane_tx.core.ledger import How
 from plane_tx.core.messages import (
     Broken,
     EndOfMessage,
@@ -223,18 +224,17 @@ class ClientConnection(Connection):
         surplus = self._parser.surplus
         ends = RelayEnds(self.transport, exchange.head, surplus, upstream, head, access)
         relay = self._relay = proxy.relays.join(exchange.session, exchange.take_use(), ends)
-        if isinstance(relay, Tunnel):
-            self.hear_end(relay.browser_ended)
-        relay.begin(proxy.legs, proxy.settings.ws_ping_seconds)
+        self.hear_end(relay.browser_ended)
+        relay.begin(proxy.legs, proxy.settings)
         if self._leaving:
-            relay.end(1001, STOPPING)
+            relay.end(1001, STOPPING, How.DRAIN)
 
     def go_away(self) -> None:
         """The server stops: let only what is in flight go on, and say so to whoever waits."""
         self._leaving = True
         exchange = self._exchange
         if self._relay is not None:
-            self._relay.end(1001, STOPPING)
+            self._relay.end(1001, STOPPING, How.DRAIN)
         elif exchange is not None and not exchange.held:
             exchange.be_last()
         elif exchange is not None or self._parser.mid_head:

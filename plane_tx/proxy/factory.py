@@ -10,7 +10,7 @@ from plane_tx.core.model import Session, Status, StatusEntry
 from plane_tx.proxy.client import ClientConnection
 from plane_tx.proxy.connection import LINGER_SECONDS
 from plane_tx.proxy.interface import Carrier
-from plane_tx.proxy.relay import Relays
+from plane_tx.proxy.relays import Relays
 from plane_tx.proxy.settings import ProxySettings
 from plane_tx.proxy.upstream import UpstreamPool
 from plane_tx.proxy.websocket import Legs

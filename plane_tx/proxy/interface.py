@@ -11,7 +11,7 @@ from plane_tx.accesslog import AccessLog
 from plane_tx.core.errors import PlaneError
 from plane_tx.core.headers import Introductions
 from plane_tx.core.messages import ResponseHead
-from plane_tx.proxy.relay import Relays
+from plane_tx.proxy.relays import Relays
 from plane_tx.proxy.settings import ProxySettings
 from plane_tx.proxy.upstream import UpstreamConnection, UpstreamPool
 from plane_tx.proxy.websocket import Legs

@@ -1,37 +1,33 @@
-"""An open WebSocket: frames pass as bytes, both ways, until one side or the session ends.
-
-`Relays` knows the tunnels of other upgrades too.
-"""
+"""An open WebSocket: frames pass as bytes, both ways, until one side or the session ends."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 
-from plane_tx.accesslog import AccessLog
-from plane_tx.core.access import End
 from plane_tx.core.errors import UpstreamUnreachable
 from plane_tx.core.explain import close_reason
-from plane_tx.core.model import ENDING, Session
-from plane_tx.core.use import Use, UseKind
+from plane_tx.core.ledger import ConnectionKind, How
+from plane_tx.core.model import ENDING, IdleCount
+from plane_tx.core.noise import noise_of
 from plane_tx.core.wsframes import (
     CLOSE,
     PING,
     PONG,
     Control,
     FrameTracker,
+    TooLong,
     close_payload,
+    close_said,
     control_frame,
 )
-from plane_tx.proxy.connection import FLUSH_SECONDS, Timer
-from plane_tx.proxy.tunnel import Tunnel
-from plane_tx.proxy.websocket import BrowserLeg, Legs, RelayEnds, UpstreamLeg, agreed_wrongly
-from plane_tx.reactor import IFlowTransport, INetworkReactor
-from plane_tx.supervisor import Supervisor
+from plane_tx.proxy.connection import FLUSH_SECONDS
+from plane_tx.proxy.joined import HALF_OPEN_SECONDS, Joined
+from plane_tx.proxy.settings import ProxySettings
+from plane_tx.proxy.websocket import BrowserLeg, Legs, UpstreamLeg, agreed_wrongly
 
 #: What our own pings say, so that their pongs can be told from those of others.
 PING_PAYLOAD = b"plane-tx"
@@ -42,62 +38,45 @@ UNANSWERED_PINGS = 2
 #: What the browser is told when the token it came with was taken back (API.md part 2).
 REVOKED = 4403
 
+#: A message is longer than the configuration allows (RFC 6455 section 7.4.1).
+TOO_BIG = 1009
+
 #: A close code of the IANA registry: the session is gone, and nobody knows of an end.
 BAD_GATEWAY = 1014
+LOST = "upstream lost"
 
 #: How long both sides have to hang up once the end was said.
 CLOSE_SECONDS = 5.0
 
 
-class Relay:
-    """Carries one WebSocket; `over` is called once, when it keeps its session in use no more."""
+class Relay(Joined):
+    """Carries one WebSocket."""
 
-    def __init__(
-        self,
-        reactor: INetworkReactor,
-        supervisor: Supervisor,
-        session: Session,
-        use: Use,
-        ends: RelayEnds,
-        over: Callable[[Relay], None],
-    ) -> None:
-        self.use = use
-        self._reactor = reactor
-        self._supervisor = supervisor
-        self.session = session
-        self.ends = ends
-        self._over: Callable[[Relay], None] | None = over
-        self._browser: IFlowTransport | None = ends.browser
-        self._upstream: IFlowTransport | None = ends.upstream.transport
-        self._browser_leg: BrowserLeg | None = None
-        self._upstream_leg: UpstreamLeg | None = None
-        self._to_upstream = FrameTracker()
-        self._to_browser = FrameTracker()
-        self._upstream_closes = False
-        self._browser_closes = False
-        self._parting = False
-        self._deaf = False
-        self._browser_full = False
-        self._heard = True
-        self._unanswered = 0
-        self._timer = Timer(reactor)
-        self._confirming: Deferred[None] | None = None
+    _kind = ConnectionKind.WEBSOCKET
+    _browser_leg: BrowserLeg | None = None
+    _upstream_leg: UpstreamLeg | None = None
+    _confirming: Deferred[None] | None = None
+    _browser_closes = False
+    _upstream_closes = False
+    _deaf = False
+    _stuffed = False
+    _heard = True
+    _unanswered = 0
+    _pinged: float | None = None
+    _to_upstream: FrameTracker
+    _to_browser: FrameTracker
 
-    def begin(self, legs: Legs, ping_seconds: float) -> None:
+    def begin(self, legs: Legs, settings: ProxySettings) -> None:
         """Shake hands on both legs, pass on what came early, and begin to listen for life."""
-        ends = self.ends
+        ends, rule = self.ends, self.session.spec.idle
+        is_noise = noise_of(rule.ignore) if rule.ignore else None
+        self._to_upstream = FrameTracker(settings.max_message_bytes, is_noise)
+        self._to_browser = FrameTracker(settings.max_message_bytes, is_noise)
         ends.upstream.hand_over(self)
-        wrong = agreed_wrongly(ends)
-        self._upstream_leg = None if wrong else legs.upstream(ends)
-        if self._upstream_leg is None:
-            error = UpstreamUnreachable(wrong or "the session's 101 does not answer the upgrade")
-            self._supervisor.measures.upstream_errors += 1
-            ends.refuse(error, self._reactor.seconds())
-            self._part()
-            return
-        self._browser_leg = legs.browser(ends, self.session.id)
-        if self._browser_leg is None:
-            ends.misunderstood(self._reactor.seconds())
+        ends.upstream.hear_end(self.upstream_ended)
+        if not self._shake_hands(legs):
+            self._closes(How.REFUSED)
+            self._upstream_done = True  # there is nothing to hear of the session, nor to tell it
             self._part()
             return
         ends.opened(self._reactor.seconds())
@@ -105,114 +84,125 @@ class Relay:
             self.from_browser(ends.browser_surplus)
         if ends.upstream.parser.surplus:
             self.from_upstream(ends.upstream.parser.surplus)
-        if ping_seconds and self._over is not None:
-            self._timer.set(ping_seconds, self._listen, ping_seconds)
+        if settings.ws_ping_seconds and not self._closing and self._over is not None:
+            self._timer.set(settings.ws_ping_seconds, self._listen, settings.ws_ping_seconds)
 
     def from_browser(self, data: bytes) -> None:
         """Pass on what the browser sent, but for answers to our own pings."""
         self._heard = True
-        if self._upstream is None or self._parting:
+        upstream, tracker = self._upstream, self._to_upstream
+        if upstream is None or self._parting:
             return
-        tracker, passed = self._to_upstream, 0
-        earlier = tracker.messages
+        messages, used, passed = tracker.messages, tracker.used, 0
         for piece in tracker.feed(data):
-            if not isinstance(piece, Control):
+            if isinstance(piece, bytes):
                 raw = piece
+            elif isinstance(piece, TooLong):
+                self._refuse(piece)
+                break
             elif piece.opcode == PONG and piece.payload == PING_PAYLOAD:
-                continue  # its answer to us says that the browser lives, not that it is used
+                self._answered()  # it says that the browser lives, not that it is used
+                continue
             else:
+                raw = piece.raw
                 if piece.opcode == CLOSE:
                     self._browser_closes = True
-                    self.ends.ended_by(End.CLIENT)
-                raw = piece.raw
+                    self._closes_with(How.CLIENT_CLOSE, piece)
             passed += len(raw)
-            self._upstream.write(raw)
+            upstream.write(raw)
         if passed:
-            self.use.from_client(passed, tracker.messages - earlier, self._reactor.seconds())
+            now = self._reactor.seconds()
+            self.use.from_client(passed, tracker.messages - messages, now)
+            if self.use.passive:
+                self._touch(tracker.used > used)
 
     def from_upstream(self, data: bytes) -> None:
         """Pass on what the session sent."""
-        if self._browser is None or self._parting:
+        browser, tracker = self._browser, self._to_browser
+        if browser is None or self._parting:
             return
-        tracker = self._to_browser
-        earlier = tracker.messages
+        messages, used = tracker.messages, tracker.used
         pieces = tracker.feed(data)
-        self.use.to_client(len(data), tracker.messages - earlier, self._reactor.seconds())
+        self.use.to_client(len(data), tracker.messages - messages, self._reactor.seconds())
+        if self.use.passive:
+            self._touch(tracker.used > used)
         for piece in pieces:
-            if isinstance(piece, Control):
+            if isinstance(piece, bytes):
+                browser.write(piece)
+            elif isinstance(piece, TooLong):
+                self._refuse(piece)
+                break
+            else:
+                browser.write(piece.raw)
                 if piece.opcode == CLOSE:
                     self._upstream_closes = True
-                    self.ends.ended_by(End.SESSION)
-                self._browser.write(piece.raw)
-            else:
-                self._browser.write(piece)
+                    self._closes_with(How.SESSION_CLOSE, piece)
 
     def browser_full(self) -> None:
         """The browser does not keep up."""
-        self._browser_full = True
-        if self._upstream is not None:
-            self._upstream.pauseProducing()
+        self._stuffed = True
+        super().browser_full()
 
     def browser_drained(self) -> None:
         """The browser has caught up, so it lives."""
-        self._browser_full = False
+        self._stuffed = False
         self._heard = True
-        if self._upstream is not None:
-            self._upstream.resumeProducing()
+        super().browser_drained()
 
     def upstream_full(self) -> None:
         """The session does not keep up."""
         self._deaf = True
-        if self._browser is not None:
-            self._browser.pauseProducing()
+        super().upstream_full()
 
     def upstream_drained(self) -> None:
         """The session has caught up."""
         self._deaf = False
-        if self._browser is not None:
-            self._browser.resumeProducing()
+        super().upstream_drained()
+
+    def upstream_ended(self) -> None:
+        """The session has said its last: without a Close before, it has broken off."""
+        if self._closing or self._parting:
+            super().upstream_ended()
+        else:
+            self._closes(self._how_session(How.SESSION_FIN))
+            self._upstream_done = True
+            self._ask_why()
 
     def browser_lost(self, reason: Failure) -> None:
         """The browser is gone: so is the session's side."""
-        self.ends.ended_by(End.CLIENT)
-        self._browser = None
         if self._browser_leg is not None:
             self._browser_leg.connectionLost(reason)
         if self._confirming is not None:
             self._confirming.cancel()
-        self._part()
+        super().browser_lost(reason)
 
     def upstream_lost(self, reason: Failure) -> None:
         """The session's side is gone: tell the browser why, unless the session did."""
-        self.ends.ended_by(End.SESSION)
-        self._upstream = None
         if self._upstream_leg is not None:
             self._upstream_leg.connectionLost(reason)
-        if self._over is None or self._upstream_closes or self._browser_closes:
-            self._part()
+        if self._over is None or self._closing:
+            super().upstream_lost(reason)
             return
-        # The word that the session has ended may still be on its way; it is the better reason.
-        ended = self._supervisor.ended_soon(self.session)
-        self._confirming = ended.addCallback(self._close_for_lost_upstream)
-        self._confirming.addErrback(lambda failure: failure.trap(CancelledError) and None)
-        self._finish_use()
+        self._closes(self._how_lost(reason))
+        self._upstream = None
+        self._ask_why()
 
     def revoked(self) -> None:
         """End this: the token that let it in was taken back.
 
         A browser that does not keep up is dropped, for our Close would come after all that waits.
         """
-        self.ends.ended_by(End.PROXY)
-        if self._browser_full:
+        if self._stuffed:
+            self._closes(How.REVOKED)
             self._abort()
         else:
-            self.end(REVOKED, "revoked")
+            self.end(REVOKED, "revoked", How.REVOKED)
 
-    def end(self, code: int, reason: str, by: End = End.PROXY) -> None:
+    def end(self, code: int, reason: str, how: How) -> None:
         """Close both legs with `code` and `reason`, at a boundary between frames."""
         if self._parting:
             return
-        self.ends.ended_by(by)
+        self._closes(how, code, reason)
         if self._confirming is not None:
             self._confirming.cancel()
         payload = close_payload(code, reason)
@@ -223,114 +213,103 @@ class Relay:
             upstream.write(control_frame(CLOSE, payload, os.urandom(4)))
         self._part()
 
+    @property
+    def _closing(self) -> bool:
+        return self._browser_closes or self._upstream_closes
+
+    def _shake_hands(self, legs: Legs) -> bool:
+        ends, now = self.ends, self._reactor.seconds()
+        wrong = agreed_wrongly(ends)
+        self._upstream_leg = None if wrong else legs.upstream(ends)
+        if self._upstream_leg is None:
+            error = UpstreamUnreachable(wrong or "the session's 101 does not answer the upgrade")
+            self._supervisor.measures.upstream_errors += 1
+            ends.refuse(error, now)
+            return False
+        self._browser_leg = legs.browser(ends, self.session.id)
+        if self._browser_leg is None:
+            ends.misunderstood(now)
+            return False
+        return True
+
+    def _touch(self, used: bool) -> None:
+        if used or self.session.spec.idle.count is IdleCount.BYTES:
+            self._supervisor.touch(self.session, self.use)
+
+    def _refuse(self, message: TooLong) -> None:
+        self.end(TOO_BIG, f"a message of {message.size} bytes is too big", How.TOO_LONG)
+
+    def _closes_with(self, how: How, frame: Control) -> None:
+        self._closes(how, *close_said(frame.payload))
+        over = self._browser_closes and self._upstream_closes
+        if over:
+            self._finish_use()  # whoever hangs up now
+        self._watch(CLOSE_SECONDS if over else HALF_OPEN_SECONDS)
+
+    def _ask_why(self) -> None:
+        # The word that the session has ended may still be on its way; it is the better reason.
+        ended = self._supervisor.ended_soon(self.session)
+        self._confirming = ended.addCallback(self._close_for_lost_upstream)
+        self._confirming.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        self._finish_use()
+
     def _close_for_lost_upstream(self, ended: bool) -> None:
         self._confirming = None
         if ended or self.session.status in ENDING:
-            self.end(1001, close_reason(self.session))
+            self.record.how = None  # the true one
+            self.end(1001, close_reason(self.session), How.SESSION_ENDED)
         else:
             self._supervisor.measures.upstream_errors += 1
-            self.end(BAD_GATEWAY, "upstream lost")
+            self.record.code, self.record.reason = BAD_GATEWAY, LOST
+            self.end(BAD_GATEWAY, LOST, How.SESSION_FIN)
+
+    def _answered(self) -> None:
+        # With two on their way nobody knows which one it answers.
+        if self._pinged is not None and self._unanswered == 1:
+            self.record.answered(self._reactor.seconds() - self._pinged)
+        self._pinged = None
 
     def _listen(self, ping_seconds: float) -> None:
         # Nothing is proved while we do not read, nor where no ping of ours can stand.
         if self._heard or self._deaf:
             self._heard, self._unanswered = False, 0
         elif self._unanswered >= UNANSWERED_PINGS:
-            self.ends.ended_by(End.PROXY)
+            self._closes(How.PING_TIMEOUT)
             self._abort()
             return
         elif self._browser is not None and self._to_browser.at_boundary:
             self._browser.write(control_frame(PING, PING_PAYLOAD))
             self._unanswered += 1
+            self._pinged = self._reactor.seconds()
         self._timer.set(ping_seconds, self._listen, ping_seconds)
 
-    def _part(self) -> None:
-        self._finish_use()
-        if not self._parting:
-            self._parting = True
-            self._timer.set(CLOSE_SECONDS, self._give_up)
-            self._hang_up()
-        if self._browser is None and self._upstream is None:
-            self._timer.clear()
+    def _give_up(self) -> None:
+        # Both have said that they close: that nobody hangs up is no reason to cut their words.
+        if self._browser_closes and self._upstream_closes:
+            self._part()
+        else:
+            super()._give_up()
 
     def _hang_up(self) -> None:
-        browser, upstream = self._browser, self._upstream
-        if upstream is not None:
-            upstream.unregisterProducer()
-            upstream.loseConnection()
-        if browser is not None:
-            browser.unregisterProducer()
-            if ISSLTransport.providedBy(browser):
-                browser.loseConnection()
-                return
+        self._timer.set(CLOSE_SECONDS, self._drop)
+        for side in (self._upstream, self._browser):
+            if side is None:
+                continue
+            side.unregisterProducer()
+            if ISSLTransport.providedBy(side):
+                side.loseConnection()
+                continue
             # Closing with unread bytes would reset the connection, and our Close would be lost.
-            browser.resumeProducing()
-            browser.loseWriteConnection()
+            done = self._browser_done if side is self._browser else self._upstream_done
+            if done:
+                side.loseConnection()
+            else:
+                side.resumeProducing()
+                side.loseWriteConnection()
 
-    def _give_up(self) -> None:
+    def _drop(self) -> None:
         if self._upstream is not None:
             self._upstream.abortConnection()
         if self._browser is not None:
             self._timer.set(FLUSH_SECONDS, self._abort)
             self._browser.loseConnection()
-
-    def _abort(self) -> None:
-        self._finish_use()
-        self._timer.clear()
-        for transport in (self._browser, self._upstream):
-            if transport is not None:
-                transport.abortConnection()
-
-    def _finish_use(self) -> None:
-        over, self._over = self._over, None
-        if over is not None:
-            over(self)
-
-
-class Relays:
-    """Every WebSocket and tunnel, by session, for as long as it keeps its session in use."""
-
-    def __init__(
-        self,
-        reactor: INetworkReactor,
-        supervisor: Supervisor,
-        access_log: AccessLog | None = None,
-    ) -> None:
-        self._reactor = reactor
-        self._supervisor = supervisor
-        self._access_log = access_log
-        self._open: dict[str, set[Relay | Tunnel]] = {}
-
-    def __len__(self) -> int:
-        return sum(len(relays) for relays in self._open.values())
-
-    def join(self, session: Session, use: Use, ends: RelayEnds) -> Relay | Tunnel:
-        """What carries the two ends of an upgrade; `use` was that of its request."""
-        supervisor = self._supervisor
-        own_use = supervisor.begin_use(session, UseKind.WEBSOCKET, use.visit)
-        supervisor.end_use(session, use)
-        if ends.access is not None:
-            own_use.count_in(ends.access.traffic)
-        relay: Relay | Tunnel
-        if ends.request.upgrade == b"websocket":
-            relay = Relay(self._reactor, supervisor, session, own_use, ends, self._over)
-        else:
-            relay = Tunnel(self._reactor, session, own_use, ends, self._over)
-        own_use.cut = relay.revoked
-        self._open.setdefault(session.id, set()).add(relay)
-        return relay
-
-    def session_ended(self, session: Session) -> None:
-        """Close every WebSocket of this session, saying why; tunnels end with their connections."""
-        for relay in tuple(self._open.get(session.id, ())):
-            if isinstance(relay, Relay):
-                relay.end(1001, close_reason(session), End.SESSION)
-
-    def _over(self, relay: Relay | Tunnel) -> None:
-        self._supervisor.end_use(relay.session, relay.use)
-        if self._access_log is not None and relay.ends.access is not None:
-            self._access_log.append(relay.ends.access)
-        relays = self._open[relay.session.id]
-        relays.discard(relay)
-        if not relays:
-            del self._open[relay.session.id]

@@ -9,10 +9,11 @@ from plane_tx.core.forwarded import TrustedProxies
 
 @attrs.frozen
 class ProxySettings:
-    """See conf/plane.toml; 0 seconds mean never."""
+    """See conf/plane.toml; 0 seconds mean never, 0 bytes no limit."""
 
     root_redirect_url: str = ""
     ws_ping_seconds: float = 30.0
+    max_message_bytes: int = 0
     idle_timeout_seconds: float = 0.0
     shutdown_seconds: float = 10.0
     trusted_proxies: TrustedProxies = TrustedProxies()

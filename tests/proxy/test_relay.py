@@ -4,6 +4,9 @@ import attrs
 import pytest
 from twisted.internet.defer import ensureDeferred
 
+from plane_tx.core.idlerule import IdleRequest
+from plane_tx.core.ledger import How
+from plane_tx.core.model import IdleCount, Reason, Status
 from plane_tx.core.use import Traffic
 from plane_tx.proxy.connection import FLUSH_SECONDS
 from plane_tx.proxy.relay import CLOSE_SECONDS
@@ -569,8 +572,7 @@ def test_the_end_of_a_session_closes_with_its_reason(world, end, reason):
 
     assert read(browser.get()) == [(CLOSE, b"\x03\xe9" + reason)]
     assert read(upstream.get()) == [(CLOSE, b"\x03\xe9" + reason)]
-    assert browser.half_closed
-    assert upstream.lost
+    assert (browser.half_closed, upstream.half_closed) == (True, True)
     assert world.uses() == []
 
 
@@ -694,3 +696,141 @@ def test_a_stopping_server_says_1001_once(world):
     assert closing.called
     said = [(CLOSE, b"\x03\xe9the server is stopping")]
     assert [read(each.get()) for each in (browser, other)] == [said, said]
+
+
+# Size
+
+
+@pytest.fixture
+def narrow():
+    world = World(max_message_bytes=10)
+    yield world
+    world.finish()
+
+
+def test_a_message_that_is_too_long_closes_both_sides_before_it_begins_to_pass(narrow):
+    session, browser, upstream = opened(narrow)
+
+    browser.send(frame(TEXT, b"0123456789", masked=True) + frame(TEXT, b"x" * 11, masked=True)[:6])
+    browser.send(b"x" * 11)
+
+    told = (CLOSE, b"\x03\xf1a message of 11 bytes is too big")
+    assert read(upstream.get()) == [(TEXT, b"0123456789"), told]
+    assert read(browser.get()) == [told]
+    assert (browser.half_closed, upstream.half_closed) == (True, True)
+    assert session.connections.closed[-1].how is How.TOO_LONG
+    assert narrow.uses() == []
+
+
+def test_a_message_that_grows_too_long_in_fragments_is_ended_between_two(narrow):
+    _, browser, upstream = opened(narrow)
+    first = frame(BINARY, b"12345", fin=False)
+
+    upstream.send(first + frame(0, b"6789", fin=False) + frame(0, b"ab"))
+
+    frames = read(browser.get())
+    assert frames[:2] == [(BINARY, b"12345"), (0, b"6789")]
+    assert frames[2:] == [(CLOSE, b"\x03\xf1a message of 11 bytes is too big")]
+
+
+def test_without_a_limit_any_message_passes(world):
+    _, browser, upstream = opened(world)
+    large = frame(BINARY, bytes(1 << 20))
+
+    upstream.send(large)
+
+    assert browser.get() == large
+
+
+# What counts as use
+
+
+def counting(world, count, ignore=(), ms=60):
+    """An open WebSocket whose session ends `ms` seconds after nothing of this passes."""
+    session, token = world.session(max_idle_seconds=ms, idle=IdleRequest(count, ignore))
+    return session, *joined(world, token)
+
+
+def reaped(world, seconds):
+    world.wait(seconds)
+    return world.supervisor.reap()
+
+
+def test_where_messages_count_a_silent_websocket_keeps_nothing_alive(world):
+    session, browser, _upstream = counting(world, IdleCount.MESSAGES)
+    ping = frame(PING, masked=True)
+
+    for _ in range(2):
+        world.wait(29)
+        browser.send(ping + frame(PONG, b"plane-tx", masked=True))
+    ended = reaped(world, 2.25)
+
+    assert ended == 1
+    assert session.state.reason is Reason.IDLE
+    assert read(browser.get())[-1] == (CLOSE, b"\x03\xe9idle")
+
+
+@pytest.mark.parametrize("side", ["browser", "upstream"])
+def test_where_messages_count_each_one_starts_the_clock_anew(world, side):
+    session, browser, upstream = counting(world, IdleCount.MESSAGES)
+
+    for _ in range(10):
+        assert reaped(world, 20) == 0
+        if side == "browser":
+            browser.send(frame(TEXT, b"hi", masked=True))
+        else:
+            upstream.send(frame(TEXT, b"hi"))
+            browser.send(frame(PONG, b"plane-tx", masked=True))
+
+    assert session.idle_since == world.reactor.seconds()
+    assert session.status is Status.READY
+
+
+def test_the_parts_of_a_long_message_are_use_too(world):
+    session, browser, _upstream = counting(world, IdleCount.MESSAGES)
+    long = frame(BINARY, bytes(1000), masked=True)
+
+    for place in range(0, len(long), 100):
+        assert reaped(world, 30) == 0
+        browser.send(long[place : place + 100])
+
+    assert session.idle_since == world.reactor.seconds()
+
+
+def test_heartbeats_of_the_application_are_no_use_where_they_are_ignored(world):
+    session, browser, upstream = counting(world, IdleCount.MESSAGES, ("engine.io",))
+
+    world.wait(29)
+    upstream.send(frame(TEXT, b"2"))
+    browser.send(frame(TEXT, b"3", masked=True))
+    passed = (read(upstream.get()), read(browser.get()))
+    ended = reaped(world, 31.25)
+
+    assert passed == ([(TEXT, b"3")], [(TEXT, b"2")])
+    assert ended == 1
+    assert session.state.reason is Reason.IDLE
+
+
+def test_where_bytes_count_pings_of_others_are_use_and_answers_to_ours_are_not(world):
+    session, browser, _upstream = counting(world, IdleCount.BYTES)
+
+    world.wait(29)
+    browser.send(frame(PING, masked=True))
+    pinged = session.idle_since
+    world.wait(30)
+    browser.send(frame(PONG, b"plane-tx", masked=True))
+
+    assert pinged == world.reactor.seconds() - 30
+    assert session.idle_since == pinged
+
+
+def test_where_only_messages_count_a_websocket_is_still_revoked_and_counted(world):
+    session, token = world.session(user="ada", idle=IdleRequest(IdleCount.MESSAGES))
+    browser, _upstream = joined(world, token)
+    during = (world.uses(), session.holds, session.claimed)
+
+    revoked = world.supervisor.revoke(session.id, "ada")
+
+    assert during == (["websocket"], 0, True)
+    assert revoked == 1
+    assert read(browser.get()) == [(CLOSE, b"\x11\x33revoked")]

@@ -11,7 +11,7 @@ import struct
 import pytest
 
 from plane_tx.proxy.connection import HEAD_SECONDS, LINGER_SECONDS
-from plane_tx.proxy.tunnel import HALF_OPEN_SECONDS
+from plane_tx.proxy.joined import HALF_OPEN_SECONDS
 from tests.live import ask, live_server, until
 from tests.proxy.bulk_session import CONF, Session
 from tests.proxy.frames import TEXT, frame, switched, upgrade

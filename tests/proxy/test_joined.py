@@ -1,0 +1,321 @@
+"""The two connections of an upgrade, in memory: how their ends pass, and what is written down."""
+
+import attrs
+import pytest
+from twisted.internet.defer import ensureDeferred
+
+from plane_tx.core.ledger import ConnectionKind, How
+from plane_tx.proxy.joined import HALF_OPEN_SECONDS
+from plane_tx.proxy.relay import CLOSE_SECONDS, PING_PAYLOAD
+from plane_tx.proxy.upstream import STALL_SECONDS
+from plane_tx.supervisor import CONFIRM_SECONDS
+from tests.proxy.frames import CLOSE, PING, PONG, TEXT, close, frame, read, switched, upgrade
+from tests.proxy.world import OK, World
+
+LOST = CONFIRM_SECONDS + 0.5
+RAW = "GET /{}/raw HTTP/1.1\r\nHost: localhost:9090\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+RAW_SWITCHED = b"HTTP/1.1 101 Switching\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n"
+
+
+def websocket(world, **config):
+    """An open WebSocket: session, client and upstream."""
+    session, token = world.session(**config)
+    client = world.client()
+    client.send(upgrade(f"/{token}/ws"))
+    return session, client, taken_up(world, client, switched())
+
+
+def tunnel(world, **config):
+    """An open tunnel: session, client and upstream."""
+    session, token = world.session(**config)
+    client = world.client()
+    client.send(RAW.format(token).encode())
+    return session, client, taken_up(world, client, RAW_SWITCHED)
+
+
+def taken_up(world, client, answer):
+    upstream = world.accept()
+    upstream.get()
+    upstream.send(answer)
+    client.get()
+    return upstream
+
+
+def last_closed(session):
+    return session.connections.closed[-1]
+
+
+# Half of an end
+
+
+def test_a_websocket_client_that_says_its_last_still_hears_the_session(world):
+    _, client, upstream = websocket(world)
+
+    client.send(frame(TEXT, b"ask", masked=True))
+    client.half_close()
+    ended = (upstream.half_closed, upstream.closing, client.closing)
+    upstream.send(frame(TEXT, b"reply") + close(1000))
+    upstream.half_close()
+    world.advance(0)
+
+    assert ended == (True, False, False)
+    assert read(upstream.get()) == [(TEXT, b"ask")]
+    assert read(client.get()) == [(TEXT, b"reply"), (CLOSE, b"\x03\xe8")]
+    assert (client.lost, upstream.lost) == (True, True)
+
+
+def test_a_session_that_closes_and_says_its_last_still_hears_the_answer(world):
+    _, client, upstream = websocket(world)
+
+    upstream.send(close(1000))
+    upstream.half_close()
+    ended = (client.half_closed, client.closing)
+    client.send(close(1000, masked=True))
+    client.half_close()
+    world.advance(0)
+
+    assert ended == (True, False)
+    assert read(upstream.get()) == [(CLOSE, b"\x03\xe8")]
+    assert (client.lost, upstream.lost) == (True, True)
+    assert (client.aborted, upstream.aborted) == (False, False)
+
+
+def test_a_session_that_says_its_last_without_a_close_has_broken_off(world):
+    session, client, upstream = websocket(world)
+
+    upstream.half_close()
+    world.wait(LOST)
+
+    told = [(CLOSE, b"\x03\xf6upstream lost")]
+    assert read(client.get()) == told
+    assert read(upstream.get()) == told
+    assert world.uses() == []
+    assert last_closed(session).how is How.SESSION_FIN
+
+
+@pytest.mark.parametrize("open_one", [websocket, tunnel])
+def test_a_half_open_connection_on_which_nothing_passes_is_dropped(world, open_one):
+    _, client, upstream = open_one(world)
+    client.half_close()
+
+    world.wait(HALF_OPEN_SECONDS - 1)
+    upstream.send(frame(TEXT, b"still here"))
+    world.wait(HALF_OPEN_SECONDS - 1)
+    while_passing = (client.aborted, world.uses())
+    world.wait(1)
+
+    assert while_passing == (False, ["websocket"])
+    assert (client.aborted, upstream.aborted) == (True, True)
+    assert world.uses() == []
+
+
+def test_a_close_that_nobody_answers_does_not_keep_a_session_in_use_for_ever(world):
+    session, client, upstream = websocket(world)
+
+    client.send(close(1000, masked=True))
+    world.wait(HALF_OPEN_SECONDS - 1)
+    waiting = world.uses()
+    world.wait(2)
+
+    assert waiting == ["websocket"]
+    assert (client.aborted, upstream.aborted) == (True, True)
+    assert world.uses() == []
+    assert last_closed(session).how is How.CLIENT_CLOSE
+
+
+def test_once_both_have_closed_the_use_is_over_though_nobody_hangs_up(world):
+    _, client, upstream = websocket(world)
+
+    client.send(close(1000, masked=True))
+    upstream.send(close(1000))
+    used = world.uses()
+    world.wait(CLOSE_SECONDS)
+
+    assert used == []
+    assert (client.half_closed, upstream.half_closed) == (True, True)
+
+
+# All of an end
+
+
+@pytest.mark.parametrize("open_one", [websocket, tunnel])
+def test_a_reset_of_the_client_passes_as_a_reset(world, open_one):
+    _, client, upstream = open_one(world)
+
+    client.reset()
+
+    assert upstream.aborted
+    assert world.uses() == []
+
+
+def test_the_reset_of_a_session_reaches_a_websocket_s_client_as_a_close(world):
+    session, client, upstream = websocket(world)
+
+    upstream.reset()
+    world.wait(LOST)
+
+    assert read(client.get()) == [(CLOSE, b"\x03\xf6upstream lost")]
+    record = last_closed(session)
+    assert (record.how, record.code, record.reason) == (How.SESSION_RST, 1014, "upstream lost")
+
+
+# The ledger
+
+ENDS = {
+    "client closes": (
+        lambda world, session, client, upstream: client.send(close(4000, b"bye", masked=True)),
+        (How.CLIENT_CLOSE, 4000, "bye"),
+    ),
+    "client closes without a code": (
+        lambda world, session, client, upstream: client.send(frame(CLOSE, masked=True)),
+        (How.CLIENT_CLOSE, None, ""),
+    ),
+    "client hangs up": (
+        lambda world, session, client, upstream: client.hang_up(),
+        (How.CLIENT_FIN, None, ""),
+    ),
+    "client says its last": (
+        lambda world, session, client, upstream: client.half_close(),
+        (How.CLIENT_FIN, None, ""),
+    ),
+    "client resets": (
+        lambda world, session, client, upstream: client.reset(),
+        (How.CLIENT_RST, None, ""),
+    ),
+    "session closes": (
+        lambda world, session, client, upstream: upstream.send(close(1011, b"oops")),
+        (How.SESSION_CLOSE, 1011, "oops"),
+    ),
+    "session hangs up": (
+        lambda world, session, client, upstream: upstream.hang_up(),
+        (How.SESSION_FIN, 1014, "upstream lost"),
+    ),
+    "session resets": (
+        lambda world, session, client, upstream: upstream.reset(),
+        (How.SESSION_RST, 1014, "upstream lost"),
+    ),
+    "session ends": (
+        lambda world, session, client, upstream: world.end(session),
+        (How.SESSION_ENDED, 1001, "exited"),
+    ),
+    "session hangs up and ends": (
+        lambda world, session, client, upstream: (upstream.hang_up(), world.end(session)),
+        (How.SESSION_ENDED, 1001, "exited"),
+    ),
+    "session stops reading": (
+        lambda world, session, client, upstream: (upstream.fill(), world.wait(STALL_SECONDS)),
+        (How.STALLED, 1014, "upstream lost"),
+    ),
+    "client answers no ping": (
+        lambda world, session, client, upstream: world.wait(200),
+        (How.PING_TIMEOUT, None, ""),
+    ),
+    "revoked": (
+        lambda world, session, client, upstream: world.supervisor.revoke(session.id, "ada"),
+        (How.REVOKED, 4403, "revoked"),
+    ),
+    "server stops": (
+        lambda world, session, client, upstream: ensureDeferred(world.factory.close()),
+        (How.DRAIN, 1001, "the server is stopping"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("end", "expected"), ENDS.values(), ids=ENDS)
+def test_the_ledger_says_who_closed_a_websocket_first_and_how(world, end, expected):
+    session, client, upstream = websocket(world, user="ada")
+
+    end(world, session, client, upstream)
+    world.wait(LOST)
+    client.hang_up()
+    upstream.hang_up()
+    world.wait(LOST)
+
+    record = last_closed(session)
+    assert (record.how, record.code, record.reason) == expected
+    assert (record.kind, record.visit.path) == (ConnectionKind.WEBSOCKET, "/ws")
+    assert len(session.connections.closed) == 1
+    assert not session.connections.open
+
+
+TUNNEL_ENDS = {
+    "client hangs up": (lambda session, client, upstream: client.half_close(), How.CLIENT_FIN),
+    "client resets": (lambda session, client, upstream: client.reset(), How.CLIENT_RST),
+    "session hangs up": (lambda session, client, upstream: upstream.half_close(), How.SESSION_FIN),
+    "session resets": (lambda session, client, upstream: upstream.reset(), How.SESSION_RST),
+}
+
+
+@pytest.mark.parametrize(("end", "how"), TUNNEL_ENDS.values(), ids=TUNNEL_ENDS)
+def test_the_ledger_says_who_ended_a_tunnel_first(world, end, how):
+    session, client, upstream = tunnel(world)
+
+    end(session, client, upstream)
+    client.hang_up()
+    upstream.hang_up()
+
+    record = last_closed(session)
+    assert (record.kind, record.how, record.code) == (ConnectionKind.TUNNEL, how, None)
+
+
+def test_the_idle_timeout_of_a_tunnel_is_written_down():
+    world = World(idle_timeout_seconds=10)
+    session, _client, _upstream = tunnel(world)
+
+    world.wait(11)
+
+    assert last_closed(session).how is How.IDLE
+    world.finish()
+
+
+def test_a_handshake_that_goes_wrong_is_written_down_as_refused(world):
+    session, token = world.session()
+    client = world.client()
+    client.send(upgrade(f"/{token}/"))
+
+    world.accept().send(switched(accept=b"wrong"))
+
+    assert last_closed(session).how is How.REFUSED
+
+
+def test_a_refused_upgrade_is_no_connection(world):
+    session, token = world.session()
+    client = world.client()
+    client.send(upgrade(f"/{token}/"))
+
+    world.accept().send(OK)
+
+    assert not session.connections.open
+    assert not session.connections.closed
+
+
+def test_an_open_connection_is_in_the_ledger_with_what_has_passed(world):
+    session, client, upstream = websocket(world)
+    asked, said = frame(TEXT, b"one", masked=True), frame(TEXT, b"three")
+
+    client.send(asked)
+    upstream.send(said * 2)
+    (record,) = session.connections.open
+    during = attrs.astuple(record.traffic)
+    world.wait(3)
+    client.hang_up()
+
+    assert during == (0, len(asked), 2 * len(said), 1, 2)
+    assert record.closed_at == record.opened + 3
+
+
+def test_the_round_trip_of_a_ping_is_written_down_when_it_is_clear_which_was_answered(world):
+    session, client, _upstream = websocket(world)
+    (record,) = session.connections.open
+
+    world.wait(60)
+    world.advance(0.25)
+    client.send(frame(PONG, PING_PAYLOAD, masked=True))
+    first = record.round_trip
+    world.wait(90)
+    pings = [opcode for opcode, _ in read(client.get())]
+    client.send(frame(PONG, PING_PAYLOAD, masked=True))
+
+    assert first == 0.25
+    assert pings == [PING, PING, PING]
+    assert record.round_trip == 0.25
