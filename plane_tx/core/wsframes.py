@@ -37,8 +37,9 @@ _SHORT_SIZES = tuple(
     for second, header in enumerate(_HEADER_SIZES)
 )
 
-# First bytes of the frames that are a message each.
+# First bytes of the frames that are a message each, and of those that can never be noise.
 _WHOLE_MESSAGES = frozenset(first for first in range(256) if first & (_FIN | _CONTROL) == _FIN)
+_NEVER_NOISE = _WHOLE_MESSAGES - {_WHOLE_TEXT}
 
 
 @attrs.frozen
@@ -91,8 +92,8 @@ class FrameTracker:
         self.used = 0
         self._most: float = most_message_bytes or math.inf
         self._is_noise = is_noise
-        # First bytes of the frames that need no more than their size to be known.
-        self._plain = _WHOLE_MESSAGES - {_WHOLE_TEXT} if is_noise else _WHOLE_MESSAGES
+        # First bytes of the messages whose payload need not be looked at.
+        self._plain = _WHOLE_MESSAGES if is_noise is None else _NEVER_NOISE
         self._held = b""
         self._remaining = 0  # bytes that the last frame given out still lacks,
         self._is_use = False  # and whether they will count as used
@@ -117,7 +118,7 @@ class FrameTracker:
             if self._is_use:
                 self.used += size
             return [data]
-        # What comes most often, one small message and no more, costs a quarter of `_cut` this way.
+        # What comes most often is one small message and no more: there is nothing to cut.
         if (
             not self._remaining
             and not self._held
