@@ -18,6 +18,9 @@ CLOSE, PING, PONG = 0x8, 0x9, 0xA
 #: A text of more bytes than this is never noise.
 NOISE_BYTES = 512
 
+#: How many frames are read in one go: thousands of empty ones would take the reactor's time.
+MOST_AT_ONCE = 256
+
 #: How many bytes of a text are looked at to tell whether it is noise.
 PEEK_BYTES = 64
 
@@ -69,7 +72,8 @@ class FrameTracker:
     at most NOISE_BYTES, with its first PEEK_BYTES.
 
     `messages` counts the messages whose last frame has begun, noise too; `used` the bytes given out
-    of data frames, headers included, that are not noise.
+    of data frames, headers included, that are not noise. While it is `pending` not all that came was
+    read; `feed(b"")` goes on with it.
     """
 
     __slots__ = (
@@ -82,6 +86,7 @@ class FrameTracker:
         "_plain",
         "_remaining",
         "messages",
+        "pending",
         "used",
     )
 
@@ -90,6 +95,7 @@ class FrameTracker:
     ) -> None:
         self.messages = 0
         self.used = 0
+        self.pending = False
         self._most: float = most_message_bytes or math.inf
         self._is_noise = is_noise
         # First bytes of the messages whose payload need not be looked at.
@@ -112,6 +118,9 @@ class FrameTracker:
         """
         if self._last is not None:
             return []
+        if self._held:
+            data, self._held = self._held + data, b""
+            return self._cut(data)
         size = len(data)
         if size <= self._remaining:
             self._remaining -= size
@@ -121,7 +130,6 @@ class FrameTracker:
         # What comes most often is one small message and no more: there is nothing to cut.
         if (
             not self._remaining
-            and not self._held
             and not self._earlier
             and 1 < size <= self._most
             and size == _SHORT_SIZES[data[1]]
@@ -130,16 +138,17 @@ class FrameTracker:
             self.messages += 1
             self.used += size
             return [data]
-        if self._held:
-            data, self._held = self._held + data, b""
         return self._cut(data)
 
-    def _cut(self, data: bytes) -> list[Piece]:
+    def _cut(self, data: bytes) -> list[Piece]:  # noqa: C901 (a call for each frame costs as much)
         pieces: list[Piece] = []
         start, at, size = 0, self._remaining, len(data)
+        self.pending = False
         if self._is_use:
             self.used += at
-        while at + 1 < size:
+        for _ in range(MOST_AT_ONCE):
+            if at + 1 >= size:
+                break
             body = at + _HEADER_SIZES[data[at + 1]]
             if body > size:
                 break
@@ -162,6 +171,8 @@ class FrameTracker:
             elif not self._admit(data, at, body, end):
                 break
             at = end
+        else:
+            self.pending = at < size
         return self._rest(data, start, at, pieces)
 
     def _admit(self, data: bytes, at: int, body: int, end: int) -> bool:

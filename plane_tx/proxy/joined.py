@@ -84,26 +84,22 @@ class Joined:
     def browser_full(self) -> None:
         """The browser does not keep up."""
         self._note_backlog()
-        if self._upstream is not None and not self._upstream_done:
-            self.ends.upstream.hold_back()
+        self._pause_upstream()
 
     def browser_drained(self) -> None:
         """The browser has caught up."""
         self.use.last_data = self._reactor.seconds()
-        if self._upstream is not None and not self._upstream_done:
-            self.ends.upstream.let_go()
+        self._resume_upstream()
 
     def upstream_full(self) -> None:
         """The session does not keep up."""
         self._note_backlog()
-        if self._browser is not None and not self._browser_done:
-            self._browser.pauseProducing()
+        self._pause_browser()
 
     def upstream_drained(self) -> None:
         """The session has caught up."""
         self.use.last_data = self._reactor.seconds()
-        if self._browser is not None and not self._browser_done:
-            self._browser.resumeProducing()
+        self._resume_browser()
 
     def browser_ended(self) -> None:
         """The browser has said its last: so has what we send to the session."""
@@ -137,6 +133,22 @@ class Joined:
         self._closes(self._how_lost(reason))
         self._upstream = None
         self._pass_loss(reason, complete=self._upstream_done)
+
+    def _pause_browser(self) -> None:
+        if self._browser is not None and not self._browser_done:
+            self._browser.pauseProducing()
+
+    def _resume_browser(self) -> None:
+        if self._browser is not None and not self._browser_done:
+            self._browser.resumeProducing()
+
+    def _pause_upstream(self) -> None:
+        if self._upstream is not None and not self._upstream_done:
+            self.ends.upstream.hold_back()
+
+    def _resume_upstream(self) -> None:
+        if self._upstream is not None and not self._upstream_done:
+            self.ends.upstream.let_go()
 
     def _how_lost(self, reason: Failure) -> How:
         if reason.check(ConnectionAborted):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.python.failure import Failure
 
 from plane_tx.core.errors import UpstreamUnreachable
@@ -19,6 +19,7 @@ from plane_tx.core.wsframes import (
     PONG,
     Control,
     FrameTracker,
+    Piece,
     TooLong,
     close_payload,
     close_said,
@@ -63,6 +64,7 @@ class Relay(Joined):
     _heard = True
     _unanswered = 0
     _pinged: float | None = None
+    _next_turn: IDelayedCall | None = None
     _to_upstream: FrameTracker
     _to_browser: FrameTracker
 
@@ -93,28 +95,20 @@ class Relay(Joined):
         upstream, tracker = self._upstream, self._to_upstream
         if upstream is None or self._parting:
             return
-        messages, used, passed = tracker.messages, tracker.used, 0
-        for piece in tracker.feed(data):
-            if isinstance(piece, bytes):
-                raw = piece
-            elif isinstance(piece, TooLong):
-                self._refuse(piece)
-                break
-            elif piece.opcode == PONG and piece.payload == PING_PAYLOAD:
-                self._answered()  # it says that the browser lives, not that it is used
-                continue
-            else:
-                raw = piece.raw
-                if piece.opcode == CLOSE:
-                    self._browser_closes = True
-                    self._closes_with(How.CLIENT_CLOSE, piece)
-            passed += len(raw)
-            upstream.write(raw)
-        if passed:
+        messages, used = tracker.messages, tracker.used
+        pieces = tracker.feed(data)
+        raw = pieces[0] if len(pieces) == 1 else None
+        plain = isinstance(raw, bytes)
+        if not isinstance(raw, bytes):
+            raw = b"".join([_raw(piece) for piece in pieces if not self._is_answer(piece)])
+        if raw:
             now = self._reactor.seconds()
-            self.use.from_client(passed, tracker.messages - messages, now)
+            self.use.from_client(len(raw), tracker.messages - messages, now)
             if self.use.passive:
                 self._touch(tracker.used > used)
+            upstream.write(raw)
+        if not plain or tracker.pending:
+            self._heed(pieces, How.CLIENT_CLOSE)
 
     def from_upstream(self, data: bytes) -> None:
         """Pass on what the session sent."""
@@ -123,20 +117,18 @@ class Relay(Joined):
             return
         messages, used = tracker.messages, tracker.used
         pieces = tracker.feed(data)
-        self.use.to_client(len(data), tracker.messages - messages, self._reactor.seconds())
-        if self.use.passive:
-            self._touch(tracker.used > used)
-        for piece in pieces:
-            if isinstance(piece, bytes):
-                browser.write(piece)
-            elif isinstance(piece, TooLong):
-                self._refuse(piece)
-                break
-            else:
-                browser.write(piece.raw)
-                if piece.opcode == CLOSE:
-                    self._upstream_closes = True
-                    self._closes_with(How.SESSION_CLOSE, piece)
+        raw = pieces[0] if len(pieces) == 1 else None
+        plain = isinstance(raw, bytes)
+        if not isinstance(raw, bytes):
+            raw = b"".join(map(_raw, pieces))
+        if raw:
+            now = self._reactor.seconds()
+            self.use.to_client(len(raw), tracker.messages - messages, now)
+            if self.use.passive:
+                self._touch(tracker.used > used)
+            browser.write(raw)
+        if not plain or tracker.pending:
+            self._heed(pieces, How.SESSION_CLOSE)
 
     def browser_full(self) -> None:
         """The browser does not keep up."""
@@ -232,15 +224,57 @@ class Relay(Joined):
             return False
         return True
 
+    def _is_answer(self, piece: Piece) -> bool:
+        # It says that the browser lives, not that it is used.
+        if isinstance(piece, bytes | TooLong) or piece.opcode != PONG:
+            return False
+        if piece.payload != PING_PAYLOAD:
+            return False
+        self._answered()
+        return True
+
+    def _heed(self, pieces: list[Piece], closed_by: How) -> None:
+        for piece in pieces:
+            if isinstance(piece, TooLong):
+                reason = f"a message of {piece.size} bytes is too big"
+                self.end(TOO_BIG, reason, How.TOO_LONG)
+            elif isinstance(piece, Control) and piece.opcode == CLOSE:
+                self._hear_close(closed_by, *close_said(piece.payload))
+        if self._to_upstream.pending:
+            self._pause_browser()
+        if self._to_browser.pending:
+            self._pause_upstream()
+        if self._next_turn is None and (self._to_upstream.pending or self._to_browser.pending):
+            # Much in small frames is read in several turns, so that others have theirs between.
+            self._next_turn = self._reactor.callLater(0, self._read_on)
+
+    def _read_on(self) -> None:
+        self._next_turn = None
+        if self._to_upstream.pending:
+            self.from_browser(b"")
+            self._resume_browser()
+        if self._to_browser.pending:
+            self.from_upstream(b"")
+            self._resume_upstream()
+
+    def _resume_browser(self) -> None:
+        if not (self._deaf or self._to_upstream.pending):
+            super()._resume_browser()
+
+    def _resume_upstream(self) -> None:
+        if not (self._stuffed or self._to_browser.pending):
+            super()._resume_upstream()
+
     def _touch(self, used: bool) -> None:
         if used or self.session.spec.idle.count is IdleCount.BYTES:
             self._supervisor.touch(self.session, self.use)
 
-    def _refuse(self, message: TooLong) -> None:
-        self.end(TOO_BIG, f"a message of {message.size} bytes is too big", How.TOO_LONG)
-
-    def _closes_with(self, how: How, frame: Control) -> None:
-        self._closes(how, *close_said(frame.payload))
+    def _hear_close(self, how: How, code: int | None, reason: str) -> None:
+        self._closes(how, code, reason)
+        if how is How.CLIENT_CLOSE:
+            self._browser_closes = True
+        else:
+            self._upstream_closes = True
         over = self._browser_closes and self._upstream_closes
         if over:
             self._finish_use()  # whoever hangs up now
@@ -313,3 +347,9 @@ class Relay(Joined):
         if self._browser is not None:
             self._timer.set(FLUSH_SECONDS, self._abort)
             self._browser.loseConnection()
+
+
+def _raw(piece: Piece) -> bytes:
+    if isinstance(piece, bytes):
+        return piece
+    return piece.raw if isinstance(piece, Control) else b""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from plane_tx.core.wsframes import (
     CLOSE,
+    MOST_AT_ONCE,
     NOISE_BYTES,
     PEEK_BYTES,
     PING,
@@ -464,3 +465,18 @@ def test_any_frames_are_the_same_in_any_segments(frames, places, limit, peeks, a
     assert joined(pieces) == expected(passing, end)
     assert out(pieces) == b"".join(each.raw for each in passing)
     assert told == [(size, *counted(passing, size, peeks)) for size, *_ in told]
+
+
+@pytest.mark.parametrize("opcode", [TEXT, PING])
+def test_no_more_than_so_many_frames_are_read_in_one_go(opcode):
+    tracker = FrameTracker()
+    stream = frame(opcode, b"x") * (2 * MOST_AT_ONCE + 1)
+
+    passed, pending = [], []
+    for data in (stream, b"", b""):
+        passed.append(raw(tracker.feed(data)))
+        pending.append(tracker.pending)
+
+    whole = frame(opcode, b"x") * MOST_AT_ONCE
+    assert passed == [whole, whole, frame(opcode, b"x")]
+    assert pending == [True, True, False]

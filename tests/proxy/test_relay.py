@@ -8,6 +8,7 @@ from plane_tx.core.idlerule import IdleRequest
 from plane_tx.core.ledger import How
 from plane_tx.core.model import IdleCount, Reason, Status
 from plane_tx.core.use import Traffic
+from plane_tx.core.wsframes import MOST_AT_ONCE
 from plane_tx.proxy.connection import FLUSH_SECONDS
 from plane_tx.proxy.relay import CLOSE_SECONDS
 from plane_tx.proxy.upstream import STALL_SECONDS
@@ -834,3 +835,57 @@ def test_where_only_messages_count_a_websocket_is_still_revoked_and_counted(worl
     assert during == (["websocket"], 0, True)
     assert revoked == 1
     assert read(browser.get()) == [(CLOSE, b"\x11\x33revoked")]
+
+
+# Many small frames at once
+
+
+@pytest.mark.parametrize("opcode", [PING, TEXT])
+def test_thousands_of_small_frames_pass_in_turns_and_in_order(world, opcode):
+    _, browser, upstream = opened(world)
+    frames = b"".join(frame(opcode, b"%d" % number) for number in range(1000))
+
+    upstream.send(frames)
+    first = (upstream.paused, len(read(browser.value())))
+    world.reactor.pump([0] * 3)
+
+    assert first == (True, MOST_AT_ONCE)
+    assert browser.get() == frames
+    assert not upstream.paused
+
+
+def test_a_session_that_says_much_is_not_read_on_while_its_browser_does_not_keep_up(world):
+    _, browser, upstream = opened(world)
+    upstream.send(frame(PING) * (MOST_AT_ONCE + 1))
+
+    browser.fill()
+    world.advance(0)
+    held_back = upstream.paused
+    browser.drain()
+
+    assert held_back
+    assert not upstream.paused
+
+
+def test_a_browser_that_says_much_and_a_last_word_is_heard_to_the_end(world):
+    _, browser, upstream = opened(world)
+    frames = frame(TEXT, b"x", masked=True) * 1000
+
+    browser.send(frames + close(1000, masked=True))
+    paused = browser.paused
+    world.reactor.pump([0] * 4)
+
+    assert paused
+    assert upstream.get() == frames + close(1000, masked=True)
+
+
+def test_an_end_of_ours_drops_what_was_not_read_yet(world):
+    session, browser, upstream = opened(world)
+    upstream.send(frame(TEXT, b"x") * 1000)
+
+    world.end(session)
+    world.reactor.pump([0] * 4)
+
+    said = read(browser.get())
+    assert len(said) == MOST_AT_ONCE + 1
+    assert said[-1] == (CLOSE, b"\x03\xe9exited")
