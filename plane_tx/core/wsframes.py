@@ -72,8 +72,8 @@ class FrameTracker:
     at most NOISE_BYTES, with its first PEEK_BYTES.
 
     `messages` counts the messages whose last frame has begun, noise too; `used` the bytes given out
-    of data frames, headers included, that are not noise. While it is `pending` not all that came was
-    read; `feed(b"")` goes on with it.
+    of data frames, headers included, that are not noise. While it is `pending`, not all that came
+    was read; `feed(b"")` goes on with it.
     """
 
     __slots__ = (
