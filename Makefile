@@ -68,7 +68,7 @@ fuzz: build/.dev-$(FILES) ## look for what breaks core.http1, for FUZZ_SECONDS=6
 	$(BIN)/python -m tests.fuzz.http1 -max_total_time=$(FUZZ_SECONDS) -max_len=4096 \
 		-dict=tests/fuzz/http1.dict -artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus
 
-bench: bench-control bench-http ## measure this machine, half an hour; needs wrk and nginx
+bench: bench-control bench-http bench-websocket ## measure this machine, 40 minutes; needs wrk, nginx, gcc
 
 # Quick, and without a word in RESULTS.md: make bench-http ROUNDS=1 SECONDS=1
 LENGTH = $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
@@ -78,6 +78,9 @@ bench-control: build/.run-$(FILES)
 
 bench-http: build/.run-$(FILES)
 	@$(BIN)/python -m bench.data_plane $(LENGTH)
+
+bench-websocket: build/.run-$(FILES)
+	@$(BIN)/python -m bench.websocket $(LENGTH)
 
 clean: ## remove what make made
 	rm -rf .venv .venv-* build .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
@@ -113,4 +116,4 @@ Makefile: ;
 	@:$(error nothing here makes '$@'; `make help` lists what there is)
 
 .PRECIOUS: .venv-%/pyvenv.cfg build/.on-%-$(FILES)
-.PHONY: help run check test pythons fuzz bench bench-control bench-http clean
+.PHONY: help run check test pythons fuzz bench bench-control bench-http bench-websocket clean

@@ -19,7 +19,7 @@ from bench import report
 from bench.load import Case, Download, Upload, idle_bytes, verify
 from bench.origin import MIDDLE, SMALL, origin, scratch
 from bench.processes import machine, missing
-from bench.proxies import KINDS, Proxy, named, proxies
+from bench.proxies import KINDS, Kind, Proxy, named, proxies
 from bench.report import (
     BUFFERED,
     DIFFERING,
@@ -64,6 +64,10 @@ class Options:
         whole = Options(self.rounds, self.seconds)
         return self != whole or self.rounds < LEAST_ROUNDS
 
+    def kinds_asked(self) -> list[Kind]:
+        """The other proxies that have one of these names."""
+        return [kind for kind in KINDS if kind.name in self.proxies]
+
     def cases_asked(self) -> list[AnyCase]:
         """The cases of which the name has one of these words."""
         every: tuple[AnyCase, ...] = (
@@ -85,7 +89,7 @@ def running(options: Options) -> Iterator[tuple[list[Proxy], Path]]:
     with (
         scratch() as folder,
         origin(folder, options.large) as its,
-        proxies(folder, its, options.proxies) as found,
+        proxies(folder, its, options.kinds_asked()) as found,
     ):
         for proxy in found:
             verify(proxy, its.files)
@@ -130,7 +134,7 @@ def told(
 ) -> Iterator[str]:
     """The lines for RESULTS.md."""
     yield f"{machine('twisted', 'httptools')};"
-    yield f"{', '.join(named(kind) for kind in KINDS if kind.name in options.proxies)};"
+    yield f"{', '.join(map(named, options.kinds_asked()))};"
     yield f"{options.rounds} rounds of {options.seconds} s."
     yield ""
     yield from report.targets(turns, idle, options.idle)

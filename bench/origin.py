@@ -20,14 +20,15 @@ from tests.live import LiveServer, ask, live_server
 #: The lengths of two files of the origin, which are their names; a third is as long as one likes.
 SMALL, MIDDLE = 1024, 100 * 1024
 
-#: For nginx, origin and proxy alike: as many connections as the files that a process may open.
+#: For nginx, origin and proxy alike: as many connections as the files that a process may open. When
+#: fewer than a sixteenth are free it drops those on which nobody has asked for anything yet.
 NGINX = """
 {user}worker_processes 1;
 worker_rlimit_nofile 20000;
 daemon off;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
-events {{ worker_connections 16000; }}
+events {{ worker_connections 19900; }}
 http {{
     access_log off;
     sendfile on;
@@ -110,12 +111,12 @@ def origin(folder: Path, large: int) -> Iterator[Origin]:
         on_core(SERVER_CORE),
         live_server(home, SESSIONS.format(folder=home, core=LOAD_CORE)) as ours,
     ):
-        urls = [_session(ours, app) for app in ("files", "uploads")]
+        urls = [session_url(ours, app) for app in ("files", "uploads")]
         ports = [int((home / name).read_text(encoding="ascii")) for name in ("port", "uploads")]
         yield Origin(ours, files, *ports, *urls)
 
 
-def _session(ours: LiveServer, app: str) -> str:
+def session_url(ours: LiveServer, app: str) -> str:
     """The URL of a new session, as one user of it has it, when it is ready."""
     asked = {
         "key": {"name": app},

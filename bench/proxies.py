@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,21 @@ NGINX_HTTP = """
 UNBUFFERED = """
     proxy_buffering off;
     proxy_request_buffering off;
+"""
+
+#: Upgrades pass to the origin, and stay when nothing is said.
+NGINX_TUNNEL = """
+    proxy_http_version 1.1;
+    proxy_set_header Upgrade $http_upgrade;
+    proxy_set_header Connection upgrade;
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_read_timeout 1h;
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{ proxy_pass http://127.0.0.1:{files}; }}
+    }}
 """
 
 #: Room for 10 000 idle connections, which it would else deny itself with 20 000 files.
@@ -129,9 +144,13 @@ def _written(path: Path, template: str, origin: Origin, port: int) -> str:
 
 
 def _nginx(
-    program: str, folder: Path, origin: Origin, ports: Ports, how: str = UNBUFFERED
+    program: str,
+    folder: Path,
+    origin: Origin,
+    ports: Ports,
+    http: str = UNBUFFERED + NGINX_HTTP,
 ) -> list[str]:
-    conf = _written(folder / "http.conf", how + NGINX_HTTP, origin, ports[0])
+    conf = _written(folder / "http.conf", http, origin, ports[0])
     whole = folder / "nginx.conf"
     whole.write_text(nginx_conf(folder, f"include {conf};"), encoding="utf-8")
     return [program, "-e", f"{folder}/error.log", "-c", str(whole)]
@@ -197,13 +216,18 @@ class Kind:
 
 _nginx_here, _haproxy_here = partial(shutil.which, "nginx"), partial(shutil.which, "haproxy")
 
+_NGINX = Kind(NGINX, "apt-get install nginx-light", _nginx_here, ("-v",), _nginx)
+_HAPROXY = Kind(HAPROXY, "apt-get install haproxy", _haproxy_here, ("-v",), _haproxy)
+_CHP = Kind(CHP, "apt-get install npm", _chp_program, ("--version",), _chp, _chp_route)
+
+#: For HTTP.
 KINDS = (
-    Kind(NGINX, "apt-get install nginx-light", _nginx_here, ("-v",), _nginx),
-    Kind(BUFFERED, "apt-get install nginx-light", _nginx_here, ("-v",), partial(_nginx, how="")),
-    Kind(HAPROXY, "apt-get install haproxy", _haproxy_here, ("-v",), _haproxy),
-    Kind(SPLICED, "apt-get install haproxy", _haproxy_here, ("-v",), partial(_haproxy, how=SPLICE)),
+    _NGINX,
+    attrs.evolve(_NGINX, name=BUFFERED, command=partial(_nginx, http=NGINX_HTTP)),
+    _HAPROXY,
+    attrs.evolve(_HAPROXY, name=SPLICED, command=partial(_haproxy, how=SPLICE)),
     Kind(CADDY, "apt-get install caddy", partial(shutil.which, "caddy"), ("version",), _caddy),
-    Kind(CHP, "apt-get install npm", _chp_program, ("--version",), _chp, _chp_route),
+    _CHP,
     Kind(
         TWISTED,
         "pip install twisted",
@@ -212,6 +236,9 @@ KINDS = (
         _twisted,
     ),
 )
+
+#: For WebSockets.
+TUNNELS = (attrs.evolve(_NGINX, command=partial(_nginx, http=NGINX_TUNNEL)), _HAPROXY, _CHP)
 
 
 def named(kind: Kind) -> str:
@@ -257,13 +284,13 @@ def _running(kind: Kind, program: str, folder: Path, origin: Origin) -> Iterator
 
 
 @contextmanager
-def proxies(folder: Path, origin: Origin, names: Collection[str]) -> Iterator[list[Proxy]]:
-    """Ours, and those of these names that are installed, all of them running."""
+def proxies(folder: Path, origin: Origin, kinds: Iterable[Kind]) -> Iterator[list[Proxy]]:
+    """Ours, and those of these kinds that are installed, all of them running."""
     ours = Proxy(OURS, (origin.ours.process.pid,), origin.our_files, origin.our_uploads)
     with ExitStack() as stack:
         found = [ours]
-        for kind in KINDS:
-            program = kind.program() if kind.name in names else None
+        for kind in kinds:
+            program = kind.program()
             if program is not None:
                 here = folder / re.sub(r"\W+", "-", kind.name)
                 found.append(stack.enter_context(_running(kind, program, here, origin)))

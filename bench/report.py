@@ -31,27 +31,34 @@ MOST_IDLE = 12
 
 @attrs.frozen
 class Target:
-    """What issue 4 asks of us in one case, as a ratio to another proxy in the same run."""
+    """What an issue asks of us in one case, as a ratio to another proxy in the same run.
+
+    The goal is what it hopes for beyond that.
+    """
 
     case: str
     to: str
     bound: float
     attribute: str = RATE
+    unit: str = "requests/s"
+    goal: float | None = None
 
     def told(self, turns: Turns) -> str:
         """The row of the table."""
         most = self.attribute == P99
-        what = "99% latency" if most else "requests/s"
+        what = "99% latency" if most else self.unit
         wanted = f"{'<=' if most else '>='} {self.bound:g}"
+        if self.goal is not None:
+            wanted += f" (goal {self.goal:g})"
         ours, theirs = (self.case, OURS), (self.case, self.to)
         if not turns.get(ours) or not turns.get(theirs):
-            return _row(self.case, f"{what} to {self.to}", wanted, *[""] * 4, "not measured")
+            return row(self.case, f"{what} to {self.to}", wanted, *[""] * 4, "not measured")
         reached = ratio(turns, ours, theirs, self.attribute)
-        met = reached <= self.bound if most else reached >= self.bound
+        reaches = reached <= self.bound if most else reached >= self.bound
         by_cpu = 1 / ratio(turns, ours, theirs, "cpu_microseconds")
         busy = (f"{median(turns[one], 'busy'):.0%}" for one in (ours, theirs))
-        cells = (wanted, f"{reached:.2f}", "" if most else f"{by_cpu:.2f}", *busy, _met(met))
-        return _row(self.case, f"{what} to {self.to}", *cells)
+        cells = (wanted, f"{reached:.2f}", "" if most else f"{by_cpu:.2f}", *busy, met(reaches))
+        return row(self.case, f"{what} to {self.to}", *cells)
 
 
 TARGETS = (
@@ -68,44 +75,51 @@ TARGETS = (
 )
 
 
-def absent(names: Iterable[str]) -> list[str]:
+def absent(names: Iterable[str], targets: Iterable[Target] = TARGETS) -> list[str]:
     """Whom a target compares ours to, but are not among these: without them there is no result."""
-    return sorted({target.to for target in TARGETS}.difference(names))
+    return sorted({target.to for target in targets}.difference(names))
 
 
-def _row(*cells: str) -> str:
+def row(*cells: str) -> str:
+    """A row of a table."""
     return f"| {' | '.join(cells)} |"
 
 
-def _met(met: bool) -> str:
-    return "met" if met else "**not met**"
+def met(reached: bool) -> str:
+    """What the last cell of a target says."""
+    return "met" if reached else "**not met**"
+
+
+def ratios(asked: Iterable[Target], turns: Turns) -> Iterator[str]:
+    """A table of what was to be reached, to which rows can be added."""
+    yield "| asked for | ratio of ours | wanted | measured | by CPU | our core | its core | |"
+    yield "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |"
+    for target in asked:
+        yield target.told(turns)
 
 
 def targets(turns: Turns, idle: Mapping[str, float], connections: int) -> Iterator[str]:
     """The table of what was to be reached."""
-    yield "| asked for | ratio of ours | wanted | measured | by CPU | our core | its core | |"
-    yield "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |"
-    for target in TARGETS:
-        yield target.told(turns)
+    yield from ratios(TARGETS, turns)
     if OURS in idle:
         kib = idle[OURS] / 1024
         name = f"{connections} idle connections"
-        yield _row(
-            name, "KiB each", f"<= {MOST_IDLE}", f"{kib:.1f}", *[""] * 3, _met(kib <= MOST_IDLE)
+        yield row(
+            name, "KiB each", f"<= {MOST_IDLE}", f"{kib:.1f}", *[""] * 3, met(kib <= MOST_IDLE)
         )
 
 
-def seen(turns: Turns, sizes: Mapping[str, int]) -> Iterator[str]:
-    """The table of all turns; `sizes` tells the bytes of a request of each case."""
+def seen(turns: Turns, sizes: Mapping[str, int], what: str = "request") -> Iterator[str]:
+    """The table of all turns; `sizes` tells the bytes of what is counted in each case."""
     yield (
-        "| asked for | proxy | requests/s | MB/s | ratio to nginx | median ms | 99% ms"
-        " | CPU us/request | ratio by CPU | core | resident MiB |"
+        f"| asked for | proxy | {what}s/s | MB/s | ratio to nginx | median ms | 99% ms"
+        f" | CPU us/{what} | ratio by CPU | core | resident MiB |"
     )
     yield "| --- | --- |" + " ---: |" * 9
     for case, size in sizes.items():
         for (asked, proxy), its in turns.items():
             if asked == case and its:
-                yield _row(case, proxy, *_cells(its, size, turns, (case, proxy)))
+                yield row(case, proxy, *_cells(its, size, turns, (case, proxy)))
 
 
 def _cells(its: Sequence[Turn], size: int, turns: Turns, which: tuple[str, str]) -> tuple[str, ...]:
@@ -130,4 +144,4 @@ def idle_table(idle: Mapping[str, float], connections: int) -> Iterator[str]:
     yield f"| {connections} idle keep-alive connections | KiB each |"
     yield "| --- | ---: |"
     for proxy, each in idle.items():
-        yield _row(proxy, f"{each / 1024:.1f}")
+        yield row(proxy, f"{each / 1024:.1f}")
