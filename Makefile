@@ -35,7 +35,7 @@ MEASURE := PYTHONPATH=$(CURDIR)/tests/measure $(BIN)/coverage run
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1 - /p' Makefile | while IFS= read -r line; \
-		do printf 'make %-8s %s\n' "$${line%% - *}" "$${line#* - }"; done
+		do printf 'make %-11s %s\n' "$${line%% - *}" "$${line#* - }"; done
 
 run: build/.run-$(FILES) ## start the server with CONFIG=conf/demo.toml; Ctrl-C stops it
 	@exec $(BIN)/twistd --nodaemon --pidfile= plane --config $(CONFIG)
@@ -61,6 +61,10 @@ pythons: build/.dev-$(FILES) ## the tests of core and tap on each other Python f
 
 python-%: build/.on-%-$(FILES)
 	.venv-$*/bin/python -m pytest tests/core $(wildcard tests/test_tap.py)
+
+conformance: build/.dev-$(FILES) ## the whole Autobahn Testsuite, an hour; written to docs/conformance.md
+	@tests/conformance/provide.sh
+	@$(BIN)/python -m tests.conformance.whole
 
 fuzz: build/.dev-$(FILES) ## look for what breaks core.http1, for FUZZ_SECONDS=600; finds are kept in build/fuzz
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(call install,.venv,[fuzz])
@@ -116,4 +120,4 @@ Makefile: ;
 	@:$(error nothing here makes '$@'; `make help` lists what there is)
 
 .PRECIOUS: .venv-%/pyvenv.cfg build/.on-%-$(FILES)
-.PHONY: help run check test pythons fuzz bench bench-control bench-http bench-websocket clean
+.PHONY: help run check test pythons conformance fuzz bench bench-control bench-http bench-websocket clean

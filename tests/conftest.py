@@ -21,6 +21,7 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from bench import processes
+from tests.conformance import suite
 
 # A run is to fail only for what was changed, and never for a slow box.
 settings.register_profile("plane", deadline=None, derandomize=True, max_examples=60, database=None)
@@ -148,6 +149,7 @@ def _bench_is_missing() -> str | None:
 
 
 _NEEDS = {
+    "autobahn": suite.missing,
     "bench": functools.cache(_bench_is_missing),
     "docker": functools.cache(_docker_is_missing),
     "chromium": functools.cache(_chromium_is_missing),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Put in place what the tests need beside Python: a Docker Engine, Chromium, three images, and the
-# programs of the bench.
+# Put in place what the tests need beside Python: a Docker Engine, Chromium, three images, the
+# programs of the bench, and the Autobahn Testsuite where there is a Python 2.7.
 # As root on Debian it installs what is missing; elsewhere it uses what it finds. Nothing is written
 # into the repository. What was left out is said in one line, and is a failure when CI=true.
 set -euo pipefail
@@ -135,6 +135,7 @@ build_images() {
 
 note_what_is_left_out() {
     local image missing=()
+    "$here/tests/conformance/provide.sh" || left_out+=("Autobahn's tests (it is said above)")
     if answers; then
         for image in busybox python whiteboard; do
             has_image "plane-tx-test/$image" || missing+=("plane-tx-test/$image")
