@@ -5,7 +5,9 @@ CONFIG ?= conf/demo.toml
 FUZZ_SECONDS ?= 600
 BIN := .venv/bin
 MAKEFLAGS += --no-print-directory --no-builtin-rules
+ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
+endif
 .DELETE_ON_ERROR:
 
 # What each version of Python is asked: new enough, and able to make an environment?
@@ -27,6 +29,8 @@ FILES := $(shell find plane_tx twistd_plugins -type f ! -name '*.py[co]' ! -name
 	| LC_ALL=C sort | cksum | cut -d ' ' -f 1)
 INPUTS := setup.cfg pyproject.toml constraints.txt
 DEV := [test,lint]
+# What the tests of core and tap need; the others would double the time this takes.
+ELSEWHERE := hypothesis pytest pytest-twisted
 # $(call install,ENVIRONMENT,EXTRAS)
 install = $(1)/bin/python -m pip install -qq --disable-pip-version-check \
 	--constraint constraints.txt --editable '.$(2)'
@@ -49,14 +53,30 @@ check: build/.dev-$(FILES) ## lint, formatting, types and layers
 test: build/.dev-$(FILES) ## all tests, with what they need put in place where that can be done
 	@tests/provision.sh
 	$(BIN)/coverage erase
-	$(MEASURE) -m pytest
-	$(MEASURE) -m pytest -m reactor --reactor=asyncio
+	@$(MAKE) environments
+	@$(MAKE) --jobs=2 SIDE_BY_SIDE=yes test-here test-elsewhere
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report $(if $(filter true,$(CI)),,--fail-under=0)
-	@$(MAKE) pythons
+
+test-here:
+	$(MEASURE) -m pytest
+
+# What fills the other core meanwhile; it is shown when it has ended, so that two do not speak at once.
+test-elsewhere:
+	@$(MAKE) SIDE_BY_SIDE= test-asyncio pythons >build/elsewhere.txt 2>&1; \
+		ended=$$?; cat build/elsewhere.txt; exit $$ended
+
+test-asyncio:
+	$(MEASURE) -m pytest -m reactor --reactor=asyncio
+
+OTHERS = $(filter-out $(OWN),$(VERSIONS))
+
+# One after the other and before any test runs: each renews the links below build/ that all import.
+environments:
+	$(foreach version,$(OTHERS),$(if $(call versioned,$(version)),@$(MAKE) build/.on-$(version)-$(FILES)$(newline)))
 
 pythons: build/.dev-$(FILES) ## the tests of core and tap on each other Python found
-	$(foreach version,$(filter-out $(OWN),$(VERSIONS)),$(if $(call versioned,$(version)),\
+	$(foreach version,$(OTHERS),$(if $(call versioned,$(version)),\
 		@$(MAKE) python-$(version),@echo 'left out: Python $(version), not found on PATH or in ~/.pyenv')$(newline))
 
 python-%: build/.on-%-$(FILES)
@@ -112,7 +132,7 @@ build/.dev-$(FILES): $(INPUTS) .venv/pyvenv.cfg
 
 build/.on-%-$(FILES): $(INPUTS) .venv-%/pyvenv.cfg
 	@echo 'Installing into .venv-$* ...'
-	@$(call install,.venv-$*,[test])
+	@$(call install,.venv-$*) $(ELSEWHERE)
 	@mkdir -p build && rm -f build/.on-$*-* && touch $@
 
 Makefile: ;
@@ -120,4 +140,5 @@ Makefile: ;
 	@:$(error nothing here makes '$@'; `make help` lists what there is)
 
 .PRECIOUS: .venv-%/pyvenv.cfg build/.on-%-$(FILES)
-.PHONY: help run check test pythons conformance fuzz bench bench-control bench-http bench-websocket clean
+.PHONY: help run check test test-here test-elsewhere test-asyncio environments pythons conformance \
+	fuzz bench bench-control bench-http bench-websocket clean

@@ -5,6 +5,7 @@ Nothing here may import klein or the reactor: pytest-twisted installs the one th
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import os
@@ -68,18 +69,35 @@ def _told(event: LogEvent) -> str:
     return f"{formatEvent(event)}\n{failure.getTraceback() if failure else ''}"
 
 
-@pytest.fixture(autouse=True)
-def logged_failures(request: pytest.FixtureRequest) -> Iterator[LoggedFailures]:
-    """Fails a test that leaves an unhandled Failure, or logs one that it does not claim."""
+@contextlib.contextmanager
+def _no_failure_logged() -> Iterator[LoggedFailures]:
     logged = LoggedFailures()
     globalLogPublisher.addObserver(logged)
     yield logged
-    # Core knows no Deferred, so no garbage of its tests can hold a Failure; the rest may.
-    if request.path.parent.name != "core":
-        gc.collect()
     globalLogPublisher.removeObserver(logged)
     if logged.events:
         pytest.fail("failures were logged:\n" + "\n".join(map(_told, logged.events)), pytrace=False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def settled() -> None:
+    """Fails at the start of a module what modules before it left as a Failure."""
+    gc.unfreeze()
+    with _no_failure_logged():
+        gc.collect()
+    # What is left are caches, mostly, and grows with every module: let the gc.collect after each
+    # test look at what is new alone.
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def logged_failures(request: pytest.FixtureRequest) -> Iterator[LoggedFailures]:
+    """Fails a test that leaves an unhandled Failure, or logs one that it does not claim."""
+    with _no_failure_logged() as logged:
+        yield logged
+        # Core knows no Deferred, so no garbage of its tests can hold a Failure; the rest may.
+        if request.path.parent.name != "core":
+            gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from plane_tx.engines.ports import Ports
 
 ROOT = Path(__file__).parent.parent
 TWISTD = Path(sys.executable).with_name("twistd")
@@ -38,13 +39,14 @@ pull_policy = "Never"
 """
 
 
+#: Outside the process engine's range, and outside the kernel's own: of that an outgoing connection
+#: of anybody may take a port before a server listens there.
+_PORTS = Ports(10_000, 19_999)
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Ports on which nobody listens, and which no other process that asks here gets meanwhile."""
+    return [_PORTS.take() for _ in range(count)]
 
 
 def with_state(folder: Path) -> dict[str, str]:

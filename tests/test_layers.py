@@ -238,6 +238,8 @@ def declared_imports() -> set[str]:
 
 
 FILES = sorted((ROOT / "plane_tx").rglob("*.py"))
+# Read once, while tests are collected: the gc.collect after each test does not look at these trees.
+MODULES = {path: on_disk(path) for path in FILES}
 every_module = pytest.mark.parametrize(
     "path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES]
 )
@@ -245,38 +247,38 @@ every_module = pytest.mark.parametrize(
 
 @every_module
 def test_arrows_point_down_only(path: Path) -> None:
-    assert not wrong_arrows(on_disk(path))
+    assert not wrong_arrows(MODULES[path])
 
 
 @every_module
 def test_a_module_keeps_the_company_its_layer_allows(path: Path) -> None:
-    assert not wrong_company(on_disk(path))
+    assert not wrong_company(MODULES[path])
 
 
 @every_module
 def test_what_is_imported_is_declared(path: Path) -> None:
-    assert not undeclared(on_disk(path), declared_imports())
+    assert not undeclared(MODULES[path], declared_imports())
 
 
 @every_module
 def test_core_has_neither_clock_nor_dice(path: Path) -> None:
-    module = on_disk(path)
+    module = MODULES[path]
 
     assert module.unit != "plane_tx.core" or not clocks_and_dice(module)
 
 
 @every_module
 def test_modules_and_functions_stay_small(path: Path) -> None:
-    assert not oversized(on_disk(path), path.read_text())
+    assert not oversized(MODULES[path], path.read_text())
 
 
 @every_module
 def test_every_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(on_disk(path).tree), "begin with a docstring of one sentence"
+    assert ast.get_docstring(MODULES[path].tree), "begin with a docstring of one sentence"
 
 
 def test_every_entry_of_the_table_exists() -> None:
-    units = {on_disk(path).unit for path in FILES}
+    units = {MODULES[path].unit for path in FILES}
 
     assert units - {None} == set(LAYERS), "LAYERS names a module that does not exist"
 
