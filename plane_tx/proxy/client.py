@@ -56,7 +56,7 @@ from plane_tx.proxy.relay import Relay
 from plane_tx.proxy.tunnel import Tunnel
 from plane_tx.proxy.upstream import UpstreamConnection
 from plane_tx.proxy.watch import Carried, Watch
-from plane_tx.proxy.websocket import RelayEnds
+from plane_tx.proxy.websocket import Handshake, RelayEnds
 
 
 @implementer(IPushProducer)
@@ -221,11 +221,13 @@ class ClientConnection(Connection):
         self.transport.resumeProducing()  # much may have come early
         proxy = self._proxy
         access = self._notes.hand_over() if self._notes is not None else None
-        surplus = self._parser.surplus
-        ends = RelayEnds(self.transport, exchange.head, surplus, upstream, head, access)
-        relay = self._relay = proxy.relays.join(exchange.session, exchange.take_use(), ends)
+        ends, asked = RelayEnds(self.transport, upstream, access), exchange.head
+        shaken = Handshake(asked, self._parser.surplus, head, upstream.parser.surplus)
+        del self._parser, self.introductions  # what follows is no HTTP, and may stay for hours
+        use = exchange.take_use()
+        relay = self._relay = proxy.relays.join(exchange.session, use, ends, asked.upgrade)
         self.hear_end(relay.browser_ended)
-        relay.begin(proxy.legs, proxy.settings)
+        relay.begin(shaken, proxy.legs, proxy.settings)
         if self._leaving:
             relay.end(1001, STOPPING, How.DRAIN)
 

@@ -28,7 +28,7 @@ from plane_tx.core.wsframes import (
 from plane_tx.proxy.connection import FLUSH_SECONDS
 from plane_tx.proxy.joined import HALF_OPEN_SECONDS, Joined
 from plane_tx.proxy.settings import ProxySettings
-from plane_tx.proxy.websocket import BrowserLeg, Legs, UpstreamLeg, agreed_wrongly
+from plane_tx.proxy.websocket import Handshake, Legs, agreed_wrongly
 
 #: What our own pings say, so that their pongs can be told from those of others.
 PING_PAYLOAD = b"plane-tx"
@@ -54,8 +54,6 @@ class Relay(Joined):
     """Carries one WebSocket."""
 
     _kind = ConnectionKind.WEBSOCKET
-    _browser_leg: BrowserLeg | None = None
-    _upstream_leg: UpstreamLeg | None = None
     _confirming: Deferred[None] | None = None
     _browser_closes = False
     _upstream_closes = False
@@ -68,7 +66,7 @@ class Relay(Joined):
     _to_upstream: FrameTracker
     _to_browser: FrameTracker
 
-    def begin(self, legs: Legs, settings: ProxySettings) -> None:
+    def begin(self, shaken: Handshake, legs: Legs, settings: ProxySettings) -> None:
         """Shake hands on both legs, pass on what came early, and begin to listen for life."""
         ends, rule = self.ends, self.session.spec.idle
         is_noise = noise_of(rule.ignore) if rule.ignore else None
@@ -76,16 +74,16 @@ class Relay(Joined):
         self._to_browser = FrameTracker(settings.max_message_bytes, is_noise)
         ends.upstream.hand_over(self)
         ends.upstream.hear_end(self.upstream_ended)
-        if not self._shake_hands(legs):
+        if not self._shake_hands(shaken, legs):
             self._closes(How.REFUSED)
             self._upstream_done = True  # there is nothing to hear of the session, nor to tell it
             self._part()
             return
         ends.opened(self._reactor.seconds())
-        if ends.browser_surplus:
-            self.from_browser(ends.browser_surplus)
-        if ends.upstream.parser.surplus:
-            self.from_upstream(ends.upstream.parser.surplus)
+        if shaken.browser_surplus:
+            self.from_browser(shaken.browser_surplus)
+        if shaken.upstream_surplus:
+            self.from_upstream(shaken.upstream_surplus)
         if settings.ws_ping_seconds and not self._closing and self._over is not None:
             self._timer.set(settings.ws_ping_seconds, self._listen, settings.ws_ping_seconds)
 
@@ -162,16 +160,12 @@ class Relay(Joined):
 
     def browser_lost(self, reason: Failure) -> None:
         """The browser is gone: so is the session's side."""
-        if self._browser_leg is not None:
-            self._browser_leg.connectionLost(reason)
         if self._confirming is not None:
             self._confirming.cancel()
         super().browser_lost(reason)
 
     def upstream_lost(self, reason: Failure) -> None:
         """The session's side is gone: tell the browser why, unless the session did."""
-        if self._upstream_leg is not None:
-            self._upstream_leg.connectionLost(reason)
         if self._over is None or self._closing:
             super().upstream_lost(reason)
             return
@@ -209,17 +203,15 @@ class Relay(Joined):
     def _closing(self) -> bool:
         return self._browser_closes or self._upstream_closes
 
-    def _shake_hands(self, legs: Legs) -> bool:
+    def _shake_hands(self, shaken: Handshake, legs: Legs) -> bool:
         ends, now = self.ends, self._reactor.seconds()
-        wrong = agreed_wrongly(ends)
-        self._upstream_leg = None if wrong else legs.upstream(ends)
-        if self._upstream_leg is None:
+        wrong = agreed_wrongly(shaken)
+        if wrong or not legs.open_upstream(shaken, ends.upstream.transport):
             error = UpstreamUnreachable(wrong or "the session's 101 does not answer the upgrade")
             self._supervisor.measures.upstream_errors += 1
-            ends.refuse(error, now)
+            ends.refuse(shaken.request, error, now)
             return False
-        self._browser_leg = legs.browser(ends, self.session.id)
-        if self._browser_leg is None:
+        if not legs.open_browser(shaken, ends.browser, self.session.id):
             ends.misunderstood(now)
             return False
         return True

@@ -32,15 +32,15 @@ class Relays:
     def __len__(self) -> int:
         return sum(len(relays) for relays in self._open.values())
 
-    def join(self, session: Session, use: Use, ends: RelayEnds) -> Relay | Tunnel:
-        """What carries the two ends of an upgrade; `use` was that of its request."""
+    def join(self, session: Session, use: Use, ends: RelayEnds, protocol: bytes) -> Relay | Tunnel:
+        """What carries the two ends of an upgrade to `protocol`; `use` was that of its request."""
         supervisor = self._supervisor
         passive = session.spec.idle.count is not IdleCount.CONNECTIONS
         own_use = supervisor.begin_use(session, UseKind.WEBSOCKET, use.visit, passive=passive)
         supervisor.end_use(session, use)
         if ends.access is not None:
             own_use.count_in(ends.access.traffic)
-        kind = Relay if ends.request.upgrade == b"websocket" else Tunnel
+        kind = Relay if protocol == b"websocket" else Tunnel
         relay = kind(self._reactor, supervisor, session, own_use, ends, self._over)
         own_use.count_in(relay.record.traffic)
         session.connections.begin(relay.record)

@@ -14,7 +14,7 @@ from plane_tx.core.messages import join_head
 from plane_tx.proxy.connection import FLUSH_SECONDS
 from plane_tx.proxy.joined import Joined
 from plane_tx.proxy.settings import ProxySettings
-from plane_tx.proxy.websocket import Legs, RelayEnds
+from plane_tx.proxy.websocket import Handshake, Legs
 
 
 class Tunnel(Joined):
@@ -22,24 +22,24 @@ class Tunnel(Joined):
 
     _kind = ConnectionKind.TUNNEL
 
-    def begin(self, _legs: Legs, _settings: ProxySettings) -> None:
+    def begin(self, shaken: Handshake, _legs: Legs, _settings: ProxySettings) -> None:
         """Accept the browser's offer as the session did, and pass on what came early."""
         ends = self.ends
         ends.upstream.hand_over(self)
-        protocol = agreed(ends)
+        protocol = agreed(shaken)
         if not protocol:
             self._closes(How.REFUSED)
             error = UpstreamUnreachable("the session's 101 does not answer the upgrade")
-            ends.refuse(error, self._reactor.seconds())
+            ends.refuse(shaken.request, error, self._reactor.seconds())
             self._part()
             return
         ends.upstream.hear_end(self.upstream_ended)
-        lines = response_lines(ends.response, self.session.id)
+        lines = response_lines(shaken.response, self.session.id)
         lines += [b"Connection: Upgrade", b"Upgrade: " + protocol]
         ends.browser.write(join_head(b"HTTP/1.1 101 Switching Protocols", lines))
         ends.opened(self._reactor.seconds())
-        self.from_browser(ends.browser_surplus)
-        self.from_upstream(ends.upstream.parser.surplus)
+        self.from_browser(shaken.browser_surplus)
+        self.from_upstream(shaken.upstream_surplus)
 
     def from_browser(self, data: bytes) -> None:
         """Pass on what the browser sent."""
@@ -83,14 +83,14 @@ class Tunnel(Joined):
                 transport.loseConnection()
 
 
-def agreed(ends: RelayEnds) -> bytes:
+def agreed(shaken: Handshake) -> bytes:
     """The protocol that the session's 101 names; b"" when it was not offered or cannot be meant.
 
     A 101 has no body (RFC 9110 section 8.6), so one that frames a body would be read in two ways.
     """
-    headers = ends.response.headers
+    headers = shaken.response.headers
     chosen = values_of(headers, b"upgrade")
-    offered = {offer.strip().lower() for offer in ends.request.upgrade.split(b",")}
+    offered = {offer.strip().lower() for offer in shaken.request.upgrade.split(b",")}
     framed = values_of(headers, b"content-length") or values_of(headers, b"transfer-encoding")
     named = len(chosen) == 1 and chosen[0].strip().lower() in offered
     if framed or not named or b"upgrade" not in tokens_of(values_of(headers, b"connection")):

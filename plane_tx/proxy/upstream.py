@@ -105,6 +105,7 @@ class UpstreamConnection(HalfClosing):
         """Give everything from here on to `tunnel`: the session has switched protocols."""
         self._reader = None
         self._tunnel = tunnel
+        del self.parser  # it takes memory, perhaps for hours
 
     def leave(self) -> None:
         """Read for nobody any more; whatever still comes makes the connection useless."""
@@ -146,7 +147,7 @@ class UpstreamConnection(HalfClosing):
             self.hang_up()
             return
         reader.reply(self.parser.feed(data))
-        if self.parser.pending and self._reading_on is None:
+        if self._tunnel is None and self.parser.pending and self._reading_on is None:
             # Much in small parts is read in several turns, so that others have theirs between.
             self.transport.pauseProducing()
             self._reading_on = self._pool.soon(self._read_on)

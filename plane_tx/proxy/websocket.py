@@ -30,14 +30,21 @@ from plane_tx.reactor import IFlowTransport, INetworkReactor
 
 
 @attrs.frozen
-class RelayEnds:
-    """The two connections of an upgrade, the heads that agreed on it, and what came behind them."""
+class Handshake:
+    """The heads that agreed on an upgrade, and what came behind each."""
 
-    browser: IFlowTransport
     request: RequestHead
     browser_surplus: bytes
-    upstream: UpstreamConnection
     response: ResponseHead
+    upstream_surplus: bytes
+
+
+@attrs.frozen
+class RelayEnds:
+    """The two connections of an upgrade, and what the access log is to say of it."""
+
+    browser: IFlowTransport
+    upstream: UpstreamConnection
     access: Access | None = None
 
     def opened(self, now: float) -> None:
@@ -45,9 +52,9 @@ class RelayEnds:
         if self.access is not None:
             self.access.replied(101, now)
 
-    def refuse(self, error: PlaneError, now: float) -> None:
+    def refuse(self, request: RequestHead, error: PlaneError, now: float) -> None:
         """Tell the browser that there will be no upgrade; its connection then has to end."""
-        said = refusal(error, close=True, head=self.request)
+        said = refusal(error, close=True, head=request)
         if self.access is not None:
             self.access.answered(said, error.kind, now)
         self.browser.write(said)
@@ -88,7 +95,10 @@ class UpstreamLeg(WebSocketClientProtocol):
 
 
 class Legs:
-    """Makes the two legs; one of these serves every WebSocket of a proxy."""
+    """Shakes hands by Autobahn on both legs; one of these serves every WebSocket of a proxy.
+
+    A leg is let go of once it is open, for no frame passes through it.
+    """
 
     def __init__(self, reactor: INetworkReactor) -> None:
         # Autobahn's factories carry no annotations.
@@ -99,20 +109,22 @@ class Legs:
         for factory in (self._browser, self._upstream):
             # Both heads are whole before a leg is made, so no handshake can hang.
             factory.setProtocolOptions(openHandshakeTimeout=0)
+        self._browser_leg = _configured(BrowserLeg, self._browser)
+        self._upstream_leg = _configured(UpstreamLeg, self._upstream)
 
-    def upstream(self, ends: RelayEnds) -> UpstreamLeg | None:
-        """The session's leg, open; None when its 101 does not answer the request."""
-        key = b"".join(values_of(ends.request.headers, b"sec-websocket-key"))
-        leg = UpstreamLeg(key.strip())
+    def open_upstream(self, shaken: Handshake, transport: IFlowTransport) -> bool:
+        """Whether the session's 101 answers the request."""
+        key = b"".join(values_of(shaken.request.headers, b"sec-websocket-key"))
+        leg = self._upstream_leg(key.strip())
         leg.factory = self._upstream
         agreed = (b"upgrade", b"connection", b"sec-websocket-accept")
-        head = write_head(b"HTTP/1.1 101 Switching Protocols", _only(ends.response.headers, agreed))
-        return leg if _opens(leg, ends.upstream.transport, head) else None
+        headers = _only(shaken.response.headers, agreed)
+        return _opens(leg, transport, write_head(b"HTTP/1.1 101 Switching Protocols", headers))
 
-    def browser(self, ends: RelayEnds, session_id: str) -> BrowserLeg | None:
-        """The browser's leg, open; None when it refused the request, having said why."""
-        answer = fields_of(response_lines(ends.response, session_id))
-        leg = BrowserLeg(_subprotocol(ends.response), _acceptance(answer))
+    def open_browser(self, shaken: Handshake, transport: IFlowTransport, session_id: str) -> bool:
+        """Whether the browser's request was accepted; else it was told why not."""
+        answer = fields_of(response_lines(shaken.response, session_id))
+        leg = self._browser_leg(_subprotocol(shaken.response), _acceptance(answer))
         leg.factory = self._browser
         asked = (
             b"host",
@@ -122,14 +134,27 @@ class Legs:
             b"sec-websocket-version",
             b"sec-websocket-protocol",
         )
-        head = write_head(b"GET / HTTP/1.1", _only(ends.request.headers, asked))
-        return leg if _opens(leg, ends.browser, head) else None
+        headers = _only(shaken.request.headers, asked)
+        return _opens(leg, transport, write_head(b"GET / HTTP/1.1", headers))
+
+
+def _configured(leg: Any, factory: Any) -> Any:
+    # Autobahn would copy the options of its factory into every leg, and format them for its log.
+    options = {name: _unbound(getattr(factory, name)) for name in leg.CONFIG_ATTRS}
+    return type(leg.__name__, (leg,), {**options, "CONFIG_ATTRS": ()})
+
+
+def _unbound(option: object) -> object:
+    return staticmethod(option) if callable(option) else option
 
 
 def _opens(leg: Any, transport: IFlowTransport, head: bytes) -> bool:
     leg.makeConnection(transport)
     leg.dataReceived(head)
-    return bool(leg.state == leg.STATE_OPEN)
+    opened = bool(leg.state == leg.STATE_OPEN)
+    # A leg and its Deferreds hold each other: it would wait for the collector.
+    vars(leg).clear()
+    return opened
 
 
 def _only(headers: Headers, names: tuple[bytes, ...]) -> Headers:
@@ -149,14 +174,14 @@ def _acceptance(headers: Headers) -> dict[str, list[str]]:
     return said
 
 
-def agreed_wrongly(ends: RelayEnds) -> str:
+def agreed_wrongly(shaken: Handshake) -> str:
     """What is wrong with how the session took up the offer; "" when nothing is."""
-    fields = ends.response.fields
+    fields = shaken.response.fields
     if fields.framing is not None or fields.fault:
         return "the session's 101 tells of a body (RFC 9110 section 8.6)"
-    chosen = _subprotocol(ends.response)
+    chosen = _subprotocol(shaken.response)
     # Case matters here, unlike in most lists (RFC 6455 section 4.1).
-    offers = b",".join(values_of(ends.request.headers, b"sec-websocket-protocol"))
+    offers = b",".join(values_of(shaken.request.headers, b"sec-websocket-protocol"))
     offered = {offer.strip() for offer in offers.split(b",")}
     if chosen is None or chosen.encode("latin-1") in offered:
         return ""
