@@ -50,6 +50,7 @@ from plane_tx.idempotency import Idempotency
 from plane_tx.journal import Journal
 from plane_tx.lag import LagMeter
 from plane_tx.openfiles import allow_many
+from plane_tx.poll import poll_plainly
 from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.proxy.redirect import RedirectFactory
 from plane_tx.proxy.settings import ProxySettings
@@ -358,6 +359,7 @@ def makeService(options: Options) -> MultiService:
     # What was imported stays as long as the server: a full collection would look at all of it
     # again each time, and hold up the reactor meanwhile.
     reactor.callWhenRunning(gc.freeze)
+    reactor.callWhenRunning(poll_plainly, reactor)
     path = options["config"]
     try:
         config = read_config(path)

@@ -24,6 +24,7 @@ LAYERS = {
     "plane_tx.flights": 0,  # waits on Deferreds, no effect of its own
     "plane_tx.journal": 1,
     "plane_tx.openfiles": 1,
+    "plane_tx.poll": 1,
     "plane_tx.probe": 1,
     "plane_tx.state": 1,
     "plane_tx.thread": 0,  # runs what it is given, no effect of its own
