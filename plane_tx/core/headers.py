@@ -189,6 +189,9 @@ def response_lines(head: ResponseHead, session_id: str) -> list[bytes]:
             lines.append(b"%s: %s" % (name, value))
         elif name == b"content-length" and head.status not in (101, 204):
             lines.append(b"Content-Length: %d" % head.fields.length)
+        elif name == b"upgrade" and head.status == 426:
+            # It says what to upgrade to (RFC 9110 section 15.5.22).
+            lines += [b"Upgrade: " + value, b"Connection: Upgrade"]
     lines += (_VIA_LINE, b"x-plane-backend-id: " + session_id.encode("ascii"))
     lines += added
     return lines

@@ -73,7 +73,8 @@ class FrameTracker:
 
     `messages` counts the messages whose last frame has begun, noise too; `used` the bytes given out
     of data frames, headers included, that are not noise. While it is `pending`, not all that came
-    was read; `feed(b"")` goes on with it.
+    was read; `feed(b"")` goes on with it. `remaining` are the bytes that the last frame given out
+    still lacks.
     """
 
     __slots__ = (
@@ -84,9 +85,9 @@ class FrameTracker:
         "_last",
         "_most",
         "_plain",
-        "_remaining",
         "messages",
         "pending",
+        "remaining",
         "used",
     )
 
@@ -101,15 +102,15 @@ class FrameTracker:
         # First bytes of the messages whose payload need not be looked at.
         self._plain = _WHOLE_MESSAGES if is_noise is None else _NEVER_NOISE
         self._held = b""
-        self._remaining = 0  # bytes that the last frame given out still lacks,
-        self._is_use = False  # and whether they will count as used
+        self.remaining = 0
+        self._is_use = False  # whether what remains will count as used
         self._earlier = 0  # payload bytes so far of a message in several frames
         self._last: TooLong | None = None
 
     @property
     def at_boundary(self) -> bool:
         """Whether everything given out so far ends with the end of a frame."""
-        return self._remaining == 0
+        return self.remaining == 0
 
     def feed(self, data: bytes) -> list[Piece]:
         """Return `data`, and what was held before it, as pieces to pass on in this order.
@@ -122,14 +123,14 @@ class FrameTracker:
             data, self._held = self._held + data, b""
             return self._cut(data)
         size = len(data)
-        if size <= self._remaining:
-            self._remaining -= size
+        if size <= self.remaining:
+            self.remaining -= size
             if self._is_use:
                 self.used += size
             return [data]
         # What comes most often is one small message and no more: there is nothing to cut.
         if (
-            not self._remaining
+            not self.remaining
             and not self._earlier
             and 1 < size <= self._most
             and size == _SHORT_SIZES[data[1]]
@@ -142,7 +143,7 @@ class FrameTracker:
 
     def _cut(self, data: bytes) -> list[Piece]:  # noqa: C901 (a call for each frame costs as much)
         pieces: list[Piece] = []
-        start, at, size = 0, self._remaining, len(data)
+        start, at, size = 0, self.remaining, len(data)
         self.pending = False
         if self._is_use:
             self.used += at
@@ -201,9 +202,9 @@ class FrameTracker:
         until = min(at, len(data))
         if until > start:
             pieces.append(data[start:until])
-        self._remaining = at - until
+        self.remaining = at - until
         if self._is_use:
-            self.used -= self._remaining  # a frame was counted whole when it began
+            self.used -= self.remaining  # a frame was counted whole when it began
         if self._last is None:
             self._held = data[until:]
         else:

@@ -50,10 +50,9 @@ from plane_tx.proxy.connection import (
 )
 from plane_tx.proxy.exchange import Exchange
 from plane_tx.proxy.interface import Proxy
+from plane_tx.proxy.joined import Joined
 from plane_tx.proxy.notes import Notes
 from plane_tx.proxy.preflight import exchange_for
-from plane_tx.proxy.relay import Relay
-from plane_tx.proxy.tunnel import Tunnel
 from plane_tx.proxy.upstream import UpstreamConnection
 from plane_tx.proxy.watch import Carried, Watch
 from plane_tx.proxy.websocket import Handshake, RelayEnds
@@ -73,7 +72,7 @@ class ClientConnection(Connection):
         self._events: deque[RequestEvent] = deque()
         self._waiting_bytes = 0
         self._exchange: Exchange | None = None
-        self._relay: Relay | Tunnel | None = None
+        self._relay: Joined | None = None
         self._watch: Watch | None = None
         log = proxy.access_log
         self._notes = Notes(log, proxy.reactor) if log is not None else None
@@ -252,7 +251,7 @@ class ClientConnection(Connection):
         """The server has stopped: tell whoever still waits for its reply, drop the others."""
         if self._exchange is not None:
             self._exchange.broken(SessionNotReady(STOPPING), End.PROXY)
-        elif self._parser.mid_head and not self._over:
+        elif self._relay is None and self._parser.mid_head and not self._over:
             self.refuse(SessionNotReady(STOPPING))
         else:
             self.transport.abortConnection()
@@ -377,8 +376,7 @@ class ClientConnection(Connection):
         return self._watch
 
     def _carried(self) -> Carried | None:
-        # A WebSocket has its pings.
-        return self._relay if isinstance(self._relay, Tunnel) else self._exchange
+        return self._relay or self._exchange
 
     def _client_ended(self) -> None:
         self._heard_all = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -10,12 +11,14 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 
 from plane_tx.core.access import End
+from plane_tx.core.errors import IdleTimeout
 from plane_tx.core.explain import close_reason
 from plane_tx.core.ledger import Connection, ConnectionKind, How
-from plane_tx.core.model import ENDING, Session
+from plane_tx.core.model import ENDING, IdleCount, Session
 from plane_tx.core.use import Use
 from plane_tx.proxy.connection import Timer, below
-from plane_tx.proxy.websocket import RelayEnds
+from plane_tx.proxy.settings import ProxySettings
+from plane_tx.proxy.websocket import Handshake, Legs, RelayEnds
 from plane_tx.reactor import IFlowTransport, INetworkReactor
 from plane_tx.supervisor import Supervisor
 
@@ -42,11 +45,11 @@ _BY = {
 }
 
 
-class Joined:
+class Joined(ABC):
     """Both connections; `over` is called once, when they keep their session in use no more.
 
     The last byte of one side is passed on as the last byte to the other, and a reset that cuts a
-    side short as a reset.
+    side short as a reset, where no word can be said instead.
     """
 
     _kind: ClassVar[ConnectionKind]
@@ -75,6 +78,34 @@ class Joined:
         self._timer = Timer(reactor)
         _forget_backlog(ends.upstream.transport)
         _forget_backlog(ends.browser)
+
+    @abstractmethod
+    def begin(self, shaken: Handshake, legs: Legs, settings: ProxySettings) -> None:
+        """Accept the browser's offer as the session did, and pass on what came early."""
+
+    @abstractmethod
+    def from_browser(self, data: bytes) -> None:
+        """Pass on what the browser sent."""
+
+    @abstractmethod
+    def from_upstream(self, data: bytes) -> None:
+        """Pass on what the session sent."""
+
+    @abstractmethod
+    def end(self, code: int, reason: str, how: How) -> None:
+        """Close both sides, saying why where that can be said."""
+
+    @abstractmethod
+    def revoked(self) -> None:
+        """End at once: the token that let it in was taken back."""
+
+    @abstractmethod
+    def session_ended(self) -> None:
+        """Do what is due when the session has ended."""
+
+    @abstractmethod
+    def idle(self, error: IdleTimeout) -> None:
+        """Do what is due when no byte has passed for too long."""
 
     @property
     def last_moved(self) -> float:
@@ -121,16 +152,13 @@ class Joined:
 
     def browser_lost(self, reason: Failure) -> None:
         """The browser is gone: so is the session's side."""
-        if reason.check(ConnectionAborted):
-            self._closes(How.DRAIN)  # whatever else aborts it has said so before
-        else:
-            self._closes(How.CLIENT_FIN if reason.check(ConnectionDone) else How.CLIENT_RST)
+        self._closes(How.CLIENT_FIN if reason.check(ConnectionDone) else How.CLIENT_RST)
         self._browser = None
         self._pass_loss(reason, complete=self._browser_done)
 
     def upstream_lost(self, reason: Failure) -> None:
         """The session's side is gone: so is the browser's."""
-        self._closes(self._how_lost(reason))
+        self._closes(self._how_session(how_lost(reason)))
         self._upstream = None
         self._pass_loss(reason, complete=self._upstream_done)
 
@@ -149,13 +177,6 @@ class Joined:
     def _resume_upstream(self) -> None:
         if self._upstream is not None and not self._upstream_done:
             self.ends.upstream.let_go()
-
-    def _how_lost(self, reason: Failure) -> How:
-        if reason.check(ConnectionAborted):
-            return self._how_session(How.STALLED)
-        return self._how_session(
-            How.SESSION_FIN if reason.check(ConnectionDone) else How.SESSION_RST
-        )
 
     def _how_session(self, how: How) -> How:
         # Its connections end because it does, also where that shows in another way.
@@ -178,7 +199,8 @@ class Joined:
         # here is held back now, and the producer that would hold back an end can go.
         receiver.unregisterProducer()
         receiver.loseWriteConnection()
-        self._watch(HALF_OPEN_SECONDS)
+        if self._over is not None:
+            self._watch(HALF_OPEN_SECONDS)
 
     def _pass_loss(self, reason: Failure, *, complete: bool) -> None:
         if self._browser is None and self._upstream is None:
@@ -209,9 +231,13 @@ class Joined:
             self._parting = True
             self._hang_up()
 
+    @abstractmethod
     def _hang_up(self) -> None:
         """Let both sides have what waits for them here, and no more."""
-        raise NotImplementedError
+
+    def _touch(self, *, used: bool = True) -> None:
+        if used or self.session.spec.idle.count is IdleCount.BYTES:
+            self._supervisor.touch(self.session, self.use)
 
     def _abort(self) -> None:
         self._finish_use()
@@ -231,6 +257,22 @@ class Joined:
         if over is not None:
             self._note_backlog()
             over(self)
+
+
+def how_lost(reason: Failure) -> How:
+    """What the loss of a session's connection for this reason is called in the ledger."""
+    if reason.check(ConnectionAborted):
+        return How.STALLED
+    return How.SESSION_FIN if reason.check(ConnectionDone) else How.SESSION_RST
+
+
+def lose(transport: IFlowTransport) -> None:
+    """Let the other end have what waits for it here, and no more."""
+    transport.unregisterProducer()
+    if ISSLTransport.providedBy(transport):
+        # Its answer to our end has to be read, or the connection stays.
+        transport.resumeProducing()
+    transport.loseConnection()
 
 
 def _forget_backlog(transport: IFlowTransport) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 
+import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.python.failure import Failure
 
-from plane_tx.core.errors import UpstreamUnreachable
+from plane_tx.core.errors import IdleTimeout, UpstreamUnreachable
 from plane_tx.core.explain import close_reason
 from plane_tx.core.ledger import ConnectionKind, How
-from plane_tx.core.model import ENDING, IdleCount
+from plane_tx.core.liveness import Liveness, Next
+from plane_tx.core.model import ENDING
 from plane_tx.core.noise import noise_of
 from plane_tx.core.wsframes import (
     CLOSE,
@@ -26,15 +28,12 @@ from plane_tx.core.wsframes import (
     control_frame,
 )
 from plane_tx.proxy.connection import FLUSH_SECONDS
-from plane_tx.proxy.joined import HALF_OPEN_SECONDS, Joined
+from plane_tx.proxy.joined import HALF_OPEN_SECONDS, Joined, how_lost, lose
 from plane_tx.proxy.settings import ProxySettings
 from plane_tx.proxy.websocket import Handshake, Legs, agreed_wrongly
 
-#: What our own pings say, so that their pongs can be told from those of others.
-PING_PAYLOAD = b"plane-tx"
-
-#: How many pings may stay without a byte from the browser before it counts as dead.
-UNANSWERED_PINGS = 2
+#: How our own pings begin, so that their pongs can be told from those of others.
+PING_PREFIX = b"plane-tx "
 
 #: What the browser is told when the token it came with was taken back (API.md part 2).
 REVOKED = 4403
@@ -44,57 +43,70 @@ TOO_BIG = 1009
 
 #: A close code of the IANA registry: the session is gone, and nobody knows of an end.
 BAD_GATEWAY = 1014
-LOST = "upstream lost"
 
-#: How long both sides have to hang up once the end was said.
+#: How long a frame under way has to end before our Close, and both sides to hang up after it.
 CLOSE_SECONDS = 5.0
+
+
+@attrs.frozen
+class Farewell:
+    """What our own Close says, and why it is said."""
+
+    code: int
+    reason: str
+    how: How
 
 
 class Relay(Joined):
     """Carries one WebSocket."""
 
     _kind = ConnectionKind.WEBSOCKET
-    _confirming: Deferred[None] | None = None
-    _browser_closes = False
-    _upstream_closes = False
+    #: Nothing more of a side passes: its Close has, or ours in its stead, or there is nobody to.
+    _browser_over = False
+    _upstream_over = False
     _deaf = False
     _stuffed = False
-    _heard = True
-    _unanswered = 0
-    _pinged: float | None = None
+    _ping_prefix = _ping = b""
+    _lost: How | None = None
+    _confirming: Deferred[None] | None = None
+    _farewell: Farewell | None = None
     _next_turn: IDelayedCall | None = None
+    _liveness: Liveness
+    _most: int
     _to_upstream: FrameTracker
     _to_browser: FrameTracker
 
     def begin(self, shaken: Handshake, legs: Legs, settings: ProxySettings) -> None:
         """Shake hands on both legs, pass on what came early, and begin to listen for life."""
-        ends, rule = self.ends, self.session.spec.idle
-        is_noise = noise_of(rule.ignore) if rule.ignore else None
-        self._to_upstream = FrameTracker(settings.max_message_bytes, is_noise)
-        self._to_browser = FrameTracker(settings.max_message_bytes, is_noise)
+        ends, ignore, most = self.ends, self.session.spec.idle.ignore, settings.max_message_bytes
+        is_noise = noise_of(ignore) if ignore else None
+        self._liveness, self._most = Liveness(), most
+        self._to_upstream = FrameTracker(most, is_noise)
+        self._to_browser = FrameTracker(most, is_noise)
         ends.upstream.hand_over(self)
         ends.upstream.hear_end(self.upstream_ended)
-        if not self._shake_hands(shaken, legs):
-            self._closes(How.REFUSED)
+        wrong = self._shake_hands(shaken, legs)
+        if wrong:
+            self._closes(How.REFUSED, reason=wrong)
             self._upstream_done = True  # there is nothing to hear of the session, nor to tell it
             self._part()
             return
         ends.opened(self._reactor.seconds())
+        if settings.ws_ping_seconds:
+            self._timer.set(settings.ws_ping_seconds, self._listen, settings.ws_ping_seconds)
         if shaken.browser_surplus:
             self.from_browser(shaken.browser_surplus)
         if shaken.upstream_surplus:
             self.from_upstream(shaken.upstream_surplus)
-        if settings.ws_ping_seconds and not self._closing and self._over is not None:
-            self._timer.set(settings.ws_ping_seconds, self._listen, settings.ws_ping_seconds)
 
     def from_browser(self, data: bytes) -> None:
         """Pass on what the browser sent, but for answers to our own pings."""
-        self._heard = True
+        self._liveness.heard = True
         upstream, tracker = self._upstream, self._to_upstream
-        if upstream is None or self._parting:
+        if upstream is None or self._browser_over:
             return
         messages, used = tracker.messages, tracker.used
-        pieces = tracker.feed(data)
+        pieces = tracker.feed(data if self._farewell is None else data[: tracker.remaining])
         raw = pieces[0] if len(pieces) == 1 else None
         plain = isinstance(raw, bytes)
         if not isinstance(raw, bytes):
@@ -103,18 +115,18 @@ class Relay(Joined):
             now = self._reactor.seconds()
             self.use.from_client(len(raw), tracker.messages - messages, now)
             if self.use.passive:
-                self._touch(tracker.used > used)
+                self._touch(used=tracker.used > used)
             upstream.write(raw)
-        if not plain or tracker.pending:
+        if not plain or tracker.pending or self._farewell is not None:
             self._heed(pieces, How.CLIENT_CLOSE)
 
     def from_upstream(self, data: bytes) -> None:
         """Pass on what the session sent."""
         browser, tracker = self._browser, self._to_browser
-        if browser is None or self._parting:
+        if browser is None or self._upstream_over:
             return
         messages, used = tracker.messages, tracker.used
-        pieces = tracker.feed(data)
+        pieces = tracker.feed(data if self._farewell is None else data[: tracker.remaining])
         raw = pieces[0] if len(pieces) == 1 else None
         plain = isinstance(raw, bytes)
         if not isinstance(raw, bytes):
@@ -123,9 +135,9 @@ class Relay(Joined):
             now = self._reactor.seconds()
             self.use.to_client(len(raw), tracker.messages - messages, now)
             if self.use.passive:
-                self._touch(tracker.used > used)
+                self._touch(used=tracker.used > used)
             browser.write(raw)
-        if not plain or tracker.pending:
+        if not plain or tracker.pending or self._farewell is not None:
             self._heed(pieces, How.SESSION_CLOSE)
 
     def browser_full(self) -> None:
@@ -136,7 +148,7 @@ class Relay(Joined):
     def browser_drained(self) -> None:
         """The browser has caught up, so it lives."""
         self._stuffed = False
-        self._heard = True
+        self._liveness.heard = True
         super().browser_drained()
 
     def upstream_full(self) -> None:
@@ -150,31 +162,34 @@ class Relay(Joined):
         super().upstream_drained()
 
     def upstream_ended(self) -> None:
-        """The session has said its last: without a Close before, it has broken off."""
-        if self._closing or self._parting:
+        """The session has said its last: with nothing before that ends it, it has broken off."""
+        if self._is_ending:
             super().upstream_ended()
         else:
-            self._closes(self._how_session(How.SESSION_FIN))
             self._upstream_done = True
-            self._ask_why()
+            self._ask_why(How.SESSION_FIN)
 
     def browser_lost(self, reason: Failure) -> None:
         """The browser is gone: so is the session's side."""
-        if self._confirming is not None:
-            self._confirming.cancel()
+        while self._to_upstream.pending and not self._browser_over:
+            self.from_browser(b"")
+        self._stop_asking()
         super().browser_lost(reason)
 
     def upstream_lost(self, reason: Failure) -> None:
         """The session's side is gone: tell the browser why, unless the session did."""
-        if self._over is None or self._closing:
+        while self._to_browser.pending and not self._upstream_over:
+            self.from_upstream(b"")
+        if self._confirming is not None:
+            self._upstream = None  # its end was heard before
+        elif self._is_ending:
             super().upstream_lost(reason)
-            return
-        self._closes(self._how_lost(reason))
-        self._upstream = None
-        self._ask_why()
+        else:
+            self._upstream = None
+            self._ask_why(how_lost(reason))
 
     def revoked(self) -> None:
-        """End this: the token that let it in was taken back.
+        """End this at once: the token that let it in was taken back.
 
         A browser that does not keep up is dropped, for our Close would come after all that waits.
         """
@@ -183,61 +198,76 @@ class Relay(Joined):
             self._abort()
         else:
             self.end(REVOKED, "revoked", How.REVOKED)
+            self._part()
 
     def end(self, code: int, reason: str, how: How) -> None:
-        """Close both legs with `code` and `reason`, at a boundary between frames."""
-        if self._parting:
+        """Close both legs with `code` and `reason`, each when the frame under way has passed."""
+        if self._parting or self._farewell is not None:
             return
-        self._closes(how, code, reason)
-        if self._confirming is not None:
-            self._confirming.cancel()
-        payload = close_payload(code, reason)
-        browser, upstream = self._browser, self._upstream
-        if browser is not None and not self._upstream_closes and self._to_browser.at_boundary:
-            browser.write(control_frame(CLOSE, payload))
-        if upstream is not None and not self._browser_closes and self._to_upstream.at_boundary:
-            upstream.write(control_frame(CLOSE, payload, os.urandom(4)))
-        self._part()
+        self._stop_asking()
+        # That its session has ended is why it was lost; anything else comes after that.
+        why = how if self._lost is None or how is How.SESSION_ENDED else self._lost
+        self._farewell = Farewell(code, reason, why)
+        self._supervisor.end_use(self.session, self.use)
+        self._timer.set(CLOSE_SECONDS, self._part)
+        self._say_close(self._farewell)
+
+    def session_ended(self) -> None:
+        """Close both legs: there is no session any more."""
+        self.end(1001, close_reason(self.session), How.SESSION_ENDED)
+
+    def idle(self, _error: IdleTimeout) -> None:
+        """Nothing: pings tell whether anybody is there."""
 
     @property
-    def _closing(self) -> bool:
-        return self._browser_closes or self._upstream_closes
+    def _is_ending(self) -> bool:
+        over = self._browser_over or self._upstream_over or self._browser_done
+        return over or self._parting or self._farewell is not None
 
-    def _shake_hands(self, shaken: Handshake, legs: Legs) -> bool:
+    def _shake_hands(self, shaken: Handshake, legs: Legs) -> str:
+        # What went wrong, having told the browser.
         ends, now = self.ends, self._reactor.seconds()
         wrong = agreed_wrongly(shaken)
-        if wrong or not legs.open_upstream(shaken, ends.upstream.transport):
-            error = UpstreamUnreachable(wrong or "the session's 101 does not answer the upgrade")
+        if not wrong and not legs.open_upstream(shaken, ends.upstream.transport):
+            wrong = "the session's 101 does not answer the upgrade"
+        if wrong:
             self._supervisor.measures.upstream_errors += 1
-            ends.refuse(shaken.request, error, now)
-            return False
-        if not legs.open_browser(shaken, ends.browser, self.session.id):
+            ends.refuse(shaken.request, UpstreamUnreachable(wrong), now)
+        elif not legs.open_browser(shaken, ends.browser, self.session.id):
+            wrong = "the client's request is no WebSocket handshake"
             ends.misunderstood(now)
-            return False
-        return True
+        return wrong
 
     def _is_answer(self, piece: Piece) -> bool:
         # It says that the browser lives, not that it is used.
-        if isinstance(piece, bytes | TooLong) or piece.opcode != PONG:
+        if not isinstance(piece, Control) or piece.opcode != PONG or not self._ping_prefix:
             return False
-        if piece.payload != PING_PAYLOAD:
+        if not piece.payload.startswith(self._ping_prefix):
             return False
-        self._answered()
+        if piece.payload == self._ping:
+            self.record.answered(self._liveness.round_trip(self._reactor.seconds()))
         return True
 
     def _heed(self, pieces: list[Piece], closed_by: How) -> None:
         for piece in pieces:
             if isinstance(piece, TooLong):
-                reason = f"a message of {piece.size} bytes is too big"
+                whose = "client" if closed_by is How.CLIENT_CLOSE else "session"
+                reason = f"the {whose}'s message is over {self._most} bytes (max_message_bytes)"
                 self.end(TOO_BIG, reason, How.TOO_LONG)
             elif isinstance(piece, Control) and piece.opcode == CLOSE:
                 self._hear_close(closed_by, *close_said(piece.payload))
+        if self._farewell is not None:
+            self._say_close(self._farewell)
+        else:
+            self._go_on_later()
+
+    def _go_on_later(self) -> None:
+        # Much in small frames is read in several turns, so that others have theirs between.
         if self._to_upstream.pending:
             self._pause_browser()
         if self._to_browser.pending:
             self._pause_upstream()
         if self._next_turn is None and (self._to_upstream.pending or self._to_browser.pending):
-            # Much in small frames is read in several turns, so that others have theirs between.
             self._next_turn = self._reactor.callLater(0, self._read_on)
 
     def _read_on(self) -> None:
@@ -257,81 +287,103 @@ class Relay(Joined):
         if not (self._stuffed or self._to_browser.pending):
             super()._resume_upstream()
 
-    def _touch(self, used: bool) -> None:
-        if used or self.session.spec.idle.count is IdleCount.BYTES:
-            self._supervisor.touch(self.session, self.use)
-
     def _hear_close(self, how: How, code: int | None, reason: str) -> None:
         self._closes(how, code, reason)
         if how is How.CLIENT_CLOSE:
-            self._browser_closes = True
+            self._browser_over = True
         else:
-            self._upstream_closes = True
-        over = self._browser_closes and self._upstream_closes
-        if over:
+            self._upstream_over = True
+        if self._browser_over and self._upstream_over:
             self._finish_use()  # whoever hangs up now
-        self._watch(CLOSE_SECONDS if over else HALF_OPEN_SECONDS)
+            self._timer.set(CLOSE_SECONDS, self._part)
+        else:
+            self._watch(HALF_OPEN_SECONDS)
 
-    def _ask_why(self) -> None:
+    def _say_close(self, farewell: Farewell) -> None:
+        payload, waits = close_payload(farewell.code, farewell.reason), False
+        browser, upstream = self._browser, self._upstream
+        if browser is not None and not self._upstream_over:
+            if self._to_browser.at_boundary:
+                self._upstream_over = True
+                self._closes(farewell.how, farewell.code, farewell.reason)
+                browser.write(control_frame(CLOSE, payload))
+            else:
+                waits = upstream is not None and not self._upstream_done
+        if upstream is not None and not self._browser_over:
+            if self._to_upstream.at_boundary:
+                self._browser_over = True
+                upstream.write(control_frame(CLOSE, payload, os.urandom(4)))
+            else:
+                waits = waits or (browser is not None and not self._browser_done)
+        if not waits:
+            self._part()
+
+    def _closes(self, how: How, code: int | None = None, reason: str = "") -> None:
+        # Whatever ends a side while it breaks off, or is ended, is not what ended it.
+        first = self._lost if self._farewell is None else self._farewell.how
+        super()._closes(first or how, code, reason)
+
+    def _ask_why(self, lost: How) -> None:
         # The word that the session has ended may still be on its way; it is the better reason.
+        self._lost, self._browser_over = lost, True
+        self._supervisor.end_use(self.session, self.use)
         ended = self._supervisor.ended_soon(self.session)
         self._confirming = ended.addCallback(self._close_for_lost_upstream)
         self._confirming.addErrback(lambda failure: failure.trap(CancelledError) and None)
-        self._finish_use()
+
+    def _stop_asking(self) -> None:
+        confirming, self._confirming = self._confirming, None
+        if confirming is not None:
+            confirming.cancel()
 
     def _close_for_lost_upstream(self, ended: bool) -> None:
         self._confirming = None
         if ended or self.session.status in ENDING:
-            self.record.how = None  # the true one
-            self.end(1001, close_reason(self.session), How.SESSION_ENDED)
+            self.session_ended()
         else:
             self._supervisor.measures.upstream_errors += 1
-            self.record.code, self.record.reason = BAD_GATEWAY, LOST
-            self.end(BAD_GATEWAY, LOST, How.SESSION_FIN)
-
-    def _answered(self) -> None:
-        # With two on their way nobody knows which one it answers.
-        if self._pinged is not None and self._unanswered == 1:
-            self.record.answered(self._reactor.seconds() - self._pinged)
-        self._pinged = None
+            self.end(BAD_GATEWAY, "upstream lost", How.SESSION_FIN)
 
     def _listen(self, ping_seconds: float) -> None:
-        # Nothing is proved while we do not read, nor where no ping of ours can stand.
-        if self._heard or self._deaf:
-            self._heard, self._unanswered = False, 0
-        elif self._unanswered >= UNANSWERED_PINGS:
+        browser, now = self._browser, self._reactor.seconds()
+        can_ping = browser is not None and self._to_browser.at_boundary
+        due = self._liveness.due(now, deaf=self._deaf, full=self._stuffed, can_ping=can_ping)
+        if due is Next.GIVE_UP:
             self._closes(How.PING_TIMEOUT)
             self._abort()
             return
-        elif self._browser is not None and self._to_browser.at_boundary:
-            self._browser.write(control_frame(PING, PING_PAYLOAD))
-            self._unanswered += 1
-            self._pinged = self._reactor.seconds()
+        if due is Next.PING and browser is not None:
+            # Another proxy like this one, in front of us or behind, has pings of its own.
+            self._ping_prefix = self._ping_prefix or PING_PREFIX + os.urandom(8)
+            self._ping = self._ping_prefix + b"%x" % self._liveness.pings
+            browser.write(control_frame(PING, self._ping))
         self._timer.set(ping_seconds, self._listen, ping_seconds)
 
-    def _give_up(self) -> None:
-        # Both have said that they close: that nobody hangs up is no reason to cut their words.
-        if self._browser_closes and self._upstream_closes:
-            self._part()
-        else:
-            super()._give_up()
+    def _pass_loss(self, reason: Failure, *, complete: bool) -> None:
+        # A reset would undo a Close that is on its way.
+        super()._pass_loss(reason, complete=complete or self._browser_over or self._upstream_over)
+
+    def _part(self) -> None:
+        if self._farewell is not None:
+            self._closes(self._farewell.how)
+        self._browser_over = self._upstream_over = True
+        super()._part()
 
     def _hang_up(self) -> None:
         self._timer.set(CLOSE_SECONDS, self._drop)
-        for side in (self._upstream, self._browser):
+        for side, done in (
+            (self._upstream, self._upstream_done),
+            (self._browser, self._browser_done),
+        ):
             if side is None:
                 continue
-            side.unregisterProducer()
-            if ISSLTransport.providedBy(side):
-                side.loseConnection()
+            if done or ISSLTransport.providedBy(side):
+                lose(side)
                 continue
             # Closing with unread bytes would reset the connection, and our Close would be lost.
-            done = self._browser_done if side is self._browser else self._upstream_done
-            if done:
-                side.loseConnection()
-            else:
-                side.resumeProducing()
-                side.loseWriteConnection()
+            side.unregisterProducer()
+            side.resumeProducing()
+            side.loseWriteConnection()
 
     def _drop(self) -> None:
         if self._upstream is not None:

@@ -1,10 +1,8 @@
-"""Every WebSocket and tunnel, by session, for as long as it keeps its session in use."""
+"""Every WebSocket and tunnel, by session, until it is over."""
 
 from __future__ import annotations
 
 from plane_tx.accesslog import AccessLog
-from plane_tx.core.explain import close_reason
-from plane_tx.core.ledger import How
 from plane_tx.core.model import IdleCount, Session
 from plane_tx.core.use import Use, UseKind
 from plane_tx.proxy.joined import Joined
@@ -32,15 +30,17 @@ class Relays:
     def __len__(self) -> int:
         return sum(len(relays) for relays in self._open.values())
 
-    def join(self, session: Session, use: Use, ends: RelayEnds, protocol: bytes) -> Relay | Tunnel:
+    def join(self, session: Session, use: Use, ends: RelayEnds, protocol: bytes) -> Joined:
         """What carries the two ends of an upgrade to `protocol`; `use` was that of its request."""
         supervisor = self._supervisor
         passive = session.spec.idle.count is not IdleCount.CONNECTIONS
         own_use = supervisor.begin_use(session, UseKind.WEBSOCKET, use.visit, passive=passive)
         supervisor.end_use(session, use)
+        if passive:
+            supervisor.touch(session, own_use)  # that somebody came is use
         if ends.access is not None:
             own_use.count_in(ends.access.traffic)
-        kind = Relay if protocol == b"websocket" else Tunnel
+        kind: type[Joined] = Relay if protocol == b"websocket" else Tunnel
         relay = kind(self._reactor, supervisor, session, own_use, ends, self._over)
         own_use.count_in(relay.record.traffic)
         session.connections.begin(relay.record)
@@ -49,10 +49,9 @@ class Relays:
         return relay
 
     def session_ended(self, session: Session) -> None:
-        """Close every WebSocket of this session, saying why; tunnels end with their connections."""
+        """Tell every WebSocket and tunnel of this session that it has ended."""
         for relay in tuple(self._open.get(session.id, ())):
-            if isinstance(relay, Relay):
-                relay.end(1001, close_reason(session), How.SESSION_ENDED)
+            relay.session_ended()
 
     def _over(self, relay: Joined) -> None:
         session = relay.session

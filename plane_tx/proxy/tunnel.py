@@ -12,8 +12,9 @@ from plane_tx.core.headers import response_lines
 from plane_tx.core.ledger import ConnectionKind, How
 from plane_tx.core.messages import join_head
 from plane_tx.proxy.connection import FLUSH_SECONDS
-from plane_tx.proxy.joined import Joined
+from plane_tx.proxy.joined import Joined, lose
 from plane_tx.proxy.settings import ProxySettings
+from plane_tx.proxy.upstream import STALL_SECONDS
 from plane_tx.proxy.websocket import Handshake, Legs
 
 
@@ -28,9 +29,9 @@ class Tunnel(Joined):
         ends.upstream.hand_over(self)
         protocol = agreed(shaken)
         if not protocol:
-            self._closes(How.REFUSED)
-            error = UpstreamUnreachable("the session's 101 does not answer the upgrade")
-            ends.refuse(shaken.request, error, self._reactor.seconds())
+            wrong = "the session's 101 does not answer the upgrade"
+            self._closes(How.REFUSED, reason=wrong)
+            ends.refuse(shaken.request, UpstreamUnreachable(wrong), self._reactor.seconds())
             self._part()
             return
         ends.upstream.hear_end(self.upstream_ended)
@@ -45,14 +46,16 @@ class Tunnel(Joined):
         """Pass on what the browser sent."""
         if data and self._upstream is not None and not self._parting:
             self.use.from_client(len(data), 0, self._reactor.seconds())
-            self._touch()
+            if self.use.passive:
+                self._touch()
             self._upstream.write(data)
 
     def from_upstream(self, data: bytes) -> None:
         """Pass on what the session sent."""
         if data and self._browser is not None and not self._parting:
             self.use.to_client(len(data), 0, self._reactor.seconds())
-            self._touch()
+            if self.use.passive:
+                self._touch()
             self._browser.write(data)
 
     def idle(self, _error: IdleTimeout) -> None:
@@ -71,16 +74,15 @@ class Tunnel(Joined):
         self._closes(how)
         self._part()
 
-    def _touch(self) -> None:
-        if self.use.passive:
-            self._supervisor.touch(self.session, self.use)
+    def session_ended(self) -> None:
+        """Let what it said pass, if the browser takes it in time."""
+        self._watch(STALL_SECONDS)
 
     def _hang_up(self) -> None:
         self._timer.set(FLUSH_SECONDS, self._abort)
         for transport in (self._upstream, self._browser):
             if transport is not None:
-                transport.unregisterProducer()
-                transport.loseConnection()
+                lose(transport)
 
 
 def agreed(shaken: Handshake) -> bytes:

@@ -21,7 +21,7 @@ from autobahn.websocket.types import ConnectionRequest
 
 from plane_tx.core.access import Access, End
 from plane_tx.core.errors import BadRequest, PlaneError
-from plane_tx.core.fields import Headers, fields_of, values_of
+from plane_tx.core.fields import Headers, name_of, values_of
 from plane_tx.core.headers import response_lines
 from plane_tx.core.messages import RequestHead, ResponseHead, write_head
 from plane_tx.proxy.answers import refusal
@@ -74,13 +74,22 @@ class RelayEnds:
 class BrowserLeg(WebSocketServerProtocol):
     """Judges the browser's request to upgrade, and accepts it in the session's words."""
 
-    def __init__(self, subprotocol: str | None, headers: dict[str, list[str]]) -> None:
+    def __init__(self, subprotocol: str | None, lines: list[bytes]) -> None:
         super().__init__()
-        self._acceptance = (subprotocol, headers)
+        self._subprotocol = subprotocol
+        self._lines = lines
 
-    def onConnect(self, request: ConnectionRequest) -> Any:
+    def onConnect(self, request: ConnectionRequest) -> str | None:
         """What the 101 says beside the handshake itself."""
-        return self._acceptance
+        return self._subprotocol
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Send the answer to the handshake, which is all that is sent by this leg."""
+        # Autobahn takes headers as text alone, and theirs may be any bytes.
+        if data.startswith(b"HTTP/1.1 101 "):
+            data = b"\r\n".join([data.removesuffix(b"\r\n\r\n"), *self._lines, b"", b""])
+        transport: Any = self.transport
+        transport.write(data)
 
 
 class UpstreamLeg(WebSocketClientProtocol):
@@ -123,8 +132,12 @@ class Legs:
 
     def open_browser(self, shaken: Handshake, transport: IFlowTransport, session_id: str) -> bool:
         """Whether the browser's request was accepted; else it was told why not."""
-        answer = fields_of(response_lines(shaken.response, session_id))
-        leg = self._browser_leg(_subprotocol(shaken.response), _acceptance(answer))
+        lines = [
+            line
+            for line in response_lines(shaken.response, session_id)
+            if name_of(line) not in (b"sec-websocket-accept", b"sec-websocket-protocol")
+        ]
+        leg = self._browser_leg(_subprotocol(shaken.response), lines)
         leg.factory = self._browser
         asked = (
             b"host",
@@ -164,14 +177,6 @@ def _only(headers: Headers, names: tuple[bytes, ...]) -> Headers:
 def _subprotocol(head: ResponseHead) -> str | None:
     chosen = values_of(head.headers, b"sec-websocket-protocol")
     return chosen[0].strip().decode("latin-1") if chosen else None
-
-
-def _acceptance(headers: Headers) -> dict[str, list[str]]:
-    said: dict[str, list[str]] = {}
-    for name, value in headers:
-        if name.lower() not in (b"sec-websocket-accept", b"sec-websocket-protocol"):
-            said.setdefault(name.decode("latin-1"), []).append(value.decode("utf-8", "replace"))
-    return said
 
 
 def agreed_wrongly(shaken: Handshake) -> str:

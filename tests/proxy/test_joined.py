@@ -3,13 +3,18 @@
 import attrs
 import pytest
 from twisted.internet.defer import ensureDeferred
+from twisted.internet.interfaces import ISSLTransport
+from zope.interface import directlyProvides
 
+from plane_tx.core.idlerule import IdleRequest
 from plane_tx.core.ledger import ConnectionKind, How
+from plane_tx.core.model import IdleCount
+from plane_tx.core.use import UseKind
 from plane_tx.proxy.joined import HALF_OPEN_SECONDS
-from plane_tx.proxy.relay import CLOSE_SECONDS, PING_PAYLOAD
+from plane_tx.proxy.relay import CLOSE_SECONDS
 from plane_tx.proxy.upstream import STALL_SECONDS
 from plane_tx.supervisor import CONFIRM_SECONDS
-from tests.proxy.frames import CLOSE, PING, PONG, TEXT, close, frame, read, switched, upgrade
+from tests.proxy.frames import CLOSE, PONG, TEXT, close, frame, read, switched, upgrade
 from tests.proxy.world import OK, World
 
 LOST = CONFIRM_SECONDS + 0.5
@@ -86,9 +91,8 @@ def test_a_session_that_says_its_last_without_a_close_has_broken_off(world):
     upstream.half_close()
     world.wait(LOST)
 
-    told = [(CLOSE, b"\x03\xf6upstream lost")]
-    assert read(client.get()) == told
-    assert read(upstream.get()) == told
+    assert read(client.get()) == [(CLOSE, b"\x03\xf6upstream lost")]
+    assert upstream.get() == b""
     assert world.uses() == []
     assert last_closed(session).how is How.SESSION_FIN
 
@@ -239,18 +243,201 @@ def test_the_ledger_says_who_closed_a_websocket_first_and_how(world, end, expect
 
 
 TUNNEL_ENDS = {
-    "client hangs up": (lambda session, client, upstream: client.half_close(), How.CLIENT_FIN),
-    "client resets": (lambda session, client, upstream: client.reset(), How.CLIENT_RST),
-    "session hangs up": (lambda session, client, upstream: upstream.half_close(), How.SESSION_FIN),
-    "session resets": (lambda session, client, upstream: upstream.reset(), How.SESSION_RST),
+    "revoked": (
+        lambda world, session, client, upstream: world.supervisor.revoke(session.id, "ada"),
+        How.REVOKED,
+    ),
+    "server stops": (
+        lambda world, session, client, upstream: ensureDeferred(world.factory.close()),
+        How.DRAIN,
+    ),
+    "session ends": (
+        lambda world, session, client, upstream: (world.end(session), upstream.half_close()),
+        How.SESSION_ENDED,
+    ),
+    "client hangs up": (
+        lambda world, session, client, upstream: client.half_close(),
+        How.CLIENT_FIN,
+    ),
+    "client resets": (lambda world, session, client, upstream: client.reset(), How.CLIENT_RST),
+    "session hangs up": (
+        lambda world, session, client, upstream: upstream.half_close(),
+        How.SESSION_FIN,
+    ),
+    "session resets": (lambda world, session, client, upstream: upstream.reset(), How.SESSION_RST),
 }
+
+
+def test_a_client_that_hangs_up_is_no_fault_of_its_session(world):
+    session, client, upstream = websocket(world)
+
+    client.half_close()
+    upstream.half_close()
+    world.wait(LOST)
+
+    record = last_closed(session)
+    assert client.get() == b""
+    assert (record.how, record.code, record.reason) == (How.CLIENT_FIN, None, "")
+    assert world.supervisor.measures.upstream_errors == 0
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["session lives", "session ends"])
+def test_a_session_s_side_that_ends_and_is_then_lost_still_tells_the_client_why(world, ends):
+    session, client, upstream = websocket(world)
+
+    upstream.half_close()
+    upstream.reset()
+    if ends:
+        world.end(session)
+    world.wait(LOST)
+
+    how, code, reason = (
+        (How.SESSION_ENDED, 1001, "exited") if ends else (How.SESSION_FIN, 1014, "upstream lost")
+    )
+    record = last_closed(session)
+    assert read(client.get()) == [(CLOSE, code.to_bytes(2, "big") + reason.encode())]
+    assert (record.how, record.code, record.reason) == (how, code, reason)
+
+
+@pytest.mark.parametrize("side", ["client", "session"])
+def test_a_reset_after_a_close_does_not_undo_it_on_the_other_side(world, side):
+    _, client, upstream = websocket(world)
+
+    if side == "client":
+        client.send(close(1000, masked=True))
+        client.reset()
+    else:
+        upstream.send(close(1009))
+        upstream.reset()
+
+    other = upstream if side == "client" else client
+    assert [opcode for opcode, _ in read(other.get())] == [CLOSE]
+    assert (other.half_closed, other.aborted) == (True, False)
+
+
+def test_what_was_not_read_yet_of_a_side_that_is_lost_still_passes(world):
+    _, client, upstream = websocket(world)
+    frames = frame(TEXT, b"x", masked=True) * 1000 + close(1001, masked=True)
+
+    client.send(frames)
+    client.hang_up()
+
+    assert upstream.get() == frames
+
+
+def test_after_both_have_closed_nothing_passes_any_more(world):
+    _, client, upstream = websocket(world)
+    client.send(close(1000, masked=True))
+    upstream.send(close(1000))
+    upstream.get()
+    client.get()
+
+    client.send(frame(TEXT, b"more", masked=True))
+    upstream.send(frame(TEXT, b"more"))
+    client.half_close()
+    world.wait(CLOSE_SECONDS)
+
+    assert (upstream.get(), client.get()) == (b"", b"")
+    assert client.closing
+
+
+@pytest.mark.parametrize("open_one", [websocket, tunnel])
+def test_a_tls_client_that_is_held_back_is_read_again_when_it_ends(world, open_one):
+    session, client, upstream = open_one(world, user="ada")
+    directlyProvides(client, ISSLTransport)
+    upstream.fill()
+    held_back = client.paused
+
+    upstream.half_close()
+    world.wait(LOST)
+
+    assert held_back
+    assert not client.paused
+    assert session.connections.closed
+
+
+def test_an_upgraded_connection_that_outlives_a_stopping_server_is_dropped(world):
+    _, client, upstream = websocket(world)
+    client.stuck = upstream.stuck = True
+
+    stopped = ensureDeferred(world.factory.close())
+    world.wait(20)
+
+    assert stopped.called
+    assert (client.aborted, upstream.aborted) == (True, True)
+
+
+def test_a_tunnel_whose_client_takes_nothing_more_ends_after_its_session(world):
+    session, client, _upstream = tunnel(world)
+    client.fill()
+
+    world.end(session)
+    world.wait(STALL_SECONDS + 1)
+
+    assert client.aborted
+    assert world.uses() == []
+
+
+BACKLOG = 70_000
+
+
+@pytest.mark.parametrize("open_one", [websocket, tunnel])
+def test_the_ledger_says_how_much_waited_since_the_upgrade(world, open_one):
+    session, client, upstream = open_one(world)
+    (record,) = session.connections.open
+
+    client.most_queued, upstream.most_queued = BACKLOG, 2 * BACKLOG
+    client.fill()
+    during = (record.backlog_to_client, record.backlog_to_session)
+    client.most_queued *= 3
+    client.hang_up()
+    upstream.hang_up()
+
+    assert during == (BACKLOG, 2 * BACKLOG)
+    assert record.backlog_to_client == 3 * BACKLOG
+
+
+def test_what_waited_before_the_upgrade_is_not_in_the_ledger(world):
+    session, token = world.session()
+    client = world.client()
+    client.most_queued = BACKLOG
+    client.send(upgrade(f"/{token}/"))
+    taken_up(world, client, switched())
+
+    client.fill()
+
+    (record,) = session.connections.open
+    assert record.backlog_to_client == 0
+
+
+@pytest.mark.parametrize("count", [IdleCount.MESSAGES, IdleCount.BYTES])
+def test_what_passes_over_a_tunnel_is_use_where_its_being_open_is_not(world, count):
+    session, client, upstream = tunnel(world, max_idle_seconds=60, idle=IdleRequest(count))
+    world.wait(30)
+
+    client.send(b"x")
+    by_client = session.idle_since
+    world.wait(30)
+    upstream.send(b"y")
+
+    assert by_client == world.reactor.seconds() - 30
+    assert session.idle_since == world.reactor.seconds()
+
+
+def test_a_websocket_that_does_not_hold_its_session_is_its_last_use(world):
+    idle = IdleRequest(IdleCount.MESSAGES)
+
+    session, _client, _upstream = websocket(world, idle=idle)
+
+    assert session.idle_since == world.reactor.seconds()
+    assert session.last_use.kind is UseKind.WEBSOCKET
 
 
 @pytest.mark.parametrize(("end", "how"), TUNNEL_ENDS.values(), ids=TUNNEL_ENDS)
 def test_the_ledger_says_who_ended_a_tunnel_first(world, end, how):
-    session, client, upstream = tunnel(world)
+    session, client, upstream = tunnel(world, user="ada")
 
-    end(session, client, upstream)
+    end(world, session, client, upstream)
     client.hang_up()
     upstream.hang_up()
 
@@ -310,12 +497,15 @@ def test_the_round_trip_of_a_ping_is_written_down_when_it_is_clear_which_was_ans
 
     world.wait(60)
     world.advance(0.25)
-    client.send(frame(PONG, PING_PAYLOAD, masked=True))
-    first = record.round_trip
-    world.wait(90)
-    pings = [opcode for opcode, _ in read(client.get())]
-    client.send(frame(PONG, PING_PAYLOAD, masked=True))
+    ((_, first),) = read(client.get())
+    client.send(frame(PONG, first, masked=True))
+    round_trips = [record.round_trip]
+    world.wait(60.5)
+    ((_, second),) = read(client.get())
+    client.send(frame(PONG, first, masked=True))
+    round_trips.append(record.round_trip)
+    client.send(frame(PONG, second, masked=True))
+    round_trips.append(record.round_trip)
 
-    assert first == 0.25
-    assert pings == [PING, PING, PING]
-    assert record.round_trip == 0.25
+    assert first != second
+    assert round_trips == [0.25, 0.25, 0.75]

@@ -10,7 +10,7 @@ from plane_tx.core.model import IdleCount, Reason, Status
 from plane_tx.core.use import Traffic
 from plane_tx.core.wsframes import MOST_AT_ONCE
 from plane_tx.proxy.connection import FLUSH_SECONDS
-from plane_tx.proxy.relay import CLOSE_SECONDS
+from plane_tx.proxy.relay import CLOSE_SECONDS, PING_PREFIX
 from plane_tx.proxy.upstream import STALL_SECONDS
 from plane_tx.supervisor import CONFIRM_SECONDS
 from tests.proxy.frames import (
@@ -51,7 +51,8 @@ def opened(world):
 def test_a_handshake_passes_with_what_both_sides_say(world):
     session, browser, upstream = offered(
         world,
-        "Sec-WebSocket-Protocol: a, b\r\nSec-WebSocket-Extensions: permessage-deflate\r\n",
+        "Sec-WebSocket-Protocol: a, b\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
+        "Origin: https://app.example\r\nCookie: a=b\r\n",
     )
 
     asked = head_of(upstream.get())
@@ -67,6 +68,8 @@ def test_a_handshake_passes_with_what_both_sides_say(world):
     assert asked["upgrade"] == "websocket"
     assert asked["sec-websocket-protocol"] == "a, b"
     assert asked["sec-websocket-extensions"] == "permessage-deflate"
+    assert (asked["origin"], asked["cookie"]) == ("https://app.example", "a=b")
+    assert (asked["x-forwarded-for"], asked["x-forwarded-proto"]) == ("127.0.0.1", "http")
     assert asked["x-verified-backend"] == session.id
     heard = head_of(answer)
     assert status(answer) == 101
@@ -118,6 +121,30 @@ def test_more_than_may_wait_before_the_handshake_pauses_the_browser_until_then(w
 
     assert (full, browser.paused) == (True, False)
     assert upstream.get() == much
+
+
+@pytest.mark.parametrize("refusal", [401, 403, 404, 426, 503])
+def test_a_refusal_is_delivered_as_it_is(world, refusal):
+    _, browser, upstream = offered(world)
+    more = b"Connection: Upgrade\r\nUpgrade: websocket\r\n" if refusal == 426 else b""
+
+    upstream.send(
+        b"HTTP/1.1 %d No\r\nContent-Length: 3\r\nX-Why: so\r\n%s\r\nwhy" % (refusal, more)
+    )
+
+    answer = browser.get()
+    assert (status(answer), body_of(answer)) == (refusal, b"why")
+    assert head_of(answer)["x-why"] == "so"
+    assert head_of(answer).get("upgrade") == ("websocket" if refusal == 426 else None)
+    assert world.uses() == []
+
+
+def test_what_a_101_says_passes_byte_by_byte(world):
+    _, browser, upstream = offered(world)
+
+    upstream.send(switched(b"X-Name: J\xf6rg \xe2\x82\xac\r\n"))
+
+    assert b"\r\nX-Name: J\xf6rg \xe2\x82\xac\r\n" in browser.get()
 
 
 def test_a_refused_upgrade_is_an_ordinary_reply(world):
@@ -232,7 +259,7 @@ def test_no_ping_is_sent_in_the_middle_of_a_frame(world):
     world.wait(PING_SECONDS)
 
     assert half == whole[:50]
-    assert read(browser.get()[-10:]) == [(PING, b"plane-tx")]
+    assert [opcode for opcode, _ in read(half + browser.get())] == [TEXT, PING]
 
 
 def test_a_browser_that_we_do_not_read_from_is_not_held_to_be_dead(world):
@@ -267,6 +294,17 @@ def test_a_browser_that_takes_what_waits_for_it_lives(world):
     assert world.uses() == ["websocket"]
 
 
+def test_a_browser_that_stops_reading_in_the_middle_of_a_frame_is_dropped(world):
+    _, browser, upstream = opened(world)
+    upstream.send(frame(BINARY, bytes(1000))[:500])
+
+    browser.fill()
+    world.wait(4 * PING_SECONDS)
+
+    assert browser.aborted
+    assert world.uses() == []
+
+
 def test_without_an_interval_nobody_is_pinged():
     world = World(ws_ping_seconds=0)
     _, browser, _upstream = opened(world)
@@ -284,10 +322,21 @@ def test_pings_and_pongs_of_the_application_pass(world):
     browser.send(frame(PING, b"mine", masked=True))
     browser.send(frame(PONG, b"mine too", masked=True))
     upstream.send(frame(PING, b"theirs"))
-    upstream.send(frame(PONG, b"plane-tx"))
+    upstream.send(frame(PONG, b"theirs too"))
 
     assert read(upstream.get()) == [(PING, b"mine"), (PONG, b"mine too")]
-    assert read(browser.get()) == [(PING, b"theirs"), (PONG, b"plane-tx")]
+    assert read(browser.get()) == [(PING, b"theirs"), (PONG, b"theirs too")]
+
+
+def test_an_answer_to_the_ping_of_another_proxy_like_this_passes(world):
+    _, browser, upstream = opened(world)
+    world.wait(2 * PING_SECONDS)
+    browser.get()
+    other = frame(PONG, PING_PREFIX + b"01234567" + b"1", masked=True)
+
+    browser.send(other)
+
+    assert upstream.get() == other
 
 
 # Pace
@@ -625,15 +674,59 @@ def test_an_upstream_that_is_lost_while_its_session_is_ending_is_1001(world):
     world.end(session)
 
 
-def test_an_end_in_the_middle_of_a_frame_says_nothing(world):
+def test_an_end_in_the_middle_of_a_frame_is_said_when_that_has_passed(world):
+    session, browser, upstream = opened(world)
+    whole = frame(TEXT, b"x" * 100)
+    upstream.send(whole[:50])
+
+    world.end(session)
+    waiting = (browser.get(), browser.half_closed, world.uses())
+    upstream.send(whole[50:] + frame(TEXT, b"more"))
+
+    assert waiting == (whole[:50], False, [])
+    assert read(whole[:50] + browser.get()) == [(TEXT, b"x" * 100), (CLOSE, b"\x03\xe9exited")]
+    assert browser.half_closed
+    record = session.connections.closed[-1]
+    assert (record.code, record.reason) == (1001, "exited")
+
+
+def test_a_frame_that_does_not_end_in_time_is_cut_without_a_close(world):
     session, browser, upstream = opened(world)
     half = frame(TEXT, b"x" * 100)[:50]
     upstream.send(half)
 
+    ensureDeferred(world.factory.close())
+    world.wait(CLOSE_SECONDS)
+
+    assert browser.get() == half
+    assert browser.half_closed
+    record = session.connections.closed[-1]
+    assert (record.how, record.code) == (How.DRAIN, None)
+
+
+def test_a_lost_session_whose_frame_nobody_will_end_is_cut_at_once(world):
+    session, browser, upstream = opened(world)
+    half = frame(TEXT, b"x" * 100)[:50]
+    upstream.send(half)
+
+    upstream.reset()
     world.end(session)
 
     assert browser.get() == half
     assert browser.half_closed
+    assert session.connections.closed[-1].how is How.SESSION_ENDED
+
+
+def test_a_browser_s_frame_is_passed_to_its_end_before_the_session_is_told(world):
+    _, browser, upstream = opened(world)
+    whole = frame(TEXT, b"x" * 100, masked=True)
+    browser.send(whole[:50])
+
+    ensureDeferred(world.factory.close())
+    browser.send(whole[50:] + frame(TEXT, b"more", masked=True))
+
+    said = read(upstream.get())
+    assert said == [(TEXT, b"x" * 100), (CLOSE, b"\x03\xe9the server is stopping")]
 
 
 def test_what_a_session_says_after_its_end_does_not_follow_the_close(world):
@@ -715,7 +808,7 @@ def test_a_message_that_is_too_long_closes_both_sides_before_it_begins_to_pass(n
     browser.send(frame(TEXT, b"0123456789", masked=True) + frame(TEXT, b"x" * 11, masked=True)[:6])
     browser.send(b"x" * 11)
 
-    told = (CLOSE, b"\x03\xf1a message of 11 bytes is too big")
+    told = (CLOSE, b"\x03\xf1the client's message is over 10 bytes (max_message_bytes)")
     assert read(upstream.get()) == [(TEXT, b"0123456789"), told]
     assert read(browser.get()) == [told]
     assert (browser.half_closed, upstream.half_closed) == (True, True)
@@ -731,7 +824,8 @@ def test_a_message_that_grows_too_long_in_fragments_is_ended_between_two(narrow)
 
     frames = read(browser.get())
     assert frames[:2] == [(BINARY, b"12345"), (0, b"6789")]
-    assert frames[2:] == [(CLOSE, b"\x03\xf1a message of 11 bytes is too big")]
+    why = b"the session's message is over 10 bytes (max_message_bytes)"
+    assert frames[2:] == [(CLOSE, b"\x03\xf1" + why)]
 
 
 def test_without_a_limit_any_message_passes(world):
@@ -818,10 +912,11 @@ def test_where_bytes_count_pings_of_others_are_use_and_answers_to_ours_are_not(w
     world.wait(29)
     browser.send(frame(PING, masked=True))
     pinged = session.idle_since
-    world.wait(30)
-    browser.send(frame(PONG, b"plane-tx", masked=True))
+    world.wait(31)
+    ((_, ping),) = read(browser.get())
+    browser.send(frame(PONG, ping, masked=True))
 
-    assert pinged == world.reactor.seconds() - 30
+    assert pinged == world.reactor.seconds() - 31
     assert session.idle_since == pinged
 
 
