@@ -712,9 +712,11 @@ async def test_many_websockets_that_end_leave_nothing(live):
         if number % len(ways) == 1:
             upstream.transport.loseConnection()
     await live.settle(lambda: not session.uses)
+    await live.settle(lambda: not len(live.factory.relays))
 
     assert open_now == (200, {"websocket"})
-    assert len(live.factory.relays) == 0
+    assert len(session.connections.closed) == 200
+    assert not session.connections.open
 
 
 async def halfway(live, client, doing, path):
