@@ -96,6 +96,11 @@ def numbers(line: str, word: str) -> list[int] | None:
     return [int(each) for each in rest] if first == word else None
 
 
+def failure(name: str) -> SystemExit:
+    """What ends the run, when the load has said why."""
+    return SystemExit(f"bench: {name}: the load has failed: see above")
+
+
 class Load:
     """A process with open WebSockets of one proxy, which sends messages when it is told to."""
 
@@ -123,7 +128,7 @@ class Load:
         assert self._process.stdout is not None
         said = numbers(self._process.stdout.readline(), word)
         if said is None:
-            raise SystemExit(f"bench: {self._name}: the load has failed: see above")
+            raise failure(self._name)
         return said
 
 
@@ -131,7 +136,10 @@ class Load:
 def load(
     program: Path, proxy: Proxy, connections: int, at_once: int, size: int = SMALL
 ) -> Iterator[Load]:
-    """The load, its WebSockets open; with the block they are closed."""
+    """The load, its WebSockets open; with the block they are closed.
+
+    Whatever went wrong, even after the last message, ends the run.
+    """
     port = urlsplit(proxy.files).port
     words = (port, upgrade(proxy.files), connections, at_once, size)
     with on_core(LOAD_CORE):
@@ -144,8 +152,12 @@ def load(
     with process:
         try:
             yield Load(proxy.name, process)
-        finally:
+        except BaseException:
             process.kill()
+            raise
+    # With its block it was told to end, and has ended.
+    if process.returncode:
+        raise failure(proxy.name)
 
 
 @attrs.frozen

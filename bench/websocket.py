@@ -15,8 +15,10 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import attrs
 
@@ -59,15 +61,14 @@ class Options:
 
 
 @contextmanager
-def running(options: Options) -> Iterator[tuple[list[Proxy], Programs]]:
+def running(options: Options, programs: Programs) -> Iterator[list[Proxy]]:
     """All proxies, fresh, and last the echo server on its own."""
-    with scratch() as folder:
-        programs = compiled(folder)
-        with (
-            echo(folder, programs.echo) as its,
-            proxies(folder, its.origin, options.kinds_asked()) as found,
-        ):
-            yield [*found, Proxy(DIRECT, (its.pid,), its.url, its.url)], programs
+    with (
+        scratch() as folder,
+        echo(folder, programs.echo) as its,
+        proxies(folder, its.origin, options.kinds_asked()) as found,
+    ):
+        yield [*found, Proxy(DIRECT, (its.pid,), its.url, its.url)]
 
 
 @attrs.frozen
@@ -78,11 +79,11 @@ class Seen:
     storms: dict[str, list[Storm]]
 
 
-def take_turns(options: Options) -> Seen:
+def take_turns(options: Options, programs: Programs) -> Seen:
     """Ask every proxy for everything, in another order each round."""
     cases = [Messages(name, size, CONNECTIONS) for name, size in SIZES.items()]
     warming = 0 if options.rounds < LEAST_ROUNDS else 1
-    with running(options) as (found, programs):
+    with running(options, programs) as found:
         names = [proxy.name for proxy in found]
         seen = Seen(
             {(case.name, name): [] for case in cases for name in names},
@@ -101,9 +102,9 @@ def take_turns(options: Options) -> Seen:
     return seen
 
 
-def idle_ones(options: Options) -> dict[str, Idle]:
+def idle_ones(options: Options, programs: Programs) -> dict[str, Idle]:
     """What idle WebSockets take of each proxy, each fresh."""
-    with running(options) as (found, programs):
+    with running(options, programs) as found:
         for proxy in found:
             settle(proxy.pids)
         return {
@@ -148,8 +149,11 @@ def main() -> None:
         raise SystemExit(lacking)
     # So that what was started ends with the run, however that is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    idles = idle_ones(options)
-    seen = take_turns(options)
+    # Not in memory: what is there often may not be run.
+    with tempfile.TemporaryDirectory() as folder:
+        programs = compiled(Path(folder))
+        idles = idle_ones(options, programs)
+        seen = take_turns(options, programs)
     absent = report.absent(idles, websocket_report.TARGETS)
     if absent:
         print(f"a try only: {' and '.join(absent)} did not take part", file=sys.stderr)

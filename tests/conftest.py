@@ -144,7 +144,7 @@ def _chromium_is_missing() -> str | None:
 
 
 def _bench_is_missing() -> str | None:
-    return processes.missing("nginx", "wrk")
+    return processes.missing("nginx", "wrk", "gcc")
 
 
 _NEEDS = {

@@ -31,6 +31,7 @@ install_packages() {
     command -v node >/dev/null || missing+=(nodejs)
     command -v nginx >/dev/null || missing+=(nginx-light)
     command -v wrk >/dev/null || missing+=(wrk)
+    command -v gcc >/dev/null || missing+=(gcc libc6-dev)
     [ ${#missing[@]} -gt 0 ] || return 0
     say "installing ${missing[*]} ..."
     apt-get -qq -o DPkg::Lock::Timeout=300 update >/dev/null
@@ -143,7 +144,8 @@ note_what_is_left_out() {
         left_out+=("Docker tests (no Engine answers)")
     fi
     [ -x /usr/bin/chromium ] || left_out+=("browser tests (no /usr/bin/chromium)")
-    { command -v nginx && command -v wrk; } >/dev/null || left_out+=("tests of the bench (no nginx, or no wrk)")
+    { command -v nginx && command -v wrk && command -v gcc; } >/dev/null ||
+        left_out+=("tests of the bench (no nginx, no wrk or no gcc)")
 }
 
 main() {
