@@ -264,9 +264,9 @@ class Supervisor:
         *,
         passive: bool = False,
     ) -> Use:
-        """Keep the session in use until `end_use` of what this returns.
+        """Begin a use of the session: it is in use until `end_use` of what this returns.
 
-        A `passive` use does not by itself, only by each `touch`.
+        A `passive` use does not keep it in use: only each `touch` of it counts.
         """
         use = Use(kind, self._reactor.seconds(), visit, cut=cut, passive=passive)
         self.registry.begin_use(session, use)

@@ -30,7 +30,7 @@ def check_idle(where: str, asked: IdleRequest | None) -> None:
         return
     if asked.count is not IdleCount.MESSAGES:
         raise InvalidRequest(
-            f'{where}.ignore: goes with count "messages" alone; say that, or leave this out'
+            f'{where}.ignore: needs count = "messages"; set that, or leave ignore out'
         )
     for index, entry in enumerate(asked.ignore):
         if fault := fault_of(entry):

@@ -100,10 +100,6 @@ class Connection:
         best = self.best_round_trip
         self.best_round_trip = self.round_trip if best is None else min(best, self.round_trip)
 
-    def closed(self, now: float) -> None:
-        """Write down when it was over."""
-        self.closed_at = now
-
     def seconds(self, now: float) -> float:
         """How long it was open, or has been until `now`."""
         until = now if self.closed_at is None else self.closed_at
@@ -130,7 +126,7 @@ class Ledger:
         if connection not in self.open:
             return
         del self.open[connection]
-        connection.closed(now)
+        connection.closed_at = now
         self.closed.append(connection)
         del self.closed[:-CLOSED_KEPT]
 

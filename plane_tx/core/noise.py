@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from plane_tx.core.strict import nearest, show
 from plane_tx.core.wsframes import PEEK_BYTES
 
 #: How many entries, presets or patterns, an application may name.
@@ -42,6 +43,9 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "jupyter": ('["setup", {}]', '["set_size",*'),
 }
 
+#: What engine.io's heartbeats are often looked for under: it carries socket.io's messages.
+_SOCKET_IO = "socket.io"
+
 
 def fault_of(entry: str) -> str:
     """What is wrong with an entry of `ignore`, as the end of a sentence; "" when nothing is."""
@@ -56,10 +60,27 @@ def fault_of(entry: str) -> str:
     except UnicodeEncodeError:
         return "must be text that UTF-8 can carry"
     if literal > PEEK_BYTES or (literal == PEEK_BYTES and not entry.endswith("*")):
-        return (
-            f"matches nothing: {PEEK_BYTES} bytes of a message are looked at; cut it, end it with *"
-        )
-    return ""
+        seen = f"only the first {PEEK_BYTES} bytes of a message are looked at"
+        return f"can match nothing: {seen}; {_cure(entry, literal)}"
+    return "" if "*" in entry else _mistyped(entry)
+
+
+def _cure(entry: str, literal: int) -> str:
+    if entry.endswith("*"):
+        return f"shorten it to {PEEK_BYTES} bytes besides *"
+    shorter = f"shorten it to {PEEK_BYTES - 1} bytes"
+    return f"{shorter}, or end it with *" if literal == PEEK_BYTES else shorter
+
+
+def _mistyped(entry: str) -> str:
+    # As a text it would be taken without a word, and no heartbeat would match it.
+    near = nearest(entry.casefold(), (*PRESETS, _SOCKET_IO))
+    if near is None:
+        return ""
+    wrong = f'is close to the preset "{near}"'
+    if near == _SOCKET_IO:
+        wrong = f'is no preset, for the heartbeats of {_SOCKET_IO} are those of "engine.io"'
+    return f"{wrong}: write that, or {show(f'{entry}*')} if the text itself is meant"
 
 
 def noise_of(ignore: Sequence[str]) -> Callable[[bytes], bool]:

@@ -125,13 +125,15 @@ class Registry:
         session.start_began = now
 
     def begin_use(self, session: Session, use: Use) -> None:
-        """Count `use` among what keeps the session in use; that a passive one began is a touch."""
+        """Count `use` among the session's uses: it is in use until the last that holds has ended.
+
+        A passive one holds nothing, and that it began moves no clock: see `touch`.
+        """
         session.uses.add(use)
         self.uses[use.kind] += 1
         use.traffic = (session.traffic, self.traffic)
         if use.passive:
             session.passives += 1
-            self.touch(session, use, use.since)
         else:
             session.idle_since = None
         if use.kind is not UseKind.LEASE:

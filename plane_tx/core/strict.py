@@ -41,7 +41,7 @@ _IN_ASCII = json.JSONEncoder()
 
 @attrs.frozen
 class Most:
-    """How many characters, items or names there may be at most of what this annotates.
+    """How many characters or entries there may be at most of what this annotates.
 
     It is checked before anything of the value is looked at.
     """
@@ -251,7 +251,7 @@ def _at_most(kind: Any, converter: Converter) -> Callable[[object, object], Any]
     inner, *notes = get_args(kind)
     plain = converter.get_structure_hook(inner)
     most = next(note.size for note in notes if isinstance(note, Most))
-    plural = " characters" if inner is str else ""
+    plural = " characters" if inner is str else " entries"
     sized: Any = {str: str, tuple: list, Mapping: dict}[get_origin(inner) or inner]
 
     def structure(value: object, _type: object) -> Any:

@@ -43,9 +43,10 @@ class Visit:
 
 @attrs.define(eq=False)
 class Use:
-    """One thing that keeps a session in use; its identity is what is counted.
+    """One thing by which a session is used; its identity is what is counted.
 
-    A `passive` one does not by itself: only what passes over it is use (core.model.IdleRule).
+    It keeps the session in use until it ends. A `passive` one does not: only what passes over it
+    is use (core.model.IdleRule).
     Moments are seconds since epoch. A lease has a `reason`, and an `until` when it ends by itself.
     `cut` is how whoever began it ends it at once, when the token that let it in is taken back.
     What passes is counted in each of `traffic`: of the session, and of all of them.

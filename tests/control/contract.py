@@ -28,7 +28,8 @@ BEYOND_THE_SCHEMA = re.compile(
     r"|reason: this session has 64 leases"
     r"|spawn_config\.token_ttl_seconds: a static token"
     r"|spawn_config\.cluster: this server is"
-    r"|spawn_config\.idle\.ignore\[\d+\]: matches nothing"  # counted in bytes of UTF-8
+    r"|spawn_config\.idle\.ignore\[\d+\]: can match nothing"  # counted in bytes of UTF-8
+    r"|spawn_config\.idle\.ignore\[\d+\]: is (close to the|no) preset"
     r"|spawn_config\.executable\.app: no app"
     r"|spawn_config\.executable\.[\w.]+: "
     r"(the app |the process engine |this server |only an engine of containers )"

@@ -333,11 +333,11 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
         ("[defaults.idle]\ncount = 'x'", 'defaults.idle.count: expected "connections" or "messag'),
         (
             "[defaults.idle]\nignore = ['ping']",
-            'defaults.idle.ignore: goes with count "messages" alone; say that, or leave this out',
+            'defaults.idle.ignore: needs count = "messages"; set that, or leave ignore out',
         ),
         (
             "[apps.a.idle]\ncount = 'bytes'\nignore = ['ping']",
-            'apps."a".idle.ignore: goes with count "messages" alone',
+            'apps."a".idle.ignore: needs count = "messages"',
         ),
         (
             "[apps.a.idle]\ncount = 'messages'\nignore = ['ping', '*']",

@@ -34,7 +34,7 @@ def test_messages_are_ignored_only_where_messages_count(count: IdleCount) -> Non
         check_idle("here", IdleRequest(count, ("ping",)))
 
     assert str(caught.value) == (
-        'here.ignore: goes with count "messages" alone; say that, or leave this out'
+        'here.ignore: needs count = "messages"; set that, or leave ignore out'
     )
 
 

@@ -32,9 +32,8 @@ def closed(
     reason: str = "",
     kind: ConnectionKind = ConnectionKind.WEBSOCKET,
 ) -> Connection:
-    connection = a_connection(kind)
+    connection = a_connection(kind, closed_at=NOW)
     connection.closes(how, code, reason)
-    connection.closed(NOW)
     return connection
 
 
@@ -156,10 +155,9 @@ def test_the_last_round_trip_and_the_best_are_kept() -> None:
 
 
 def test_a_clock_that_is_set_back_makes_nothing_negative() -> None:
-    connection = a_connection()
+    connection = a_connection(closed_at=OPENED - 5)
 
     connection.answered(-1.0)
-    connection.closed(OPENED - 5)
 
     assert connection.round_trip == connection.best_round_trip == 0.0
     assert connection.seconds(NOW) == 0.0
@@ -327,7 +325,6 @@ def test_a_connection_that_closes_is_open_yet() -> None:
 
 
 def test_a_connection_of_which_nobody_knows_the_end_says_so() -> None:
-    connection = a_connection()
-    connection.closed(NOW)
+    connection = a_connection(closed_at=NOW)
 
     assert verdict(connection, NOW + 9) == "it is over after 12.3 s, and nobody saw who closed it"

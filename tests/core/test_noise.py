@@ -135,12 +135,61 @@ def test_a_pattern_that_can_match_has_no_fault(entry):
         ("***", "must have some text besides *"),
         ("a" + "*" * MOST_CHARACTERS, "must have at most 128 characters"),
         ("\ud800", "must be text that UTF-8 can carry"),
-        ("x" * 64, "matches nothing: 64 bytes of a message are looked at; cut it, end it with *"),
-        ("\u00e9" * 33 + "*", "matches nothing: 64 bytes of a message are looked at"),
     ],
 )
 def test_a_fault_is_said(entry, fault):
-    assert fault_of(entry).startswith(fault)
+    assert fault_of(entry) == fault
+
+
+@pytest.mark.parametrize(
+    ("entry", "cure"),
+    [
+        ("x" * 64, "shorten it to 63 bytes, or end it with *"),
+        ("x*" + "x" * 63, "shorten it to 63 bytes, or end it with *"),
+        ("x" * 65, "shorten it to 63 bytes"),
+        ("\u00e9" * 33, "shorten it to 63 bytes"),
+        ("x" * 65 + "*", "shorten it to 64 bytes besides *"),
+        ("\u00e9" * 33 + "*", "shorten it to 64 bytes besides *"),
+    ],
+)
+def test_a_pattern_that_is_too_long_to_match_says_its_own_cure(entry, cure):
+    why = "can match nothing: only the first 64 bytes of a message are looked at"
+
+    assert fault_of(entry) == f"{why}; {cure}"
+
+
+@pytest.mark.parametrize(
+    ("entry", "preset"),
+    [
+        ("enginio", "engine.io"),
+        ("engine_io", "engine.io"),
+        ("Engine.IO", "engine.io"),
+        ("pheonix", "phoenix"),
+        ("SignalR", "signalr"),
+        ("jupiter", "jupyter"),
+    ],
+)
+def test_a_mistyped_preset_is_not_taken_for_a_text(entry, preset):
+    assert fault_of(entry) == (
+        f'is close to the preset "{preset}": write that, or "{entry}*" if the text itself is meant'
+    )
+
+
+@pytest.mark.parametrize("entry", ["socket.io", "Socket.IO", "socketio"])
+def test_whoever_looks_for_socket_io_is_led_to_engine_io(entry):
+    assert fault_of(entry) == (
+        'is no preset, for the heartbeats of socket.io are those of "engine.io": write that,'
+        f' or "{entry}*" if the text itself is meant'
+    )
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["ping", "pong", "2", "3", "{}", "[]", "hb", "heartbeat", "keep-alive", "null", "ok", "h",
+     "noop", "engine.io*", "enginio*", "socket.io*", "*signalr"],
+)  # fmt: skip
+def test_what_is_no_presets_name_is_a_text(entry):
+    assert fault_of(entry) == ""
 
 
 LETTERS = st.text("ab*", max_size=12)

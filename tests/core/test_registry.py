@@ -325,15 +325,15 @@ def test_the_last_hold_that_ends_starts_the_idle_clock_whatever_is_passive() -> 
     assert (during, began, session.idle_since) == (None, True, 4.0)
 
 
-def test_a_passive_use_that_begins_is_a_claim_and_a_touch() -> None:
+def test_a_passive_use_that_begins_is_a_claim_and_moves_no_clock() -> None:
     registry = Registry()
     session = ready_at(registry, 1.0)
     socket = passive_use(3.0)
 
     registry.begin_use(session, socket)
 
-    assert (session.claimed, session.idle_since) == (True, 3.0)
-    assert (session.last_use, session.last_used) == (socket, 3.0)
+    assert (session.claimed, session.idle_since) == (True, 1.0)
+    assert (session.last_use, session.last_used) == (None, None)
 
 
 def test_what_passes_over_a_passive_use_starts_the_idle_clock_anew() -> None:
@@ -355,7 +355,7 @@ def test_the_end_of_a_passive_use_is_no_use() -> None:
 
     began = registry.end_use(session, socket, 9.0)
 
-    assert (began, session.idle_since, session.last_used) == (False, 2.0, 2.0)
+    assert (began, session.idle_since, session.last_used) == (False, 1.0, None)
     assert (session.uses, session.holds, registry.uses.total()) == (set(), 0, 0)
 
 
@@ -370,7 +370,6 @@ def test_nothing_touches_a_session_that_is_held_or_ends() -> None:
     registry.record(session, Terminating(Status.READY, Reason.IDLE), 5.0)
 
     registry.touch(session, socket, 6.0)
-    registry.begin_use(session, passive_use(7.0))
 
     assert (held, session.idle_since, session.last_used) == (None, 4.0, 4.0)
 

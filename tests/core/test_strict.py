@@ -147,10 +147,10 @@ def test_what_does_not_fit_is_named(data: Any, message: str | None) -> None:
     [
         ({"word": "abc"}, "word: expected at most 2 characters, got 3"),
         ({"word": [1, 2, 3]}, "word: expected a string, got [1, 2, 3]"),
-        ({"words": [1, 2, 3]}, "words: expected at most 2, got 3"),
+        ({"words": [1, 2, 3]}, "words: expected at most 2 entries, got 3"),
         ({"words": ["", "abcd"]}, "words[1]: expected at most 3 characters, got 4"),
         ({"words": "abc"}, 'words: expected a list, got "abc"'),
-        ({"pairs": {"a": "", "b": "", "c": ""}}, "pairs: expected at most 2, got 3"),
+        ({"pairs": {"a": "", "b": "", "c": ""}}, "pairs: expected at most 2 entries, got 3"),
         ({"pairs": {"abcd": ""}}, 'pairs: the name "abcd": expected at most 3 characters, got 4'),
         ({"pairs": {"abc": ""}}, "pairs['abc']: expected a whole number, got \"\""),
     ],

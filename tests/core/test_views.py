@@ -182,7 +182,7 @@ def test_a_closed_connection_tells_all_that_is_written_down_of_it() -> None:
     connection.answered(0.0341234567)
     connection.backlog_to_client, connection.backlog_to_session = 500, 600
     connection.closes(How.CLIENT_CLOSE, 1001, "bye")
-    connection.closed(1012.3456)
+    connection.closed_at = 1012.3456
 
     assert views.connection(connection, 2000.0) == {
         "kind": "websocket",

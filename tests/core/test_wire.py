@@ -211,12 +211,11 @@ def test_our_own_fields_are_taken() -> None:
         ),
         (
             spawning(idle={"ignore": ["ping"]}),
-            ('spawn_config.idle.ignore: goes with count "messages" alone; say that, or leave this'
-            " out"),
+            'spawn_config.idle.ignore: needs count = "messages"; set that, or leave ignore out',
         ),
         (
             spawning(idle={"count": "messages", "ignore": ["a"] * 17}),
-            "spawn_config.idle.ignore: expected at most 16, got 17",
+            "spawn_config.idle.ignore: expected at most 16 entries, got 17",
         ),
         (
             spawning(idle={"count": "messages", "ignore": ["a" * 129]}),
@@ -247,11 +246,11 @@ def executable(field: str) -> str:
     [
         (
             spawning({"command": [1] * 300_000}),
-            f"{executable('command')}: expected at most 1024, got 300000",
+            f"{executable('command')}: expected at most 1024 entries, got 300000",
         ),
         (
             spawning({"entrypoint": [""] * 1025}),
-            f"{executable('entrypoint')}: expected at most 1024, got 1025",
+            f"{executable('entrypoint')}: expected at most 1024 entries, got 1025",
         ),
         (
             spawning({"command": ["", "x" * 131_072]}),
@@ -259,7 +258,7 @@ def executable(field: str) -> str:
         ),
         (
             spawning({"env": {str(number): 1 for number in range(1001)}}),
-            f"{executable('env')}: expected at most 1000, got 1001",
+            f"{executable('env')}: expected at most 1000 entries, got 1001",
         ),
         (
             spawning({"env": {"A": "", "x" * 256: ""}}),
@@ -272,7 +271,7 @@ def executable(field: str) -> str:
         ),
         (
             spawning({"tmpfs": {f"/{number}": "" for number in range(65)}}),
-            f"{executable('tmpfs')}: expected at most 64, got 65",
+            f"{executable('tmpfs')}: expected at most 64 entries, got 65",
         ),
         (
             spawning({"tmpfs": {"/a": "rw," * 400}}),
@@ -280,15 +279,15 @@ def executable(field: str) -> str:
         ),
         (
             spawning({"volumes": [None] * 65}),
-            f"{executable('volumes')}: expected at most 64, got 65",
+            f"{executable('volumes')}: expected at most 64 entries, got 65",
         ),
         (
             spawning({"cap_add": ["ALL"] * 65}),
-            f"{executable('cap_add')}: expected at most 64, got 65",
+            f"{executable('cap_add')}: expected at most 64 entries, got 65",
         ),
         (
             spawning({"readiness": {"statuses": [200] * 501}}),
-            f"{executable('readiness.statuses')}: expected at most 500, got 501",
+            f"{executable('readiness.statuses')}: expected at most 500 entries, got 501",
         ),
         (
             spawning({"credentials": {"username": "", "password": "x" * 16_385}}),
@@ -312,7 +311,7 @@ def executable(field: str) -> str:
         ),
         (
             spawning(labels={str(number): None for number in range(70_000)}),
-            "spawn_config.labels: expected at most 64, got 70000",
+            "spawn_config.labels: expected at most 64 entries, got 70000",
         ),
         (
             spawning(labels={"a": "x" * 1025}),
