@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -97,6 +97,8 @@ class LiveServer:
         tls: Path | str | None = None,
         control: str = "",
         stdin: int = subprocess.DEVNULL,
+        *,
+        program: Sequence[Path | str] = (TWISTD,),
     ) -> None:
         self.control_port, self.proxy_port = free_ports(2)
         self.control = f"http://127.0.0.1:{self.control_port}"
@@ -110,7 +112,7 @@ class LiveServer:
             f'[proxy]\nendpoint = "{kind}:{self.proxy_port}:interface=127.0.0.1{keys}"\n'
             f'cluster = "{self.cluster}"\n{conf}\n{APPS}'
         )
-        command = [TWISTD, "-n", "--pidfile=", f"--reactor={reactor}"]
+        command = [*program, "-n", "--pidfile=", f"--reactor={reactor}"]
         command += ["plane", "--config", self.config]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -198,9 +200,11 @@ def live_server(
     reactor: str = "epoll",
     tls: Path | str | None = None,
     control: str = "",
+    *,
+    program: Sequence[Path | str] = (TWISTD,),
 ) -> Iterator[LiveServer]:
     """A server that is ready; it is stopped at the end, and must not have logged a traceback."""
-    server = LiveServer(folder, conf, reactor, tls, control)
+    server = LiveServer(folder, conf, reactor, tls, control, program=program)
     try:
         server.wait_until_ready()
         yield server

@@ -17,7 +17,7 @@ from tests.proxy.bulk_session import CONF, MIB, Memory, Session
 #: More than what the kernel takes on the way, so that somebody has to wait.
 SIZE = 24 * MIB
 
-READERS = 50
+READERS = 25
 
 #: How long all of them together may take on a busy box.
 PATIENCE_SECONDS = 120.0
