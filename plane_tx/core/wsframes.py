@@ -212,6 +212,13 @@ class FrameTracker:
         return pieces
 
 
+def raw_of(piece: Piece) -> bytes:
+    """The bytes of a piece as they came; none of what may not pass."""
+    if isinstance(piece, bytes):
+        return piece
+    return piece.raw if isinstance(piece, Control) else b""
+
+
 def header_size(data: bytes, at: int) -> int | None:
     """How many bytes the frame header at `at` has; None when it is not whole."""
     here = len(data) - at

@@ -26,6 +26,7 @@ from plane_tx.core.wsframes import (
     close_payload,
     close_said,
     control_frame,
+    raw_of,
 )
 from plane_tx.proxy.connection import FLUSH_SECONDS
 from plane_tx.proxy.joined import HALF_OPEN_SECONDS, Joined, how_lost, lose
@@ -110,7 +111,7 @@ class Relay(Joined):
         raw = pieces[0] if len(pieces) == 1 else None
         plain = isinstance(raw, bytes)
         if not isinstance(raw, bytes):
-            raw = b"".join([_raw(piece) for piece in pieces if not self._is_answer(piece)])
+            raw = b"".join([raw_of(piece) for piece in pieces if not self._is_answer(piece)])
         if raw:
             now = self._reactor.seconds()
             self.use.from_client(len(raw), tracker.messages - messages, now)
@@ -130,7 +131,7 @@ class Relay(Joined):
         raw = pieces[0] if len(pieces) == 1 else None
         plain = isinstance(raw, bytes)
         if not isinstance(raw, bytes):
-            raw = b"".join(map(_raw, pieces))
+            raw = b"".join(map(raw_of, pieces))
         if raw:
             now = self._reactor.seconds()
             self.use.to_client(len(raw), tracker.messages - messages, now)
@@ -252,7 +253,8 @@ class Relay(Joined):
         for piece in pieces:
             if isinstance(piece, TooLong):
                 whose = "client" if closed_by is How.CLIENT_CLOSE else "session"
-                reason = f"the {whose}'s message is over {self._most} bytes (max_message_bytes)"
+                said = f"the {whose}'s message of {piece.size} bytes or more"
+                reason = f"{said} is over max_message_bytes ({self._most})"
                 self.end(TOO_BIG, reason, How.TOO_LONG)
             elif isinstance(piece, Control) and piece.opcode == CLOSE:
                 self._hear_close(closed_by, *close_said(piece.payload))
@@ -391,9 +393,3 @@ class Relay(Joined):
         if self._browser is not None:
             self._timer.set(FLUSH_SECONDS, self._abort)
             self._browser.loseConnection()
-
-
-def _raw(piece: Piece) -> bytes:
-    if isinstance(piece, bytes):
-        return piece
-    return piece.raw if isinstance(piece, Control) else b""

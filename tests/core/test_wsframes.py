@@ -20,6 +20,7 @@ from plane_tx.core.wsframes import (
     close_payload,
     control_frame,
     header_size,
+    raw_of,
 )
 from tests.proxy.frames import BINARY, MASK, TEXT, frame, unmask
 
@@ -29,7 +30,7 @@ def fed(tracker, *segments):
 
 
 def raw(pieces):
-    return b"".join(piece.raw if isinstance(piece, Control) else piece for piece in pieces)
+    return b"".join(map(raw_of, pieces))
 
 
 def controls(pieces):

@@ -808,7 +808,10 @@ def test_a_message_that_is_too_long_closes_both_sides_before_it_begins_to_pass(n
     browser.send(frame(TEXT, b"0123456789", masked=True) + frame(TEXT, b"x" * 11, masked=True)[:6])
     browser.send(b"x" * 11)
 
-    told = (CLOSE, b"\x03\xf1the client's message is over 10 bytes (max_message_bytes)")
+    told = (
+        CLOSE,
+        b"\x03\xf1the client's message of 11 bytes or more is over max_message_bytes (10)",
+    )
     assert read(upstream.get()) == [(TEXT, b"0123456789"), told]
     assert read(browser.get()) == [told]
     assert (browser.half_closed, upstream.half_closed) == (True, True)
@@ -824,7 +827,7 @@ def test_a_message_that_grows_too_long_in_fragments_is_ended_between_two(narrow)
 
     frames = read(browser.get())
     assert frames[:2] == [(BINARY, b"12345"), (0, b"6789")]
-    why = b"the session's message is over 10 bytes (max_message_bytes)"
+    why = b"the session's message of 11 bytes or more is over max_message_bytes (10)"
     assert frames[2:] == [(CLOSE, b"\x03\xf1" + why)]
 
 
