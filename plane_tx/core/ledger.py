@@ -7,6 +7,7 @@ keeps nothing alive but itself: no transport, and no use of the session.
 from __future__ import annotations
 
 import enum
+import itertools
 from collections.abc import Mapping
 
 import attrs
@@ -132,6 +133,15 @@ class Ledger:
         connection.closed_at = now
         self.closed.append(connection)
         del self.closed[:-CLOSED_KEPT]
+
+    def open_at(self, moment: float) -> list[Connection]:
+        """Those that were open at `moment` (seconds since epoch), of all that are remembered."""
+        return [
+            connection
+            for connection in itertools.chain(self.open, self.closed)
+            if connection.opened <= moment
+            and (connection.closed_at is None or connection.closed_at >= moment)
+        ]
 
 
 #: RFC 6455 section 7.4.1, and what the IANA registry of close codes has beside it.

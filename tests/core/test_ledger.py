@@ -76,6 +76,21 @@ def test_the_last_closed_ones_are_kept_in_the_order_in_which_they_were_closed() 
     assert not ledger.open
 
 
+def test_those_that_were_open_at_a_moment_are_known_after_they_are_closed() -> None:
+    ledger = Ledger()
+    early, ended_then, still_open, late = (
+        Connection(ConnectionKind.WEBSOCKET, opened) for opened in (1.0, 2.0, 5.0, 5.1)
+    )
+    for connection in (early, ended_then, still_open, late):
+        ledger.begin(connection)
+    ledger.end(early, 4.9)
+    ledger.end(ended_then, 5.0)
+
+    found = ledger.open_at(5.0)
+
+    assert found == [still_open, ended_then]
+
+
 def test_two_connections_are_two_however_alike() -> None:
     ledger = Ledger()
     ledger.begin(a_connection())
