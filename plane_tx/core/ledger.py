@@ -7,6 +7,7 @@ keeps nothing alive but itself: no transport, and no use of the session.
 from __future__ import annotations
 
 import enum
+import itertools
 from collections.abc import Mapping
 
 import attrs
@@ -44,13 +45,14 @@ class How(enum.StrEnum):
     SESSION_RST = "session-rst"
     #: We closed it, for its session ended.
     SESSION_ENDED = "session-ended"
-    #: We closed it, for no byte passed in the time that the configuration gives.
+    #: We closed it, for no byte passed in the time that the configuration gives. A session that
+    #: nobody used ends as idle, and its connections as session-ended.
     IDLE = "idle"
     #: We dropped it, for the client did not answer our pings.
     PING_TIMEOUT = "ping-timeout"
     #: We closed it, for the token that let it in was revoked.
     REVOKED = "revoked"
-    #: We closed it, for the server drains.
+    #: We closed it, for the server was stopping.
     DRAIN = "drain"
     #: We closed it, for a message was longer than the configuration allows.
     TOO_LONG = "too-long"
@@ -65,9 +67,11 @@ class Connection:
     """One WebSocket or tunnel, from its upgrade on. Moments are seconds since epoch.
 
     `how` is None while nobody has closed it; `code` and `reason` are those of the Close frame that
-    was sent first, by whoever it was: by us, when a side was lost without one. A backlog is the
-    most bytes that ever waited here for one side. A round trip is what the client took to answer a
-    ping of ours, in seconds: the last one, and the best.
+    was sent first, by whoever it was: by us, when a side was lost without one. A close of ours has
+    no `code` on a WebSocket when no Close frame of ours could stand there, in the middle of another
+    frame. For refused, too-long and session-ended `reason` is ours, and its verdict tells it as
+    it is. A backlog is the most bytes that ever waited here for one side. A round trip is what the
+    client took to answer a ping of ours, in seconds: the last one, and the best.
     """
 
     kind: ConnectionKind
@@ -130,6 +134,15 @@ class Ledger:
         self.closed.append(connection)
         del self.closed[:-CLOSED_KEPT]
 
+    def open_at(self, moment: float) -> list[Connection]:
+        """Those that were open at `moment` (seconds since epoch), of all that are remembered."""
+        return [
+            connection
+            for connection in itertools.chain(self.open, self.closed)
+            if connection.opened <= moment
+            and (connection.closed_at is None or connection.closed_at >= moment)
+        ]
+
 
 #: RFC 6455 section 7.4.1, and what the IANA registry of close codes has beside it.
 _NAMES: Mapping[int, str] = {
@@ -156,7 +169,7 @@ _NAMES: Mapping[int, str] = {
 #: What an application may mean by as it likes (RFC 6455 section 7.4.2).
 _PRIVATE = range(4000, 5000)
 
-#: What is said of each; `bare` is empty for a tunnel, which knows no Close frames.
+#: What is said of each; `bare` and `unsent` are empty for a tunnel, which knows no Close frames.
 _VERDICTS: Mapping[How | None, str] = {
     How.CLIENT_CLOSE: "the client closed it{close}{after}",
     How.CLIENT_FIN: "the client closed it{bare}{after}{told}",
@@ -164,17 +177,27 @@ _VERDICTS: Mapping[How | None, str] = {
     How.SESSION_CLOSE: "the session's server closed it{close}{after}",
     How.SESSION_FIN: "the session's server closed it{bare}{after}{told}",
     How.SESSION_RST: "the connection to the session's server broke{bare}{after}{told}",
-    How.SESSION_ENDED: "it was closed{close}{after}: its session ended",
-    How.IDLE: "it was closed{close}{after}: no byte passed for too long",
-    How.PING_TIMEOUT: (
-        "the client vanished: pings stayed unanswered, and it was dropped{after}{told}"
+    How.SESSION_ENDED: "it was closed{close}{after}{unsent}: {cause}",
+    How.IDLE: (
+        "it was closed{close}{after}: no byte passed over it for [proxy] idle_timeout_seconds"
     ),
-    How.REVOKED: "it was closed{close}{after}: its token was revoked",
-    How.DRAIN: "it was closed{close}{after}: the server was draining",
-    How.TOO_LONG: "it was closed{close}{after}: a message was longer than max_message_bytes",
-    How.STALLED: "it was closed{close}{after}: the session's server stopped reading",
-    How.REFUSED: "it never opened, for the handshake was wrong{close}",
+    How.PING_TIMEOUT: (
+        "the client vanished: pings ([proxy] ws_ping_seconds) stayed unanswered, and it was dropped"
+        "{after}{told}"
+    ),
+    How.REVOKED: "it was closed{close}{after}{unsent}: its token was revoked",
+    How.DRAIN: "it was closed{close}{after}{unsent}: the server was stopping",
+    How.TOO_LONG: "it was closed{close}{after}{unsent}: {cause}",
+    How.STALLED: "it was closed{close}{after}: the session's server took nothing for too long",
+    How.REFUSED: "it never opened: {cause}",
     None: "it is over{after}, and nobody saw who closed it",
+}
+
+#: The ends whose reason is the cause itself, what is said of it, and what when there is none.
+_CAUSES: Mapping[How | None, tuple[str, str]] = {
+    How.SESSION_ENDED: ("its session ended ({}; see its /why)", "its session ended (see its /why)"),
+    How.TOO_LONG: ("{}", "a message was longer than [proxy] max_message_bytes"),
+    How.REFUSED: ("{}", "the handshake was wrong"),
 }
 
 
@@ -193,24 +216,26 @@ def verdict(connection: Connection, now: float) -> str:
 
 def _ending(connection: Connection, after: str) -> str:
     framed = connection.kind is ConnectionKind.WEBSOCKET
+    said, unsaid = _CAUSES.get(connection.how, ("", ""))
     words = _close_words(connection)
+    unsent = " in the middle of a message, so that no Close frame could be sent"
     return _VERDICTS[connection.how].format(
         after=after,
         bare=" without a Close frame" if framed else "",
+        cause=said.format(connection.reason) if connection.reason else unsaid,
         close=f" ({words})" if words else "",
         told=f"; the other side was told {words}" if words else "",
+        unsent=unsent if framed and connection.code is None else "",
     )
 
 
 def _close_words(connection: Connection) -> str:
     code, by_frame = connection.code, connection.how in (How.CLIENT_CLOSE, How.SESSION_CLOSE)
-    said = []
-    if code is not None:
-        name = "application code" if by_frame and code in _PRIVATE else _NAMES.get(code, "")
-        said.append(f"{code} {name}".rstrip())
-    elif by_frame:
-        said.append("no code")
-    if connection.reason:
+    if code is None and not by_frame:
+        return ""  # nobody was sent a Close frame
+    name = "application code" if by_frame and code in _PRIVATE else _NAMES.get(code or 0, "")
+    said = ["no code" if code is None else f"{code} {name}".rstrip()]
+    if connection.reason and connection.how not in _CAUSES:
         # It is a stranger's text: what cannot be printed is escaped, and its end can be seen.
         said.append(repr(connection.reason))
     return ", ".join(said)

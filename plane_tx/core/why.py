@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from plane_tx.core.explain import cause_of, why_ended
 from plane_tx.core.idle import Cause, Deadline, next_deadlines
+from plane_tx.core.ledger import CLOSED_KEPT, Connection, ConnectionKind
 from plane_tx.core.lifecycle import describe_exit
 from plane_tx.core.model import (
     BOOTING,
@@ -16,6 +18,7 @@ from plane_tx.core.model import (
     IdleRule,
     Reason,
     Session,
+    State,
     Status,
     StatusEntry,
     Terminated,
@@ -33,11 +36,12 @@ _UNLESS = {
     Cause.GRACE: "At the latest",
 }
 
-_IN_WORDS = {
+_IN_WORDS: Mapping[UseKind | ConnectionKind, str] = {
     UseKind.REQUEST: "request",
     UseKind.WEBSOCKET: "WebSocket",
     UseKind.HOLD: "held request",
     UseKind.LEASE: "lease",
+    ConnectionKind.TUNNEL: "tunnel",  # its other kind equals that of a use
 }
 
 
@@ -50,7 +54,7 @@ def why(session: Session, now: float) -> dict[str, Any]:
         "backend_id": session.id,
         "status": session.status.value,
         "alive": alive,
-        "summary": living or _sentence(why_ended(session)),
+        "summary": living or _sentence(why_ended(session) + _open_beside(session, session.state)),
         "hold_count": len(holds),
         "holds": [_use(use, now) for use in oldest_first(holds)],
         "passive_count": len(passives),
@@ -108,7 +112,9 @@ def _what_ends_it(cause: Cause, session: Session) -> str:
     limits = session.spec.limits
     match cause:
         case Cause.IDLE:
-            return f"nobody uses it, and it ends after {limits.max_idle_seconds:g} s of that"
+            silent = "nothing that counts has passed over what is open"
+            what = silent if session.passives else "nobody uses it"
+            return f"{what}, and it ends after {limits.max_idle_seconds:g} s of that"
         case Cause.UNCLAIMED:
             return f"nobody came yet, and somebody must within {limits.claim_within_seconds:g} s"
         case Cause.LIFETIME:
@@ -156,7 +162,7 @@ def _what_counts(rule: IdleRule) -> str:
     return f"only messages {'that are not ignored ' if rule.ignore else ''}count"
 
 
-def _counted(uses: list[Use]) -> str:
+def _counted(uses: Iterable[Use | Connection]) -> str:
     counts = Counter(use.kind for use in uses)
     return ", ".join(
         f"{count} {_IN_WORDS[kind]}{'s' if count > 1 else ''}"
@@ -197,7 +203,8 @@ def _last_use(session: Session) -> dict[str, Any]:
 def _what_happened(session: Session, entry: StatusEntry) -> str:
     match entry.state:
         case Terminating() as state:
-            return f"it was asked to end: {cause_of(session, state)}{_by(state.by)}"
+            beside = _open_beside(session, state)
+            return f"it was asked to end: {cause_of(session, state)}{beside}{_by(state.by)}"
         case HardTerminating() as state if session.entered(Status.TERMINATING) is None:
             return f"it was ended by force: {cause_of(session, state)}{_by(state.by)}"
         case HardTerminating(by=""):
@@ -209,6 +216,28 @@ def _what_happened(session: Session, entry: StatusEntry) -> str:
             return _how_it_went(session, state)
         case _:
             return ""
+
+
+def _open_beside(session: Session, state: State) -> str:
+    """What was open when the session was asked to end for idleness, as the end of a sentence."""
+    if not isinstance(state, Terminating | HardTerminating | Terminated):
+        return ""
+    if state.reason is not Reason.IDLE or state.failure is not None:
+        return ""
+    asked = session.entered(Status.TERMINATING)
+    if asked is None or session.spec.idle.count is IdleCount.CONNECTIONS:
+        return ""
+    connections = session.connections.open_at(asked)
+    return f"; {_were_open(session, connections)}" if connections else ""
+
+
+def _were_open(session: Session, connections: list[Connection]) -> str:
+    rule, closed = session.spec.idle, session.connections.closed
+    forgotten = len(closed) == CLOSED_KEPT and closed[0] in connections
+    least, were = "at least " if forgotten else "", "were" if len(connections) > 1 else "was"
+    tunnels = any(each.kind is ConnectionKind.TUNNEL for each in connections)
+    beside = " (over a tunnel every byte)" if tunnels and rule.count is IdleCount.MESSAGES else ""
+    return f"{least}{_counted(connections)} {were} open, of which {_what_counts(rule)}{beside}"
 
 
 def _how_it_went(session: Session, state: Terminated) -> str:

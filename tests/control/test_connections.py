@@ -104,7 +104,7 @@ def test_a_session_that_has_ended_still_tells(ask, backend, opened, close, engin
     told = ask("GET", f"/ctrl/b/{backend}/connections").json
 
     assert ask("GET", f"/ctrl/b/{backend}").json["status"] == "terminated"
-    assert told["closed"][0]["verdict"].endswith("its session ended")
+    assert told["closed"][0]["verdict"].endswith("its session ended (see its /why)")
 
 
 def test_an_unknown_session_has_no_ledger(ask):

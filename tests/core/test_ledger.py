@@ -76,6 +76,21 @@ def test_the_last_closed_ones_are_kept_in_the_order_in_which_they_were_closed() 
     assert not ledger.open
 
 
+def test_those_that_were_open_at_a_moment_are_known_after_they_are_closed() -> None:
+    ledger = Ledger()
+    early, ended_then, still_open, late = (
+        Connection(ConnectionKind.WEBSOCKET, opened) for opened in (1.0, 2.0, 5.0, 5.1)
+    )
+    for connection in (early, ended_then, still_open, late):
+        ledger.begin(connection)
+    ledger.end(early, 4.9)
+    ledger.end(ended_then, 5.0)
+
+    found = ledger.open_at(5.0)
+
+    assert found == [still_open, ended_then]
+
+
 def test_two_connections_are_two_however_alike() -> None:
     ledger = Ledger()
     ledger.begin(a_connection())
@@ -184,22 +199,25 @@ VERDICTS = {
         "the connection to the session's server broke without a Close frame after 12.3 s; "
         "the other side was told 1001 going away, 'why'"
     ),
-    How.SESSION_ENDED: ("it was closed (1001 going away, 'why') after 12.3 s: its session ended"),
-    How.IDLE: ("it was closed (1001 going away, 'why') after 12.3 s: no byte passed for too long"),
+    How.SESSION_ENDED: (
+        "it was closed (1001 going away) after 12.3 s: its session ended (why; see its /why)"
+    ),
+    How.IDLE: (
+        "it was closed (1001 going away, 'why') after 12.3 s: "
+        "no byte passed over it for [proxy] idle_timeout_seconds"
+    ),
     How.PING_TIMEOUT: (
-        "the client vanished: pings stayed unanswered, and it was dropped after 12.3 s; "
-        "the other side was told 1001 going away, 'why'"
+        "the client vanished: pings ([proxy] ws_ping_seconds) stayed unanswered, "
+        "and it was dropped after 12.3 s; the other side was told 1001 going away, 'why'"
     ),
     How.REVOKED: ("it was closed (1001 going away, 'why') after 12.3 s: its token was revoked"),
-    How.DRAIN: ("it was closed (1001 going away, 'why') after 12.3 s: the server was draining"),
-    How.TOO_LONG: (
-        "it was closed (1001 going away, 'why') after 12.3 s: "
-        "a message was longer than max_message_bytes"
-    ),
+    How.DRAIN: ("it was closed (1001 going away, 'why') after 12.3 s: the server was stopping"),
+    How.TOO_LONG: "it was closed (1001 going away) after 12.3 s: why",
     How.STALLED: (
-        "it was closed (1001 going away, 'why') after 12.3 s: the session's server stopped reading"
+        "it was closed (1001 going away, 'why') after 12.3 s: "
+        "the session's server took nothing for too long"
     ),
-    How.REFUSED: "it never opened, for the handshake was wrong (1001 going away, 'why')",
+    How.REFUSED: "it never opened: why",
 }
 
 
@@ -207,6 +225,8 @@ VERDICTS = {
 def test_a_verdict_says_who_closed_it_and_how(how: How) -> None:
     assert verdict(closed(how, 1001, "why"), NOW) == VERDICTS[how]
 
+
+UNSENT = " in the middle of a message, so that no Close frame could be sent"
 
 WITHOUT_WORDS = {
     How.CLIENT_CLOSE: "the client closed it (no code) after 12.3 s",
@@ -217,16 +237,21 @@ WITHOUT_WORDS = {
     How.SESSION_RST: (
         "the connection to the session's server broke without a Close frame after 12.3 s"
     ),
-    How.SESSION_ENDED: "it was closed after 12.3 s: its session ended",
-    How.IDLE: "it was closed after 12.3 s: no byte passed for too long",
-    How.PING_TIMEOUT: (
-        "the client vanished: pings stayed unanswered, and it was dropped after 12.3 s"
+    How.SESSION_ENDED: (f"it was closed after 12.3 s{UNSENT}: its session ended (see its /why)"),
+    How.IDLE: (
+        "it was closed after 12.3 s: no byte passed over it for [proxy] idle_timeout_seconds"
     ),
-    How.REVOKED: "it was closed after 12.3 s: its token was revoked",
-    How.DRAIN: "it was closed after 12.3 s: the server was draining",
-    How.TOO_LONG: "it was closed after 12.3 s: a message was longer than max_message_bytes",
-    How.STALLED: "it was closed after 12.3 s: the session's server stopped reading",
-    How.REFUSED: "it never opened, for the handshake was wrong",
+    How.PING_TIMEOUT: (
+        "the client vanished: pings ([proxy] ws_ping_seconds) stayed unanswered, "
+        "and it was dropped after 12.3 s"
+    ),
+    How.REVOKED: f"it was closed after 12.3 s{UNSENT}: its token was revoked",
+    How.DRAIN: f"it was closed after 12.3 s{UNSENT}: the server was stopping",
+    How.TOO_LONG: (
+        f"it was closed after 12.3 s{UNSENT}: a message was longer than [proxy] max_message_bytes"
+    ),
+    How.STALLED: "it was closed after 12.3 s: the session's server took nothing for too long",
+    How.REFUSED: "it never opened: the handshake was wrong",
 }
 
 
@@ -242,6 +267,8 @@ def test_a_verdict_without_a_close_code_says_as_much(how: How) -> None:
         (How.CLIENT_RST, "the client's connection broke after 12.3 s"),
         (How.SESSION_FIN, "the session's server closed it after 12.3 s"),
         (How.SESSION_RST, "the connection to the session's server broke after 12.3 s"),
+        (How.REVOKED, "it was closed after 12.3 s: its token was revoked"),
+        (How.DRAIN, "it was closed after 12.3 s: the server was stopping"),
     ],
 )
 def test_of_a_tunnel_no_close_frame_is_missed(how: How, said: str) -> None:
@@ -276,10 +303,42 @@ def test_a_private_code_of_ours_is_not_called_the_applications() -> None:
     assert said == "it was closed (4403, 'revoked') after 12.3 s: its token was revoked"
 
 
-def test_a_reason_without_a_code_is_told() -> None:
-    said = verdict(closed(How.REFUSED, reason="no Sec-WebSocket-Key"), NOW)
+@pytest.mark.parametrize(
+    ("how", "code", "reason", "said"),
+    [
+        (
+            How.REFUSED, None, "the session's 101 does not answer the upgrade",
+            "it never opened: CAUSE",
+        ),
+        (
+            How.TOO_LONG, 1009, "the client's message is over 1000 bytes (max_message_bytes)",
+            "it was closed (1009 message too big) after 12.3 s: CAUSE",
+        ),
+        (
+            How.TOO_LONG, None, "the session's message is over 1000 bytes (max_message_bytes)",
+            f"it was closed after 12.3 s{UNSENT}: CAUSE",
+        ),
+        (
+            How.SESSION_ENDED, 1001, "idle",
+            "it was closed (1001 going away) after 12.3 s: its session ended (CAUSE; see its /why)",
+        ),
+    ],
+)  # fmt: skip
+def test_a_reason_of_ours_that_is_the_cause_is_told_as_the_cause(
+    how: How, code: int | None, reason: str, said: str
+) -> None:
+    assert verdict(closed(how, code, reason), NOW) == said.replace("CAUSE", reason)
 
-    assert said == "it never opened, for the handshake was wrong ('no Sec-WebSocket-Key')"
+
+@pytest.mark.parametrize("how", [How.REVOKED, How.DRAIN, How.SESSION_FIN, How.SESSION_RST])
+def test_what_nobody_was_sent_is_not_told(how: How) -> None:
+    assert verdict(closed(how, None, "unsent"), NOW) == WITHOUT_WORDS[how]
+
+
+def test_of_a_tunnel_whose_session_ended_the_word_for_that_is_told() -> None:
+    said = verdict(closed(How.SESSION_ENDED, None, "idle", ConnectionKind.TUNNEL), NOW)
+
+    assert said == "it was closed after 12.3 s: its session ended (idle; see its /why)"
 
 
 @pytest.mark.parametrize(

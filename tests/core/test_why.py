@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
+from plane_tx.core.ledger import CLOSED_KEPT, Connection, ConnectionKind
 from plane_tx.core.model import (
     Address,
     Executable,
@@ -99,6 +100,7 @@ def test_an_idle_session_tells_when_it_ends() -> None:
         ("unclaimed", 470.0),
         ("lifetime", 870.0),
     ]
+    assert told["next"][0]["message"] == "nobody uses it, and it ends after 60 s of that"
 
 
 def test_a_booting_session_tells_its_phase_and_who_waits() -> None:
@@ -144,6 +146,9 @@ def test_passive_connections_are_told_apart_and_do_not_stop_the_idle_clock() -> 
         (20_000, 3.0), (21_000, None),
     ]  # fmt: skip
     assert [(each["cause"], each["at"]) for each in told["next"]] == [("idle", 90_000)]
+    assert told["next"][0]["message"] == (
+        "nothing that counts has passed over what is open, and it ends after 60 s of that"
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,6 +192,92 @@ def test_the_death_beside_a_silent_connection_is_told_from_what_passed_last() ->
     assert told["causes"][0]["message"] == (
         "a WebSocket of user 'ada' from 1.2.3.4 to /ws, open for 3.5 s by then, was the last use"
     )
+
+
+def reaped(rule: IdleRule, *connections: Connection) -> Session:
+    """A session that was asked to end for idleness at 30.0, and was gone at 40.0."""
+    ended = Terminated(Status.READY, Reason.IDLE, SOFT, 0)
+    session = a_session(Scheduled(), READY, Terminating(Status.READY, Reason.IDLE), ended)
+    session.spec = attrs.evolve(session.spec, idle=rule)
+    for connection in connections:
+        session.connections.begin(connection)
+        if connection.closed_at is not None:
+            session.connections.end(connection, connection.closed_at)
+    return session
+
+
+def connected(
+    opened: float, closed: float | None = 30.5, kind: ConnectionKind = ConnectionKind.WEBSOCKET
+) -> Connection:
+    return Connection(kind, opened, closed_at=closed)
+
+
+NOT_IGNORED = IdleRule(IdleCount.MESSAGES, ("ping",))
+
+
+@pytest.mark.parametrize(
+    ("rule", "connections", "beside"),
+    [
+        (NOT_IGNORED, [connected(21.0), connected(22.0, None)],
+         "2 WebSockets were open, of which only messages that are not ignored count"),
+        (MESSAGES, [connected(21.0), connected(22.0, 29.9), connected(30.1)],
+         "1 WebSocket was open, of which only messages count"),
+        (IdleRule(IdleCount.BYTES), [connected(21.0, kind=ConnectionKind.TUNNEL)],
+         "1 tunnel was open, of which only bytes count"),
+        (MESSAGES, [connected(21.0), connected(21.0, kind=ConnectionKind.TUNNEL)],
+         ("1 tunnel, 1 WebSocket were open, of which only messages count"
+          " (over a tunnel every byte)")),
+        (MESSAGES, [connected(21.0) for _ in range(CLOSED_KEPT + 1)],
+         "at least 200 WebSockets were open, of which only messages count"),
+        (MESSAGES, [connected(21.0) for _ in range(CLOSED_KEPT - 1)],
+         "199 WebSockets were open, of which only messages count"),
+    ],
+)  # fmt: skip
+def test_whoever_had_a_tab_open_learns_why_the_session_was_reaped_all_the_same(
+    rule: IdleRule, connections: list[Connection], beside: str
+) -> None:
+    told = why(reaped(rule, *connections), 99.0)
+
+    assert told["summary"] == f"This session has ended: nobody used it for 60 s; {beside}."
+    assert [cause["message"] for cause in told["causes"]] == [
+        "nobody came after it was ready",
+        f"it was asked to end: nobody used it for 60 s; {beside}",
+        "its process ended with exit code 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "connections"),
+    [(MESSAGES, []), (MESSAGES, [connected(20.0, 25.0)]), (IdleRule(), [connected(20.0, 30.0)])],
+    ids=["none", "closed before", "it held"],
+)
+def test_of_what_was_not_open_beside_the_idleness_nothing_is_said(
+    rule: IdleRule, connections: list[Connection]
+) -> None:
+    told = why(reaped(rule, *connections), 99.0)
+
+    assert told["summary"] == "This session has ended: nobody used it for 60 s."
+
+
+def test_a_failure_after_idleness_is_told_without_what_was_open() -> None:
+    session = reaped(MESSAGES, connected(21.0))
+    failed = Terminated(Status.READY, Reason.IDLE, failure=Failure("x", "the engine lost it"))
+    session.history[-1] = StatusEntry(failed, 40.0)
+
+    told = why(session, 99.0)
+
+    assert told["summary"] == "This session has ended: the engine lost it."
+
+
+def test_another_cause_is_told_without_what_was_open() -> None:
+    ending = Terminating(Status.READY, Reason.LIFETIME)
+    session = reaped(MESSAGES, connected(21.0))
+    session.history[2:] = [StatusEntry(ending, 30.0)]
+    session.spec = attrs.evolve(session.spec, limits=Limits(60.0, lifetime_limit_seconds=20.0))
+
+    told = why(session, 31.0)
+
+    assert told["summary"] == "This session is ending: its lifetime of 20 s is over."
 
 
 def test_the_death_of_an_idle_session_is_told_from_its_last_use_on() -> None:
