@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 from typing import Protocol as Shape
-from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -93,6 +93,9 @@ class UpstreamConnection(HalfClosing):
         self.transport.setTcpKeepAlive(True)
         self.transport.registerProducer(self, True)
         write_through(self.transport)
+        # The endpoint's own protocol would only pass everything on from here.
+        transport: Any = self.transport
+        transport.protocol = self
         self._pool.opened(self)
 
     def serve(self, reader: ReplyReader, method: bytes) -> None:
