@@ -218,7 +218,7 @@ def _ending(connection: Connection, after: str) -> str:
     framed = connection.kind is ConnectionKind.WEBSOCKET
     said, unsaid = _CAUSES.get(connection.how, ("", ""))
     words = _close_words(connection)
-    unsent = " in the middle of a message, so that no Close frame could be sent"
+    unsent = " without a Close frame, in the middle of a message or to a client that did not read"
     return _VERDICTS[connection.how].format(
         after=after,
         bare=" without a Close frame" if framed else "",

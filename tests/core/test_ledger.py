@@ -226,7 +226,7 @@ def test_a_verdict_says_who_closed_it_and_how(how: How) -> None:
     assert verdict(closed(how, 1001, "why"), NOW) == VERDICTS[how]
 
 
-UNSENT = " in the middle of a message, so that no Close frame could be sent"
+UNSENT = " without a Close frame, in the middle of a message or to a client that did not read"
 
 WITHOUT_WORDS = {
     How.CLIENT_CLOSE: "the client closed it (no code) after 12.3 s",
