@@ -73,7 +73,8 @@ class FrameTracker:
 
     `messages` counts the messages whose last frame has begun, noise too; `used` the bytes given out
     of data frames, headers included, that are not noise. While it is `pending`, not all that came
-    was read; `feed(b"")` goes on with it. `remaining` are the bytes that the last frame given out
+    was read; `feed(b"")` goes on with it. It is `broken` when a frame has passed at which its
+    receiver has to end the connection (RFC 6455 section 5.5). `remaining` are the bytes that the last frame given out
     still lacks.
     """
 
@@ -85,6 +86,7 @@ class FrameTracker:
         "_last",
         "_most",
         "_plain",
+        "broken",
         "messages",
         "pending",
         "remaining",
@@ -97,6 +99,7 @@ class FrameTracker:
         self.messages = 0
         self.used = 0
         self.pending = False
+        self.broken = False
         self._most: float = most_message_bytes or math.inf
         self._is_noise = is_noise
         # First bytes of the messages whose payload need not be looked at.
@@ -181,7 +184,8 @@ class FrameTracker:
         first, payload = data[at], end - body
         if first & _CONTROL:
             self._is_use = False
-            return True  # longer than control frames may be
+            self.broken = True  # longer than control frames may be
+            return True
         if self._earlier + payload > self._most:
             self._last = TooLong(self._earlier + payload)
             return False

@@ -223,6 +223,7 @@ class Relay(Joined):
     @property
     def _is_ending(self) -> bool:
         over = self._browser_over or self._upstream_over or self._browser_done
+        over = over or self._to_upstream.broken  # so that the session is right to hang up
         return over or self._parting or self._farewell is not None
 
     def _shake_hands(self, shaken: Handshake, legs: Legs) -> str:

@@ -299,6 +299,17 @@ def test_a_session_s_side_that_ends_and_is_then_lost_still_tells_the_client_why(
     assert (record.how, record.code, record.reason) == (how, code, reason)
 
 
+def test_a_session_that_hangs_up_on_a_broken_frame_needs_no_other_word(world):
+    _, client, upstream = websocket(world)
+
+    client.send(frame(CLOSE, bytes(126), masked=True))
+    upstream.half_close()
+
+    assert client.half_closed
+    assert client.get() == b""
+    assert world.supervisor.measures.upstream_errors == 0
+
+
 @pytest.mark.parametrize("side", ["client", "session"])
 def test_a_reset_after_a_close_does_not_undo_it_on_the_other_side(world, side):
     _, client, upstream = websocket(world)
