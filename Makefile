@@ -58,13 +58,19 @@ test: build/.dev-$(FILES) ## all tests, with what they need put in place where t
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report $(if $(filter true,$(CI)),,--fail-under=0)
 
+# All that use Docker, and mostly wait for it.
+APART := tests/engines tests/plane tests/test_end_to_end.py
+
 test-here:
-	$(MEASURE) -m pytest
+	$(MEASURE) -m pytest $(APART:%=--ignore=%)
 
 # What fills the other core meanwhile; it is shown when it has ended, so that two do not speak at once.
 test-elsewhere:
-	@$(MAKE) SIDE_BY_SIDE= test-asyncio pythons >build/elsewhere.txt 2>&1; \
+	@$(MAKE) SIDE_BY_SIDE= test-apart test-asyncio pythons >build/elsewhere.txt 2>&1; \
 		ended=$$?; cat build/elsewhere.txt; exit $$ended
+
+test-apart:
+	$(MEASURE) -m pytest $(APART)
 
 test-asyncio:
 	$(MEASURE) -m pytest -m reactor --reactor=asyncio
@@ -140,5 +146,5 @@ Makefile: ;
 	@:$(error nothing here makes '$@'; `make help` lists what there is)
 
 .PRECIOUS: .venv-%/pyvenv.cfg build/.on-%-$(FILES)
-.PHONY: help run check test test-here test-elsewhere test-asyncio environments pythons conformance \
+.PHONY: help run check test test-here test-elsewhere test-apart test-asyncio environments pythons conformance \
 	fuzz bench bench-control bench-http bench-websocket clean

@@ -74,8 +74,8 @@ class FrameTracker:
     `messages` counts the messages whose last frame has begun, noise too; `used` the bytes given out
     of data frames, headers included, that are not noise. While it is `pending`, not all that came
     was read; `feed(b"")` goes on with it. It is `broken` when a frame has passed at which its
-    receiver has to end the connection (RFC 6455 section 5.5). `remaining` are the bytes that the last frame given out
-    still lacks.
+    receiver has to end the connection (RFC 6455 section 5.5). `remaining` are the bytes that the
+    last frame given out still lacks.
     """
 
     __slots__ = (

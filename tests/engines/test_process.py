@@ -45,7 +45,7 @@ pytestmark = pytest.mark.reactor
 
 ROOT = Path(__file__).parent.parent.parent
 # Runs of the tests that happen at once should not be in each other's way.
-FIRST = 20000 + os.getpid() % 48 * 200
+FIRST = 21000 + os.getpid() % 44 * 200
 PORTS = (FIRST, FIRST + 99)
 
 # What a program of the tests can do: be heard, and be known to be gone when its voice breaks off.
