@@ -46,7 +46,7 @@ _BY = {
 
 
 class Joined(ABC):
-    """Both connections; `over` is called once, when they keep their session in use no more.
+    """Both connections; `over` is called once, when they carry nothing for their session any more.
 
     The last byte of one side is passed on as the last byte to the other, and a reset that cuts a
     side short as a reset, where no word can be said instead.
@@ -219,11 +219,7 @@ class Joined(ABC):
         if left > 0:
             self._timer.set(left, self._judge, seconds)
         else:
-            self._give_up()
-
-    def _give_up(self) -> None:
-        """End what nothing has passed on for too long, though one side has said its last."""
-        self._abort()
+            self._abort()
 
     def _part(self) -> None:
         self._finish_use()
