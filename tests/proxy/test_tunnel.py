@@ -5,7 +5,6 @@ import pytest
 from twisted.internet.defer import ensureDeferred
 
 from plane_tx.proxy.connection import FLUSH_SECONDS
-from plane_tx.proxy.joined import HALF_OPEN_SECONDS
 from plane_tx.proxy.upstream import DRAIN_SECONDS, STALL_SECONDS
 from tests.proxy.world import CLUSTER, OK, body_of, head_of, status
 
@@ -277,22 +276,6 @@ def test_a_reset_passes_as_a_reset(world, which):
     sides[which].reset()
 
     assert sides[1 - which].aborted
-    assert world.uses() == []
-
-
-def test_a_half_open_tunnel_on_which_nothing_passes_is_dropped(world):
-    _, client, upstream = opened(world)
-    client.half_close()
-
-    world.wait(HALF_OPEN_SECONDS - 1)
-    upstream.send(b"still here")
-    world.wait(HALF_OPEN_SECONDS - 1)
-    while_passing = (client.aborted, world.uses())
-    world.wait(1)
-
-    assert while_passing == (False, ["websocket"])
-    assert client.aborted
-    assert upstream.aborted
     assert world.uses() == []
 
 
