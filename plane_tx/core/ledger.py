@@ -62,6 +62,15 @@ class How(enum.StrEnum):
     REFUSED = "refused"
 
 
+@attrs.frozen
+class Farewell:
+    """What our own Close says, and why it is said."""
+
+    code: int
+    reason: str
+    how: How
+
+
 @attrs.define(eq=False)
 class Connection:
     """One WebSocket or tunnel, from its upgrade on. Moments are seconds since epoch.

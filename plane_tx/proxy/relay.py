@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 
-import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.python.failure import Failure
 
 from plane_tx.core.errors import IdleTimeout, UpstreamUnreachable
 from plane_tx.core.explain import close_reason
-from plane_tx.core.ledger import ConnectionKind, How
+from plane_tx.core.ledger import ConnectionKind, Farewell, How
 from plane_tx.core.liveness import Liveness, Next
 from plane_tx.core.model import ENDING
 from plane_tx.core.noise import noise_of
@@ -47,15 +46,6 @@ BAD_GATEWAY = 1014
 
 #: How long a frame under way has to end before our Close, and both sides to hang up after it.
 CLOSE_SECONDS = 5.0
-
-
-@attrs.frozen
-class Farewell:
-    """What our own Close says, and why it is said."""
-
-    code: int
-    reason: str
-    how: How
 
 
 class Relay(Joined):
@@ -172,14 +162,14 @@ class Relay(Joined):
 
     def browser_lost(self, reason: Failure) -> None:
         """The browser is gone: so is the session's side."""
-        while self._to_upstream.pending and not self._browser_over:
+        while self._to_upstream.pending and self._upstream and not self._browser_over:
             self.from_browser(b"")
         self._stop_asking()
         super().browser_lost(reason)
 
     def upstream_lost(self, reason: Failure) -> None:
         """The session's side is gone: tell the browser why, unless the session did."""
-        while self._to_browser.pending and not self._upstream_over:
+        while self._to_browser.pending and self._browser and not self._upstream_over:
             self.from_upstream(b"")
         if self._confirming is not None:
             self._upstream = None  # its end was heard before
@@ -362,6 +352,10 @@ class Relay(Joined):
             browser.write(control_frame(PING, self._ping))
         self._timer.set(ping_seconds, self._listen, ping_seconds)
 
+    def _watch(self, seconds: float) -> None:
+        if self._farewell is None:  # else it ends before that
+            super()._watch(seconds)
+
     def _pass_loss(self, reason: Failure, *, complete: bool) -> None:
         # A reset would undo a Close that is on its way.
         super()._pass_loss(reason, complete=complete or self._browser_over or self._upstream_over)
@@ -371,6 +365,10 @@ class Relay(Joined):
             self._closes(self._farewell.how)
         self._browser_over = self._upstream_over = True
         super()._part()
+
+    def _abort(self) -> None:
+        self._browser_over = self._upstream_over = True
+        super()._abort()
 
     def _hang_up(self) -> None:
         self._timer.set(CLOSE_SECONDS, self._drop)

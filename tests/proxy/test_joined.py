@@ -336,6 +336,43 @@ def test_what_was_not_read_yet_of_a_side_that_is_lost_still_passes(world):
     assert upstream.get() == frames
 
 
+def test_a_client_that_resets_while_much_of_its_session_is_unread_ends_both(world):
+    session, client, upstream = websocket(world)
+    upstream.send(frame(TEXT, b"x") * 1000)
+
+    client.reset()
+    world.advance(0)
+
+    assert upstream.lost
+    assert last_closed(session).how is How.CLIENT_RST
+
+
+def test_a_session_that_resets_while_much_of_a_broken_client_is_unread_ends_both(world):
+    session, client, upstream = websocket(world)
+    client.send(frame(CLOSE, bytes(126), masked=True) + frame(TEXT, b"x", masked=True) * 1000)
+
+    upstream.reset()
+    world.advance(0)
+
+    assert client.lost
+    assert last_closed(session).how is How.SESSION_RST
+
+
+@pytest.mark.parametrize("side", ["client", "session"])
+def test_half_of_an_end_does_not_put_off_ours(side):
+    world = World(max_message_bytes=500)
+    session, client, upstream = websocket(world)
+    upstream.send(frame(TEXT, b"y" * 100)[:50])
+    client.send(frame(TEXT, b"z" * 600, masked=True))
+
+    (client if side == "client" else upstream).half_close()
+    world.wait(CLOSE_SECONDS)
+
+    assert not session.connections.open
+    assert last_closed(session).how is How.TOO_LONG
+    world.finish()
+
+
 def test_after_both_have_closed_nothing_passes_any_more(world):
     _, client, upstream = websocket(world)
     client.send(close(1000, masked=True))
