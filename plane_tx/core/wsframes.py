@@ -223,15 +223,6 @@ def raw_of(piece: Piece) -> bytes:
     return piece.raw if isinstance(piece, Control) else b""
 
 
-def header_size(data: bytes, at: int) -> int | None:
-    """How many bytes the frame header at `at` has; None when it is not whole."""
-    here = len(data) - at
-    if here < 2:
-        return None
-    size = _HEADER_SIZES[data[at + 1]]
-    return size if size <= here else None
-
-
 def _extended_length(data: bytes, at: int) -> int:
     wide = 2 if data[at + 1] & 0x7F == 126 else 8
     return int.from_bytes(data[at + 2 : at + 2 + wide], "big")

@@ -19,7 +19,6 @@ from plane_tx.core.wsframes import (
     TooLong,
     close_payload,
     control_frame,
-    header_size,
     raw_of,
 )
 from tests.proxy.frames import BINARY, MASK, TEXT, frame, unmask
@@ -102,14 +101,6 @@ def test_a_frame_that_says_it_is_endless_passes():
 
     assert tracker.feed(b"\x82\x7f" + b"\xff" * 8 + b"abc") == [b"\x82\x7f" + b"\xff" * 8 + b"abc"]
     assert not tracker.at_boundary
-
-
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [(b"", None), (b"\x81", None), (b"\x81\x05", 2), (b"\x81\xfe\0\0", None), (b"\x81\x7e\0\0", 4)],
-)
-def test_the_size_of_a_header_is_known_when_it_is_whole(data, expected):
-    assert header_size(data, 0) == expected
 
 
 @pytest.mark.parametrize("mask", [b"", b"\x0a\x0b\x0c\x0d"])
