@@ -32,8 +32,8 @@ from zope.interface import implementer
 
 from plane_tx.admission import Policy
 from plane_tx.control.site import make_site
-from plane_tx.core.config import DemoConfig
 from plane_tx.core.model import Address, Executable
+from plane_tx.core.sections import DemoConfig
 from plane_tx.core.wire import parse_connect
 from plane_tx.engines.interface import (
     Creating,

@@ -8,8 +8,9 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from plane_tx.core.apikeys import ApiKey, ApiKeys, KeyFile, keys_in
-from plane_tx.core.config import Config, ControlConfig, parse_config
+from plane_tx.core.config import parse_config
 from plane_tx.core.errors import ConfigError
+from plane_tx.core.sections import Config, ControlConfig
 
 _log = Logger()
 

@@ -27,18 +27,11 @@ from plane_tx.control.forward_auth import forward_auth_at
 from plane_tx.control.guard import Access
 from plane_tx.control.site import make_site
 from plane_tx.core.access import FORMATS
-from plane_tx.core.config import (
-    Config,
-    ProxyConfig,
-    control_url,
-    is_secure,
-    own_origin,
-    proxy_url,
-    state_dir,
-)
+from plane_tx.core.config import control_url, is_secure, own_origin, proxy_url, state_dir
 from plane_tx.core.errors import ConfigError
 from plane_tx.core.forwarded import trusted_proxies
 from plane_tx.core.measures import Measures
+from plane_tx.core.sections import Config, ProxyConfig
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.daemon import unix_daemon
 from plane_tx.engines.docker.engine import DockerEngine

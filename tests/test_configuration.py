@@ -10,8 +10,8 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 
 from plane_tx.configuration import path_of, read_config, read_keys
 from plane_tx.core.apikeys import KeyFile, parse_key
-from plane_tx.core.config import Config, ControlConfig
 from plane_tx.core.errors import ConfigError
+from plane_tx.core.sections import Config, ControlConfig
 
 
 def test_without_a_configuration_everything_has_its_default() -> None:

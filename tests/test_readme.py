@@ -91,7 +91,8 @@ def test_the_two_commands_are_targets_of_the_makefile() -> None:
 
 
 def test_conf_plane_toml_says_every_key_with_its_default() -> None:
-    from plane_tx.core.config import Config, parse_config
+    from plane_tx.core.config import parse_config
+    from plane_tx.core.sections import Config
 
     shipped = parse_config((ROOT / "conf/plane.toml").read_text(), "conf/plane.toml")
     assert shipped == Config()

@@ -12,8 +12,8 @@ from twisted.logger import eventAsJSON, eventAsText, globalLogPublisher
 from plane_tx.control.forward_auth import ForwardAuth
 from plane_tx.control.guard import Access
 from plane_tx.core.apikeys import ApiKeys, parse_key
-from plane_tx.core.config import DemoConfig
 from plane_tx.core.errors import SpawnFailed
+from plane_tx.core.sections import DemoConfig
 from plane_tx.idempotency import Idempotency
 from plane_tx.journal import Journal
 from tests.control.auth_service import AuthService

@@ -265,7 +265,7 @@ def test_without_keys_an_open_control_listener_stops_the_start(tmp_path: Path) -
 
 
 def test_auto_means_process_where_no_docker_socket_accepts(tmp_path: Path) -> None:
-    from plane_tx.core.config import Config, EngineConfig
+    from plane_tx.core.sections import Config, EngineConfig
     from plane_tx.tap import engine_kind
 
     nowhere = EngineConfig(docker_socket=str(tmp_path / "docker.sock"))
@@ -273,7 +273,7 @@ def test_auto_means_process_where_no_docker_socket_accepts(tmp_path: Path) -> No
 
 
 def test_auto_means_docker_where_its_socket_accepts(tmp_path: Path) -> None:
-    from plane_tx.core.config import Config, EngineConfig
+    from plane_tx.core.sections import Config, EngineConfig
     from plane_tx.tap import engine_kind
 
     with socket.socket(socket.AF_UNIX) as docker:

@@ -33,10 +33,10 @@ from plane_tx.control.query import Query
 from plane_tx.control.request import ControlRequest, body_of
 from plane_tx.control.stats import StatsFeed
 from plane_tx.core import views, wire
-from plane_tx.core.config import DemoConfig
 from plane_tx.core.errors import InvalidRequest, MethodNotAllowed, NotFound, PlaneError
 from plane_tx.core.idempotency import body_digest, parse_key
 from plane_tx.core.model import Session
+from plane_tx.core.sections import DemoConfig
 from plane_tx.core.why import why
 from plane_tx.engines.interface import EngineHealth
 from plane_tx.idempotency import Idempotency

@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.web.server import Request
 
 from plane_tx.control.envelope import answer
-from plane_tx.core.config import DemoConfig
 from plane_tx.core.errors import NotFound
+from plane_tx.core.sections import DemoConfig
 from plane_tx.core.wire import ConnectRequest, ExecutableRequest, KeyRequest, SpawnConfig
 from plane_tx.supervisor import Supervisor
 

@@ -15,8 +15,8 @@ from plane_tx.control.app import ControlApp
 from plane_tx.control.envelope import answer_error
 from plane_tx.control.guard import Access, Guard
 from plane_tx.control.request import ControlChannel, ControlRequest
-from plane_tx.core.config import DemoConfig
 from plane_tx.core.errors import MalformedRequest, PlaneError
+from plane_tx.core.sections import DemoConfig
 from plane_tx.idempotency import Idempotency
 from plane_tx.supervisor import Supervisor
 

@@ -8,23 +8,17 @@ import tomllib
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-import attrs
-
 from plane_tx.core import strict
 from plane_tx.core.access import FORMATS
 from plane_tx.core.apikeys import FORM, ApiKey, KeyFile, parse_key
-from plane_tx.core.connect import CapacityLimits
 from plane_tx.core.containers import GUARDED
 from plane_tx.core.endpoints import complaint, http_url, is_loopback, kind_of
 from plane_tx.core.errors import ConfigError, InvalidRequest
 from plane_tx.core.forwarded import trusted_proxies
-from plane_tx.core.idlerule import IdleRequest, check_idle
+from plane_tx.core.idlerule import check_idle
 from plane_tx.core.routes import scheme_of
-from plane_tx.core.spec import App, Defaults
-from plane_tx.core.strict import Count, Port, Seconds
+from plane_tx.core.sections import Config, ProxyConfig
 from plane_tx.core.wire import (
-    ExecutableFields,
-    ExecutableRequest,
     check_executable,
     request_converter,
 )
@@ -46,127 +40,6 @@ _CLUSTER = re.compile(
 _URL = re.compile(
     r"(?P<scheme>https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?([/?][!\"$-~]*)?", re.IGNORECASE
 )
-
-
-@attrs.frozen
-class ControlConfig:
-    """The control listener; with keys or forward auth it may be open to the network."""
-
-    endpoint: tuple[str, ...] = ("tcp:8080:interface=127.0.0.1",)
-    url: str = ""
-    api_keys: tuple[ApiKey | KeyFile, ...] = ()
-    forward_auth: str = ""
-
-
-@attrs.frozen
-class ProxyConfig:
-    """The proxy listener; `cluster` is what session URLs are built from."""
-
-    endpoint: tuple[str, ...] = ("tcp:9090:interface=127.0.0.1",)
-    redirect_endpoint: tuple[str, ...] = ()
-    cluster: str = "localhost:9090"
-    trusted_proxies: tuple[str, ...] = ()
-    hold_seconds: Seconds = Seconds(30.0)
-    root_redirect_url: str = ""
-    ws_ping_seconds: Seconds = Seconds(30.0)
-    max_message_bytes: Count = Count(0)
-    idle_timeout_seconds: Seconds = Seconds(0.0)
-    shutdown_seconds: Seconds = Seconds(10.0)
-    access_log: str = ""
-    access_log_format: str = "json"
-
-
-@attrs.frozen
-class EngineConfig:
-    """What runs sessions."""
-
-    kind: str = "auto"
-    docker_socket: str = "/var/run/docker.sock"
-    instance: str = "default"
-    process_first_port: Port = Port(20000)
-    process_last_port: Port = Port(29999)
-    allow_request_commands: bool = False
-    mount_base: str = ""
-    allow_requests: tuple[str, ...] = ()
-
-
-@attrs.frozen
-class DefaultsConfig:
-    """Limits for spawn_configs that name none; `max_idle_seconds = 0` means never."""
-
-    max_idle_seconds: Seconds = Seconds(300.0)
-    startup_timeout_seconds: Seconds = Seconds(300.0)
-    stop_grace_seconds: Seconds = Seconds(10.0)
-    idle: IdleRequest = IdleRequest()
-
-    def to_defaults(self, allow_requests: tuple[str, ...] = ()) -> Defaults:
-        """The same, with no idle limit said as None, and what a request may say at all."""
-        return Defaults(
-            max_idle_seconds=self.max_idle_seconds or None,
-            startup_timeout_seconds=self.startup_timeout_seconds,
-            stop_grace_seconds=self.stop_grace_seconds,
-            allow_requests=frozenset(allow_requests),
-            idle=self.idle,
-        )
-
-
-@attrs.frozen
-class LimitsConfig:
-    """How much one box takes on; 0 means no limit."""
-
-    max_sessions: Count = Count(0)
-    max_sessions_per_user: Count = Count(0)
-    max_starting: Count = Count(8)
-
-    def to_limits(self) -> CapacityLimits:
-        """The same, for those who decide."""
-        return CapacityLimits(self.max_sessions, self.max_sessions_per_user, self.max_starting)
-
-
-@attrs.frozen
-class StateConfig:
-    """Where the server keeps what outlives it; "" means where the system keeps such things."""
-
-    dir: str = ""
-
-
-@attrs.frozen
-class DemoConfig:
-    """What GET /demo joins; there is no such page without an app."""
-
-    app: str = ""
-    key: str = "demo"
-
-
-@attrs.frozen(kw_only=True)
-class AppConfig(ExecutableFields):
-    """A named executable, as it stands in the file."""
-
-    request_env: tuple[str, ...] = ()
-    max_idle_seconds: Seconds | None = None
-    lifetime_limit_seconds: Seconds | None = None
-    idle: IdleRequest | None = None
-
-    def to_app(self) -> App:
-        """The same as an executable, its limits, and what of it a request may set."""
-        beside = ("max_idle_seconds", "lifetime_limit_seconds", "request_env", "idle")
-        values = attrs.asdict(self, recurse=False)
-        brought = {name: values.pop(name) for name in beside}
-        return App(ExecutableRequest(**values), **brought)
-
-
-@attrs.frozen
-class Config:
-    """Everything that can be configured; every key has a default."""
-
-    control: ControlConfig = ControlConfig()
-    proxy: ProxyConfig = ProxyConfig()
-    engine: EngineConfig = EngineConfig()
-    defaults: DefaultsConfig = DefaultsConfig()
-    limits: LimitsConfig = LimitsConfig()
-    state: StateConfig = StateConfig()
-    demo: DemoConfig = DemoConfig()
-    apps: Mapping[str, AppConfig] = attrs.field(factory=dict)
 
 
 def _key(value: object, _type: object) -> ApiKey | KeyFile:

@@ -7,7 +7,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import LogEvent, globalLogPublisher
 
 from plane_tx.admission import Policy
-from plane_tx.core.config import DemoConfig
+from plane_tx.core.sections import DemoConfig
 from plane_tx.core.spec import App
 from plane_tx.core.wire import ConnectRequest, ExecutableRequest, SpawnConfig
 from plane_tx.idempotency import Idempotency

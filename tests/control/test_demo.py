@@ -1,8 +1,8 @@
 import attrs
 import pytest
 
-from plane_tx.core.config import DemoConfig
 from plane_tx.core.connect import CapacityLimits
+from plane_tx.core.sections import DemoConfig
 from tests.control.client import asking
 
 PAGE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

@@ -98,7 +98,7 @@ def test_a_client_is_told_when_something_may_be_missing(listen, spawn, last_even
 
 def test_what_was_forgotten_is_a_gap(listen, spawn, monkeypatch, make_site):
     monkeypatch.setattr(events, "KEPT", 2)
-    from plane_tx.core.config import DemoConfig
+    from plane_tx.core.sections import DemoConfig
 
     site = make_site(DemoConfig())
     early = Connection(site)

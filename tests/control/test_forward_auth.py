@@ -19,8 +19,8 @@ from plane_tx.control.forward_auth import (
 )
 from plane_tx.control.guard import Access
 from plane_tx.control.sse import EventStream
-from plane_tx.core.config import DemoConfig
 from plane_tx.core.errors import AuthServiceUnavailable, Unauthorized
+from plane_tx.core.sections import DemoConfig
 from tests.control.auth_service import AuthService
 from tests.control.client import Connection
 

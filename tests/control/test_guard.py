@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from twisted.internet.address import UNIXAddress
 
 from plane_tx.control.guard import Access, is_loopback_name, is_same_origin
-from plane_tx.core.config import DemoConfig
+from plane_tx.core.sections import DemoConfig
 from tests.control.client import Connection, asking
 
 GUARDED = ["/", "/demo", "/ctrl/status", "/ctrl/nothing", "/nothing"]

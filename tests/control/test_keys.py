@@ -6,7 +6,7 @@ from twisted.logger import formatEvent
 
 from plane_tx.control.guard import Access
 from plane_tx.core.apikeys import ApiKeys, parse_key
-from plane_tx.core.config import DemoConfig
+from plane_tx.core.sections import DemoConfig
 from tests.control.client import Connection, asking
 
 SECRETS = {name: f"the-secret-of-{name}-itself" for name in ("joiner", "reader", "both", "admin")}

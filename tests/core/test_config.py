@@ -5,19 +5,13 @@ from __future__ import annotations
 import pytest
 
 from plane_tx.core.apikeys import ApiKey, KeyFile, Scope
-from plane_tx.core.config import (
-    Config,
-    control_url,
-    own_origin,
-    parse_config,
-    proxy_url,
-    state_dir,
-)
+from plane_tx.core.config import control_url, own_origin, parse_config, proxy_url, state_dir
 from plane_tx.core.connect import CapacityLimits
 from plane_tx.core.containers import VolumeRequest
 from plane_tx.core.errors import ConfigError
 from plane_tx.core.idlerule import IdleRequest
 from plane_tx.core.model import IdleCount, PullPolicy
+from plane_tx.core.sections import Config
 from plane_tx.core.spec import Defaults
 from plane_tx.core.wire import ExecutableRequest, ReadinessRequest, ResourceLimitsRequest
 
