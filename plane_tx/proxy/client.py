@@ -30,7 +30,7 @@ from plane_tx.core.messages import (
     ResponseHead,
     ends_with_last,
 )
-from plane_tx.core.routes import find
+from plane_tx.core.routes import Way
 from plane_tx.proxy.answers import (
     Answering,
     is_our_own,
@@ -81,7 +81,7 @@ class ClientConnection(Connection):
         self._next_turn = Timer(proxy.reactor)
         self.full = False
         self.peer = Peer("", secure=False)
-        self.introductions = Introductions()
+        self.introductions, self.way = Introductions(), Way()
         self._peer_is_proxy = False
 
     def connectionMade(self) -> None:
@@ -222,7 +222,7 @@ class ClientConnection(Connection):
         access = self._notes.hand_over() if self._notes is not None else None
         ends, asked = RelayEnds(self.transport, upstream, access), exchange.head
         shaken = Handshake(asked, self._parser.surplus, head, upstream.parser.surplus)
-        del self._parser, self.introductions  # what follows is no HTTP, and may stay for hours
+        del self._parser, self.introductions, self.way  # what follows is no HTTP, and may stay for hours
         use = exchange.take_use()
         relay = self._relay = proxy.relays.join(exchange.session, use, ends, asked.upgrade)
         self.hear_end(relay.browser_ended)
@@ -315,8 +315,8 @@ class ClientConnection(Connection):
             if is_our_own(head):
                 self._answer_itself(head)
                 return
-            host, target = head.host.decode("latin-1"), head.target.decode("latin-1")
-            route = find(proxy.supervisor.registry, proxy.cluster, host, target)
+            registry = proxy.supervisor.registry
+            route = self.way.find(registry, proxy.cluster, head.host, head.target)
             if route.slash_missing and wants_page(head):
                 self._say(head, slash_added(head, route, peer))
                 return
