@@ -19,7 +19,7 @@ IMAGE = "plane-tx-test/busybox"
 #: Where the containers' server listens.
 PORT = 8080
 
-#: By this label the containers that the Engine made for itself are found, and by no server of ours.
+#: By this label one run finds the containers that the Engine made for it; no server of ours does.
 LABEL = "plane-tx-bench"
 
 #: How long anything may take before the run ends.
@@ -89,9 +89,9 @@ class Engine:
         await_first_byte(address, "/", "session")
         return time.perf_counter() - began
 
-    def body_of(self, container: str) -> dict[str, Any]:
-        """The body that makes another container just like this one."""
-        return body_like(self.ask("GET", f"/containers/{container}/json"))
+    def body_of(self, container: str, run: str) -> dict[str, Any]:
+        """The body that makes another container just like this one, labelled with the run."""
+        return body_like(self.ask("GET", f"/containers/{container}/json"), run)
 
     def remove_all(self, label: str) -> None:
         """Remove every container that carries `label`; returns when they are gone."""
@@ -112,10 +112,10 @@ def missing(path: str) -> str | None:
     return None
 
 
-def body_like(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of a create that leads to what inspect `found`, but that it is the bench's own."""
+def body_like(found: Mapping[str, Any], run: str) -> dict[str, Any]:
+    """The body of a create that leads to what inspect `found`, but that it is this run's own."""
     config = {name: value for name, value in found["Config"].items() if name not in _ITS_OWN}
-    return {**config, "HostConfig": found["HostConfig"], "Labels": {LABEL: "true"}}
+    return {**config, "HostConfig": found["HostConfig"], "Labels": {LABEL: run}}
 
 
 def address_of(found: Mapping[str, Any]) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -43,26 +44,26 @@ from tests.live import LiveServer, ask
 #: Fewer rounds than this are a try, which RESULTS.md hears nothing of.
 LEAST_ROUNDS = 3
 
-#: How many joins a round has, and how often a server is started with nothing and with sessions.
+#: How many joins a round has.
 JOINS = 50
-STARTS = 5
 
 #: How long a server that has just started is left alone before its memory is looked at.
-REST_SECONDS = 2.0
+REST_SECONDS = 1.0
 
 #: How many sessions are made at a time where only their being there matters.
 MADE_AT_A_TIME = 4
 
-INSTANCE = "bench"
+APP = "httpd"
 CONF = f"""
 [engine]
 kind = "docker"
 docker_socket = "{{socket}}"
-instance = "{INSTANCE}"
+instance = "{{instance}}"
 [defaults]
 max_idle_seconds = 0.0
-[limits]
-max_starting = {{at_once}}
+[apps.{APP}]
+image = "{engine.IMAGE}"
+command = ["sh", "-c", "mkdir /www; echo here >/www/index.html; exec httpd -f -p $PORT -h /www"]
 """
 
 _IMPORTS = """
@@ -81,11 +82,17 @@ class Options:
     at_once: int = 20
     adopted: int = 100
     idle: int = 10_000
+    starts: int = 5
 
     @property
     def is_try(self) -> bool:
         """Whether something was left out that belongs into RESULTS.md."""
         return self != Options(self.rounds) or self.rounds < LEAST_ROUNDS
+
+    @property
+    def warming(self) -> int:
+        """How many rounds and starts go before those that count."""
+        return 0 if self.rounds < LEAST_ROUNDS else 1
 
     @property
     def sizes(self) -> Sizes:
@@ -99,11 +106,11 @@ class Bench:
     options: Options
     socket: str
     folder: Path
+    instance: str
 
     def server(self) -> LiveServer:
         """A server that starts now, and takes up what earlier ones have left."""
-        conf = CONF.format(socket=self.socket, at_once=self.options.at_once)
-        return LiveServer(self.folder, conf)
+        return LiveServer(self.folder, CONF.format(socket=self.socket, instance=self.instance))
 
     @contextmanager
     def ready_server(self) -> Iterator[LiveServer]:
@@ -116,12 +123,12 @@ class Bench:
             _kill(server)
 
     def clear(self) -> None:
-        """Remove what is left of anybody's containers and networks."""
+        """Remove what this run has left of containers and networks."""
         with closing(Engine(self.socket)) as asked:
-            asked.remove_all(f"plane-tx.instance={INSTANCE}")
-            asked.remove_all(engine.LABEL)
+            asked.remove_all(f"plane-tx.instance={self.instance}")
+            asked.remove_all(f"{engine.LABEL}={self.instance}")
             for network in asked.ask("GET", "/networks"):
-                if network["Name"].startswith(f"plane-tx-{INSTANCE}"):
+                if network["Name"].startswith(f"plane-tx-{self.instance}"):
                     asked.ask("DELETE", f"/networks/{network['Id']}")
 
 
@@ -133,7 +140,7 @@ def _kill(server: LiveServer) -> None:
 def spawn(server: LiveServer) -> tuple[str, float]:
     """A session of ours, by its id, and the seconds until the first byte of its server's."""
     began = time.perf_counter()
-    made = server.connect("docker-busybox")
+    made = server.connect(APP)
     path = made["url"].partition(server.cluster)[2]
     proxy = ("127.0.0.1", server.proxy_port)
     answer = engine.first_byte(proxy, path, server.cluster)
@@ -146,7 +153,7 @@ def spawn(server: LiveServer) -> tuple[str, float]:
 def join(server: LiveServer) -> float:
     """The seconds that a connect takes which joins the session of a key."""
     began = time.perf_counter()
-    server.connect("docker-busybox", "joined")
+    server.connect(APP, "joined")
     return time.perf_counter() - began
 
 
@@ -166,9 +173,10 @@ class Turns:
         self._bench = bench
         self._server = server
         self._asked = asked
-        self._numbers = itertools.count()
+        self._label = f"{engine.LABEL}={bench.instance}"
+        self._rounds, self._names = itertools.count(), itertools.count()
         first, _ = spawn(server)
-        self._body = asked.body_of(f"plane-{first}")
+        self._body = asked.body_of(f"plane-{first}", bench.instance)
         self._end(first)
         self.phases: dict[str, list[float]] = defaultdict(list)
 
@@ -182,7 +190,7 @@ class Turns:
             "engine_at_once": self._engines_at_once,
         }
         names = list(turns)
-        if next(self._numbers) % 2:
+        if next(self._rounds) % 2:
             names.reverse()
         for name in names:
             took[name] = turns[name]()
@@ -198,7 +206,7 @@ class Turns:
 
     def _engines(self) -> float:
         took = self._asked.spawn(self._name(), self._body)
-        self._asked.remove_all(engine.LABEL)
+        self._asked.remove_all(self._label)
         return took
 
     def _ours_at_once(self) -> float:
@@ -215,11 +223,11 @@ class Turns:
                 asked.spawn(self._name(), self._body)
 
         took = together(self._bench.options.at_once, one)
-        self._asked.remove_all(engine.LABEL)
+        self._asked.remove_all(self._label)
         return took
 
     def _name(self) -> str:
-        return f"{engine.LABEL}-{next(self._numbers)}-{time.monotonic_ns()}"
+        return f"{self._bench.instance}-{next(self._names)}"
 
     def _end(self, session: str) -> None:
         url = f"{self._server.control}/ctrl/b/{session}/hard-terminate?wait=60"
@@ -232,8 +240,8 @@ def take_turns(bench: Bench) -> tuple[list[Round], list[float], dict[str, list[f
     joins: list[float] = []
     with bench.ready_server() as server, closing(Engine(bench.socket)) as asked:
         turns = Turns(bench, server, asked)
-        server.wait_for(server.connect("docker-busybox", "joined")["backend_id"], "ready")
-        for number in range(-1, bench.options.rounds):
+        server.wait_for(server.connect(APP, "joined")["backend_id"], "ready")
+        for number in range(-bench.options.warming, bench.options.rounds):
             seen = turns.round()
             joined = [join(server) for _ in range(JOINS)]
             if number >= 0:  # the one before warms everything up
@@ -256,7 +264,7 @@ def start(bench: Bench, sessions: int) -> Start:
         _until(server, lambda: ask("GET", f"{server.control}/pub/ready").status == 200)
         _until(server, lambda: _count_ready(server) >= sessions)
         ready = time.perf_counter() - began
-        time.sleep(REST_SECONDS)
+        time.sleep(0 if sessions else REST_SECONDS)
         return Start(listening, ready, resident_bytes([server.process.pid]))
     finally:
         _kill(server)
@@ -303,18 +311,20 @@ def adoptions(bench: Bench) -> list[Start]:
         with ThreadPoolExecutor(MADE_AT_A_TIME) as threads:
             for made in [threads.submit(spawn, server) for _ in range(count)]:
                 made.result()
-    return [start(bench, count) for _ in range(STARTS)]
+    return [start(bench, count) for _ in range(bench.options.starts)]
 
 
 def look(bench: Bench) -> Seen:
     """Measure everything."""
     options = bench.options
-    starts = [start(bench, 0) for _ in range(STARTS)]
-    alone = sorted((imports() for _ in range(STARTS)), key=lambda each: each.listening)
+    for _ in range(options.warming):
+        start(bench, 0)  # this one compiles the modules
+    starts = [start(bench, 0) for _ in range(options.starts)]
+    alone = sorted((imports() for _ in range(options.starts)), key=lambda each: each.listening)
     rounds, joins, stayed = take_turns(bench)
     adopted = adoptions(bench)
     idle = measured("idle", str(options.idle))
-    return Seen(rounds, joins, stayed, starts, adopted, alone[STARTS // 2], idle)
+    return Seen(rounds, joins, stayed, starts, adopted, alone[options.starts // 2], idle)
 
 
 def told(seen: Seen, options: Options) -> Iterator[str]:
@@ -338,6 +348,7 @@ def options_asked() -> Options:
     parser.add_argument("--at-once", type=int, default=usual.at_once, help="spawns")
     parser.add_argument("--adopted", type=int, default=usual.adopted, help="sessions")
     parser.add_argument("--idle", type=int, default=usual.idle, help="sessions, for memory")
+    parser.add_argument("--starts", type=int, default=usual.starts, help="of each kind")
     return Options(**vars(parser.parse_args()))
 
 
@@ -346,12 +357,13 @@ def main() -> None:
     socket = engine.where_docker_is()
     if lacking := engine.missing(socket):
         raise SystemExit(lacking)
+    # Where this is set every start compiles all modules anew; one that is installed never does.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # So that what was started ends with the run, however that is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(options, socket, Path(folder))
+        bench = Bench(options, socket, Path(folder), f"bench-{os.getpid()}")
         try:
-            bench.clear()
             seen = look(bench)
         finally:
             bench.clear()

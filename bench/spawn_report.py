@@ -139,9 +139,7 @@ def spawns(seen: Seen, sizes: Sizes) -> Iterator[str]:
         (f"{several}, the Engine", [each.engine_at_once for each in seen.rounds]),
     ):
         yield row(name, *(f"{each * 1e3:.0f}" for each in _spread(took)))
-    yield row(
-        "a join, no session to wait for", *(f"{each * 1e3:.1f}" for each in _spread(seen.joins))
-    )
+    yield row("a join, answered", *(f"{each * 1e3:.1f}" for each in _spread(seen.joins)))
 
 
 def phases(seen: Seen) -> Iterator[str]:
