@@ -29,7 +29,7 @@ from bench.engine import Engine
 from bench.processes import machine, resident_bytes
 from bench.results import record
 from bench.spawn_report import (
-    Round,
+    Pair,
     Seen,
     Sizes,
     Start,
@@ -79,6 +79,7 @@ class Options:
     """What the command line asks for; the defaults are what RESULTS.md has."""
 
     rounds: int = 9
+    pairs: int = 5
     at_once: int = 20
     adopted: int = 100
     idle: int = 10_000
@@ -174,27 +175,25 @@ class Turns:
         self._server = server
         self._asked = asked
         self._label = f"{engine.LABEL}={bench.instance}"
-        self._rounds, self._names = itertools.count(), itertools.count()
+        self._pairs, self._names = itertools.count(), itertools.count()
         first, _ = spawn(server)
         self._body = asked.body_of(f"plane-{first}", bench.instance)
         self._end(first)
         self.phases: dict[str, list[float]] = defaultdict(list)
 
-    def round(self) -> Round:
-        """One of each; the Engine is asked first as often as ours."""
-        took = {}
-        turns = {
-            "ours": self._ours,
-            "engine": self._engines,
-            "ours_at_once": self._ours_at_once,
-            "engine_at_once": self._engines_at_once,
-        }
-        names = list(turns)
-        if next(self._rounds) % 2:
-            names.reverse()
-        for name in names:
-            took[name] = turns[name]()
-        return Round(**took)
+    def one(self) -> Pair:
+        """A container of each, one after the other; who is first changes."""
+        return self._pair(self._ours, self._engines)
+
+    def at_once(self) -> Pair:
+        """The same with many at once."""
+        return self._pair(self._ours_at_once, self._engines_at_once)
+
+    def _pair(self, ours: Callable[[], float], engines: Callable[[], float]) -> Pair:
+        if next(self._pairs) % 2:
+            took = engines()
+            return Pair(ours(), took)
+        return Pair(ours(), engines())
 
     def _ours(self) -> float:
         made, took = spawn(self._server)
@@ -234,24 +233,33 @@ class Turns:
         assert ask("POST", url, {}).status == 200
 
 
-def take_turns(bench: Bench) -> tuple[list[Round], list[float], dict[str, list[float]]]:
-    """All rounds, joins, and where spawns of ours were meanwhile."""
-    rounds: list[Round] = []
-    joins: list[float] = []
+@attrs.frozen
+class Rounds:
+    """What was seen in all rounds: pairs, joins, and the statuses of our spawns."""
+
+    alone: list[Pair] = attrs.field(factory=list)
+    at_once: list[Pair] = attrs.field(factory=list)
+    joins: list[float] = attrs.field(factory=list)
+    phases: dict[str, list[float]] = attrs.field(factory=dict)
+
+
+def take_turns(bench: Bench) -> Rounds:
+    """All rounds."""
+    options = bench.options
+    seen = Rounds()
     with bench.ready_server() as server, closing(Engine(bench.socket)) as asked:
         turns = Turns(bench, server, asked)
         server.wait_for(server.connect(APP, "joined")["backend_id"], "ready")
-        for number in range(-bench.options.warming, bench.options.rounds):
-            seen = turns.round()
-            joined = [join(server) for _ in range(JOINS)]
-            if number >= 0:  # the one before warms everything up
-                rounds.append(seen)
-                joins += joined
-            else:
+        for number in range(-options.warming, options.rounds):
+            if number == 0:  # the one before warms everything up
+                seen = Rounds(phases=turns.phases)
                 turns.phases.clear()
-            print(f"round {number + 1} of {bench.options.rounds}", file=sys.stderr)
+            seen.alone.extend(turns.one() for _ in range(options.pairs))
+            seen.at_once.append(turns.at_once())
+            seen.joins.extend(join(server) for _ in range(JOINS))
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
     bench.clear()
-    return rounds, joins, dict(turns.phases)
+    return seen
 
 
 def start(bench: Bench, sessions: int) -> Start:
@@ -320,17 +328,26 @@ def look(bench: Bench) -> Seen:
     for _ in range(options.warming):
         start(bench, 0)  # this one compiles the modules
     starts = [start(bench, 0) for _ in range(options.starts)]
-    alone = sorted((imports() for _ in range(options.starts)), key=lambda each: each.listening)
-    rounds, joins, stayed = take_turns(bench)
+    bare = sorted((imports() for _ in range(options.starts)), key=lambda each: each.listening)
+    seen = take_turns(bench)
     adopted = adoptions(bench)
     idle = measured("idle", str(options.idle))
-    return Seen(rounds, joins, stayed, starts, adopted, alone[options.starts // 2], idle)
+    return Seen(
+        alone=seen.alone,
+        at_once=seen.at_once,
+        joins=seen.joins,
+        phases=seen.phases,
+        starts=starts,
+        adoptions=adopted,
+        imports=bare[options.starts // 2],
+        idle_bytes=idle,
+    )
 
 
 def told(seen: Seen, options: Options) -> Iterator[str]:
     """The lines for RESULTS.md."""
     yield f"{machine('twisted', 'treq')};"
-    yield f"{options.rounds} rounds."
+    yield f"{options.rounds} rounds, each of {options.pairs} pairs of one and one pair of many."
     yield ""
     yield from targets(seen, options.sizes)
     yield ""
@@ -345,6 +362,7 @@ def options_asked() -> Options:
     parser = argparse.ArgumentParser(description=__doc__)
     usual = Options()
     parser.add_argument("--rounds", type=int, default=usual.rounds)
+    parser.add_argument("--pairs", type=int, default=usual.pairs, help="of single spawns a round")
     parser.add_argument("--at-once", type=int, default=usual.at_once, help="spawns")
     parser.add_argument("--adopted", type=int, default=usual.adopted, help="sessions")
     parser.add_argument("--idle", type=int, default=usual.idle, help="sessions, for memory")

@@ -12,7 +12,7 @@ from bench.spawn import Options
 from bench.spawn_report import TARGETS
 
 ROOT = Path(__file__).parent.parent.parent
-SHORT = ("--rounds=1", "--at-once=2", "--adopted=2", "--idle=20", "--starts=1")
+SHORT = ("--rounds=1", "--pairs=1", "--at-once=2", "--adopted=2", "--idle=20", "--starts=1")
 
 
 def containers_of(run: str) -> list[str]:
@@ -29,6 +29,7 @@ def containers_of(run: str) -> list[str]:
         (Options(), False),
         (Options(rounds=3), False),
         (Options(rounds=2), True),
+        (Options(pairs=1), True),
         (Options(at_once=2), True),
         (Options(adopted=2), True),
         (Options(idle=20), True),

@@ -5,7 +5,7 @@ import pytest
 
 from bench.spawn_report import (
     TARGETS,
-    Round,
+    Pair,
     Seen,
     Sizes,
     Start,
@@ -19,7 +19,8 @@ from bench.spawn_report import (
 SIZES = Sizes(at_once=20, adopted=100, idle=10_000)
 
 SEEN = Seen(
-    rounds=[Round(0.216, 0.2, 2.0, 2.0), Round(0.3, 0.2, 2.0, 2.0), Round(0.2, 0.2, 2.0, 2.0)],
+    alone=[Pair(0.216, 0.2), Pair(0.3, 0.2), Pair(0.2, 0.2)],
+    at_once=[Pair(2.0, 2.0)],
     joins=[0.001, 0.003, 0.5],
     phases={"scheduled": [0.001, 0.002, 0.003], "starting": [0.2]},
     starts=[Start(0.5, 0.6, 70 << 20)],
@@ -56,8 +57,8 @@ def test_all_the_rest_is_met_only_below_its_bound() -> None:
 @pytest.mark.parametrize(
     ("name", "worse"),
     [
-        ("cold spawn", {"rounds": [Round(0.22, 0.2, 2.0, 2.0)]}),
-        ("20 spawns at once", {"rounds": [Round(0.2, 0.2, 2.1, 2.0)]}),
+        ("cold spawn", {"alone": [Pair(0.22, 0.2)]}),
+        ("20 spawns at once", {"at_once": [Pair(2.1, 2.0)]}),
         ("join", {"joins": [0.0031]}),
         ("100 sessions adopted", {"adoptions": [Start(0.7, 1.7)]}),
         ("start to listening", {"starts": [Start(1.0, 1.1)]}),
