@@ -108,7 +108,13 @@ async def supervisor_with(sessions: int) -> Supervisor:
     fencing = FencingTokens(reactor.seconds, lambda _number: succeed(None))
     supervisor = Supervisor(reactor, MemoryEngine(port), policy, fencing)
     supervisor.start()
-    for number in range(sessions):
+    await add_sessions(supervisor, range(sessions))
+    return supervisor
+
+
+async def add_sessions(supervisor: Supervisor, numbers: range) -> None:
+    """Make the sessions of these numbers; returns when all are ready."""
+    for number in numbers:
         wanted = {
             "key": {"name": f"key-{number}"},
             "spawn_config": {
@@ -118,9 +124,8 @@ async def supervisor_with(sessions: int) -> Supervisor:
             },
         }
         await supervisor.connect(parse_connect(json.dumps(wanted).encode()))
-        if number % 100 == 99 or number == sessions - 1:
+        if number % 100 == 99 or number == numbers[-1]:
             await supervisor.hold(supervisor.get(f"session-{number}"))
-    return supervisor
 
 
 class SilentSite(Site):
@@ -207,6 +212,16 @@ async def measure_tick(sessions: str) -> None:
     print(json.dumps({"median": took[TICKS // 2], "longest": took[-1]}))
 
 
+async def measure_idle(sessions: str) -> None:
+    """Print how many bytes of memory a session takes that nobody uses."""
+    supervisor = await supervisor_with(1)
+    gc.collect()
+    before = _resident_bytes()
+    await add_sessions(supervisor, range(1, int(sessions) + 1))
+    gc.collect()
+    print((_resident_bytes() - before) / int(sessions))
+
+
 async def measure_tokens() -> None:
     """Print how many bytes of memory a token takes, without and with a user and claims."""
     supervisor = await supervisor_with(1)
@@ -236,6 +251,7 @@ MODES = {
     "bare": serve_bare,
     "reverse": serve_reverse,
     "tick": measure_tick,
+    "idle": measure_idle,
     "tokens": measure_tokens,
 }
 
