@@ -647,7 +647,7 @@ def test_a_hold_runs_out(box: Box) -> None:
 
     box.clock.advance(30)
 
-    with pytest.raises(errors.SessionNotReady, match="still loading"):
+    with pytest.raises(errors.SessionNotReady, match=r"still loading \(its image is looked up\)"):
         now(hold)
     assert "Holds: 0" in repr(box.supervisor)
 

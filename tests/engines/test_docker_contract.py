@@ -20,12 +20,12 @@ from plane_tx.core.model import (
     ResourceLimits,
     Volume,
 )
+from plane_tx.core.pulls import Pulling
 from plane_tx.engines.docker.daemon import Daemon, unix_daemon
 from plane_tx.engines.docker.errors import NoSuchObject
 from plane_tx.engines.interface import (
     Created,
     Creating,
-    Pulling,
     Running,
     SessionExited,
     SpawnOrder,

@@ -26,6 +26,7 @@ from plane_tx.core.model import (
     ResourceLimits,
     Volume,
 )
+from plane_tx.core.pulls import Pulling
 from plane_tx.engines.docker.container import Image, check, create_body
 from plane_tx.engines.docker.stats import stats_of
 from plane_tx.engines.interface import (
@@ -35,7 +36,6 @@ from plane_tx.engines.interface import (
     EngineRegained,
     EngineStats,
     Progress,
-    Pulling,
     Running,
     SessionExited,
     SpawnOrder,

@@ -12,9 +12,10 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from plane_tx.core.errors import ImageUnavailable
 from plane_tx.core.model import Credentials, Executable, PullPolicy
+from plane_tx.core.pulls import Pulling
 from plane_tx.engines.docker.daemon import Daemon, unix_daemon
 from plane_tx.engines.docker.errors import NoSuchObject
-from plane_tx.engines.interface import Created, Creating, Progress, Pulling, SpawnOrder
+from plane_tx.engines.interface import Created, Creating, Progress, SpawnOrder
 from tests.engines import registry as registries
 from tests.engines.fake_docker import OBEYS, World, claim
 from tests.engines.registry import LOGIN, Registry
