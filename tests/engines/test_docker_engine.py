@@ -410,13 +410,9 @@ async def test_a_pull_that_takes_too_long_is_given_up_however_much_comes(
     first, late = [await outcome(each) for each in spawning]
 
     assert world.clock.seconds() - began == pytest.approx(90, abs=1)
-    assert (
-        str(first)
-        == str(late)
-        == (
-            "image app:latest is not to be had: its pull took longer than 90 s: pull it by hand, or give"
-            " it more time in [engine] pull_timeout_seconds"
-        )
+    assert str(first) == str(late)
+    assert str(first).startswith(
+        "image app:latest is not to be had: its pull took longer than 90 s"
     )
     assert fake.images == {"plane-tx-test/busybox:latest"}
 
