@@ -533,6 +533,15 @@ async def test_an_error_within_the_stream_is_a_failure(world: World, fake: FakeD
 
 
 @scenario
+async def test_an_error_without_details_is_told_as_it_is(world: World, fake: FakeDocker) -> None:
+    fake.registry["app:latest"] = [*LAYERS[:3], {"error": "no space"}]
+
+    spawned = await outcome(world.engine.spawn(wants(world), unheard))
+
+    assert str(spawned) == "image app:latest is not to be had: no space"
+
+
+@scenario
 async def test_docker_lost_during_a_pull_is_unavailable(world: World, fake: FakeDocker) -> None:
     fake.registry["app:latest"] = LAYERS
     world.clock.callLater(0.3, fake.go_down)

@@ -146,7 +146,8 @@ class DockerClient:
 
         def line(progress: JsonObject) -> None:
             if "error" in progress:
-                errors.append(str(progress.get("errorDetail", {}).get("message", "")))
+                detail = progress.get("errorDetail") or {}
+                errors.append(str(detail.get("message") or progress["error"]))
             else:
                 tell(progress)
 
