@@ -15,6 +15,7 @@ from twisted.internet.defer import (
 )
 from twisted.logger import Logger
 
+from plane_tx.boots import PullNews, Turn
 from plane_tx.core.errors import (
     EndedAtOnce,
     EngineUnavailable,
@@ -49,6 +50,7 @@ from plane_tx.core.model import (
     Terminating,
     Waiting,
 )
+from plane_tx.core.pulls import Pulling
 from plane_tx.core.registry import Registry
 from plane_tx.engines.interface import (
     Created,
@@ -58,7 +60,6 @@ from plane_tx.engines.interface import (
     EngineRegained,
     IEngine,
     Progress,
-    Pulling,
     SessionExited,
     SpawnOrder,
 )
@@ -77,19 +78,6 @@ ENDING_RETRY_SECONDS = 5.0
 _UNMADE = frozenset({Status.SCHEDULED, Status.LOADING, Status.STARTING})
 
 Watcher = Callable[[Session, StatusEntry], None]
-
-
-class _Turn:
-    """A session's place among those that start at the same time; it can be given up once."""
-
-    def __init__(self, places: DeferredSemaphore) -> None:
-        self._places: DeferredSemaphore | None = places
-
-    def give_up(self) -> None:
-        """Let the next one start."""
-        places, self._places = self._places, None
-        if places is not None:
-            places.release()
 
 
 class Conductor:
@@ -121,6 +109,7 @@ class Conductor:
         self._watchers: list[Watcher] = []
         self.holds: Waiters[Address] = Waiters(reactor)
         self.releases: Waiters[None] = Waiters(reactor)
+        self.pulls = PullNews(registry)
         self.engine_lost: str | None = None
         self._do: dict[Effect, Callable[[Session], None]] = {
             Effect.PROBE: self._begin_probe,
@@ -269,7 +258,7 @@ class Conductor:
 
     async def _spawn(self, session: Session, order: SpawnOrder) -> None:
         await self._starting.acquire()
-        turn = _Turn(self._starting)
+        turn = Turn(self._starting)
         try:
             await self._number_is_durable(session)
             event = await self._spawned(session, order, turn)
@@ -286,7 +275,7 @@ class Conductor:
         await recorded.addErrback(lambda failure: failure.trap(JournalError) and None)
 
     async def _spawned(
-        self, session: Session, order: SpawnOrder, turn: _Turn
+        self, session: Session, order: SpawnOrder, turn: Turn
     ) -> Launched | Exited | SpawnFailed:
         self.apply(session, LoadingBegan())
         try:
@@ -302,11 +291,12 @@ class Conductor:
             self._log.failure("session {session}: the spawn failed", session=session.id)
             return SpawnFailed(Failure("internal", "the server failed to make this session"))
 
-    def _progressed(self, session: Session, turn: _Turn, progress: Progress) -> None:
+    def _progressed(self, session: Session, turn: Turn, progress: Progress) -> None:
         match progress:
             case Pulling():
                 # A pull waits for a registry, not for this box: others may start meanwhile.
                 turn.give_up()
+                self.pulls.tell(session, progress)
             case Creating():
                 self.apply(session, StartBegan())
             case Created():

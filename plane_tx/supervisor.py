@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from plane_tx.admission import Admission, Policy
+from plane_tx.boots import PullWatcher
 from plane_tx.conduct import Conductor, Watcher
 from plane_tx.core import errors
 from plane_tx.core.connect import (
@@ -20,7 +21,7 @@ from plane_tx.core.connect import (
     check_user_capacity,
     decide,
 )
-from plane_tx.core.explain import why_ended
+from plane_tx.core.explain import phase, why_ended
 from plane_tx.core.idle import next_deadlines
 from plane_tx.core.lifecycle import HardTerminate, SoftTerminate
 from plane_tx.core.measures import Measures
@@ -124,6 +125,10 @@ class Supervisor:
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Tell `watcher` of every state that a session enters; call the result to end that."""
         return self._conductor.watch(watcher)
+
+    def watch_pulls(self, watcher: PullWatcher) -> None:
+        """Tell `watcher`, from now on for good, of every session whose pull has come further."""
+        self._conductor.pulls.watch(watcher)
 
     def reap(self) -> int:
         """End the sessions that are due; how many."""
@@ -334,4 +339,5 @@ def _not_in_time(failure: Failure) -> bool:
 
 
 def _still_booting(session: Session) -> errors.SessionNotReady:
-    return errors.SessionNotReady(f"the session is still {session.status}: try again in a moment")
+    still = f"the session is still {session.status} ({phase(session)})"
+    return errors.SessionNotReady(f"{still}: try again in a moment")

@@ -256,7 +256,13 @@ def make_engine(
         client = DockerClient(unix_daemon(reactor, settings.docker_socket))
         base = settings.mount_base
         mounts = MountDirectories(base, threads_of(reactor)) if base else None
-        return DockerEngine(reactor, client, settings.instance, mounts=mounts)
+        return DockerEngine(
+            reactor,
+            client,
+            settings.instance,
+            mounts=mounts,
+            pull_seconds=settings.pull_timeout_seconds,
+        )
     ports = (settings.process_first_port, settings.process_last_port)
     return ProcessEngine(reactor, ports, settings.allow_request_commands, reactor, open_files)
 

@@ -17,6 +17,7 @@ from zope.interface import implementer
 from plane_tx.admission import Policy
 from plane_tx.core.errors import EngineUnavailable, InvalidRequest, SpawnFailed
 from plane_tx.core.model import Address, Executable, LogLine, LogStream, Session
+from plane_tx.core.pulls import Pulling
 from plane_tx.core.wire import (
     ConnectRequest,
     ConnectResponse,
@@ -34,7 +35,6 @@ from plane_tx.engines.interface import (
     EngineStats,
     IEngine,
     Progress,
-    Pulling,
     Running,
     SessionExited,
     SpawnOrder,
@@ -118,8 +118,10 @@ class RecordingEngine:
         """Let the session put out a line at a moment in seconds since epoch."""
         self.held[session_id].log.add(stream, f"{text}\n".encode(), at)
 
-    def pulling(self, session_id: str) -> None:
-        self.pending[session_id].report(Pulling("image", 1, 2))
+    def pulling(
+        self, session_id: str, image: str = "image", current: int = 1, total: int = 2
+    ) -> None:
+        self.pending[session_id].report(Pulling(image, current, total))
 
     def run(self, session_id: str, address: Address | None = None) -> None:
         pending = self.pending.pop(session_id)

@@ -31,6 +31,7 @@ LAYERS = {
     "plane_tx.tokens": 1,
     "plane_tx.waiters": 1,
     "plane_tx.admission": 2,
+    "plane_tx.boots": 2,
     "plane_tx.conduct": 2,
     "plane_tx.leases": 2,
     "plane_tx.recovery": 2,

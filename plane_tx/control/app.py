@@ -243,7 +243,7 @@ class ControlApp:
     def session_status(self, request: Request, session_id: str) -> bytes:
         """Where a session is in its life."""
         session = self._supervisor.get(session_id)
-        return answer_json(request, views.status_entry(session.history[-1]))
+        return answer_json(request, views.last_status(session))
 
     @app.route("/pub/b/<session_id>/status-stream", methods=["GET"])
     def status_stream(self, request: Request, session_id: str) -> Answer:

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import attrs
 
 from plane_tx.core.ledger import Ledger
+from plane_tx.core.pulls import Pulling
 from plane_tx.core.use import Traffic, Use
 
 
@@ -359,6 +360,8 @@ class Session:
     connections: Ledger = attrs.field(factory=Ledger, repr=False)
     idle_since: float | None = None
     claimed: bool = False
+    #: How far the pull of its image had come by the last news of it.
+    pulling: Pulling | None = None
     #: When its container or process, made by then, was told to start.
     start_began: float | None = None
 

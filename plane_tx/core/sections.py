@@ -53,6 +53,7 @@ class EngineConfig:
     process_last_port: Port = Port(29999)
     allow_request_commands: bool = False
     mount_base: str = ""
+    pull_timeout_seconds: Seconds = Seconds(1800.0)
     allow_requests: tuple[str, ...] = ()
 
 

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
 from plane_tx.core.model import Address, Executable, Key, LogLine
+from plane_tx.core.pulls import Pulling
 
 
 @attrs.frozen
@@ -32,15 +33,6 @@ class SpawnOrder:
 
 
 @attrs.frozen
-class Pulling:
-    """The image is being fetched; bytes so far, and of how many when that is known."""
-
-    image: str
-    current: int = 0
-    total: int = 0
-
-
-@attrs.frozen
 class Creating:
     """The image is there; the container or process is being made."""
 
@@ -50,7 +42,7 @@ class Created:
     """The container or process was made, and is about to be started."""
 
 
-#: Told in this order: any number of the first, which may be none, and each other one once.
+#: Told in this order: the first never or often, but not twice in half a second; the others once.
 Progress = Pulling | Creating | Created
 
 

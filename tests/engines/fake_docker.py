@@ -726,12 +726,16 @@ class World:
         self.engine = self.another_engine()
         self.witness = Witness(self.engine)
 
-    def another_engine(self, instance: str | None = None) -> DockerEngine:
+    def another_engine(
+        self, instance: str | None = None, pull_seconds: float = 0.0
+    ) -> DockerEngine:
         client = DockerClient(self.make_daemon())
         mounts = None
         if self.mount_base:
             mounts = MountDirectories(self.mount_base, self.in_thread)
-        engine = DockerEngine(self.clock, client, instance or self.instance, mounts=mounts)
+        engine = DockerEngine(
+            self.clock, client, instance or self.instance, mounts=mounts, pull_seconds=pull_seconds
+        )
         self._engines.append(engine)
         return engine
 

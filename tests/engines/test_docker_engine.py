@@ -5,6 +5,7 @@ an executable is said.
 import base64
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from plane_tx.core.model import (
     ResourceLimits,
     Volume,
 )
+from plane_tx.core.pulls import Pulling
 from plane_tx.engines.docker.container import Image, check, create_body
 from plane_tx.engines.docker.stats import stats_of
 from plane_tx.engines.interface import (
@@ -35,7 +37,6 @@ from plane_tx.engines.interface import (
     EngineRegained,
     EngineStats,
     Progress,
-    Pulling,
     Running,
     SessionExited,
     SpawnOrder,
@@ -369,11 +370,61 @@ async def test_progress_is_summed_over_layers(world: World, fake: FakeDocker) ->
     assert progress == [
         Pulling("app:latest"),
         Pulling("app:latest", 10, 100),
-        Pulling("app:latest", 15, 150),
         Pulling("app:latest", 105, 150),
         Creating(),
         Created(),
     ]
+
+
+@scenario
+async def test_a_pull_is_told_of_twice_a_second_at_most_and_how_it_ended(
+    world: World, fake: FakeDocker
+) -> None:
+    lines = [downloading("a", current, 100) for current in range(1, 101)]
+    fake.registry["app:latest"] = [*lines, {"status": "Download complete", "id": "a"}]
+    told: list[tuple[float, Progress]] = []
+
+    await world.engine.spawn(
+        wants(world), lambda progress: told.append((world.clock.seconds(), progress))
+    )
+
+    pulling = [(at, each) for at, each in told if isinstance(each, Pulling)]
+    # The first word comes before Docker has said anything, the last when it has ended.
+    moments = [at for at, _ in pulling[1:-1]]
+    assert len(moments) > 15
+    assert min(later - at for at, later in pairwise(moments)) >= 0.5 - 1e-6
+    assert pulling[-1][1] == Pulling("app:latest", 100, 100)
+
+
+@claim
+async def test_a_pull_that_takes_too_long_is_given_up_however_much_comes(
+    world: World, fake: FakeDocker
+) -> None:
+    fake.registry["app:latest"] = [downloading("a", current, 10_000) for current in range(10_000)]
+    engine = world.another_engine(pull_seconds=90)
+    spawning = [engine.spawn(wants(world), unheard)]
+    began = world.clock.seconds()
+    await world.sleep(60)
+    spawning.append(engine.spawn(wants(world), unheard))
+
+    first, late = [await outcome(each) for each in spawning]
+
+    assert world.clock.seconds() - began == pytest.approx(90, abs=1)
+    assert str(first) == str(late)
+    assert str(first).startswith(
+        "image app:latest is not to be had: its pull took longer than 90 s"
+    )
+    assert fake.images == {"plane-tx-test/busybox:latest"}
+
+
+@scenario
+async def test_a_pull_without_a_limit_may_take_all_day(world: World, fake: FakeDocker) -> None:
+    fake.registry["app:latest"] = [downloading("a", current, 40_000) for current in range(40_000)]
+    began = world.clock.seconds()
+
+    assert isinstance(await world.engine.spawn(wants(world), unheard), Address)
+
+    assert world.clock.seconds() - began > 3600
 
 
 def pulls(fake: FakeDocker) -> int:
@@ -396,7 +447,7 @@ async def test_who_wants_the_same_image_joins_its_pull(world: World, fake: FakeD
 
     assert pulls(fake) == 1
     assert first == second
-    assert late == [Pulling("app:latest", 15, 150), *first[3:]]
+    assert late == [Pulling("app:latest", 10, 100), *first[2:]]
 
 
 @scenario
@@ -479,6 +530,15 @@ async def test_an_error_within_the_stream_is_a_failure(world: World, fake: FakeD
 
     assert type(spawned) is ImageUnavailable
     assert str(spawned) == "image app:latest is not to be had: no space left on device"
+
+
+@scenario
+async def test_an_error_without_details_is_told_as_it_is(world: World, fake: FakeDocker) -> None:
+    fake.registry["app:latest"] = [*LAYERS[:3], {"error": "no space"}]
+
+    spawned = await outcome(world.engine.spawn(wants(world), unheard))
+
+    assert str(spawned) == "image app:latest is not to be had: no space"
 
 
 @scenario

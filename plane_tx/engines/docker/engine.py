@@ -55,7 +55,7 @@ class DockerEngine:
     """Runs sessions as containers named `plane-<id>`, published on `host` at a random port.
 
     `instance` tells this server's containers from those of another on the same Docker. Without
-    `mounts` a session can have none.
+    `mounts` a session can have none. A pull takes `pull_seconds` at most; 0 means any time.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class DockerEngine:
         instance: str,
         host: str = "127.0.0.1",
         mounts: MountDirectories | None = None,
+        pull_seconds: float = 0.0,
     ) -> None:
         self._clock = clock
         self._client = client
@@ -72,7 +73,7 @@ class DockerEngine:
         self._host = host
         self._mounts = mounts
         self._listeners = Listeners()
-        self._images = Images(clock, client)
+        self._images = Images(clock, client, pull_seconds)
         self._removal = Removal(clock, client, instance)
         self._endings = Endings(client, self._removal, self._listeners.tell, self._doubt)
         self._watch = Watch(clock, client, instance, self._endings, self._listeners.tell)

@@ -21,6 +21,9 @@ from plane_tx.engines.interface import EngineEvent, EngineLost, EngineRegained
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
 
+#: Podman tells a `die` too, but calls it `died` when it filters; Docker has no event of that name.
+_EVENTS = ["die", "died", "oom"]
+
 
 class Watch:
     """Follows the events of one instance's containers, and tells when it cannot.
@@ -93,7 +96,7 @@ class Watch:
     async def _follow(self) -> None:
         # First the stream, then the list: what happens in between waits in the stream.
         self._stream = stream = await self._client.events(
-            {"type": ["container"], "event": ["die", "oom"], "label": self._labels}
+            {"type": ["container"], "event": _EVENTS, "label": self._labels}
         )
         try:
             listed = await self._client.containers(self._labels)
