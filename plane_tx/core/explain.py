@@ -1,4 +1,4 @@
-"""Why a session is not there any more, in a sentence for whoever asks."""
+"""Why a session is not there, any more or yet, in a sentence for whoever asks."""
 
 from __future__ import annotations
 
@@ -35,6 +35,13 @@ def phase(session: Session) -> str | None:
     """What a session that boots is doing, as half a sentence; None for one that does not."""
     pull = pull_of(session)
     return _PHASES.get(session.status) if pull is None else in_words(pull)
+
+
+def why_not_ready(session: Session) -> str:
+    """Say what a session that cannot be reached yet is waited for."""
+    if session.unconfirmed:
+        return "the server was restarted, and does not know yet whether the session still runs"
+    return f"the session is still {session.status} ({phase(session)})"
 
 
 def pull_of(session: Session) -> Pulling | None:

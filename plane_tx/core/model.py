@@ -364,6 +364,10 @@ class Session:
     pulling: Pulling | None = None
     #: When its container or process, made by then, was told to start.
     start_began: float | None = None
+    #: Whether it was made in an earlier run of the server, and not by this one.
+    adopted: bool = False
+    #: Whether the engine has yet to say if it still runs what an earlier run has left.
+    unconfirmed: bool = False
 
     @property
     def state(self) -> State:
@@ -379,12 +383,6 @@ class Session:
     def holds(self) -> int:
         """How many of its uses keep it in use: all but the passive ones."""
         return len(self.uses) - self.passives
-
-    @property
-    def adopted(self) -> bool:
-        """Whether it was made in an earlier run of the server, and taken up by this one."""
-        made_here = self.entered(Status.LOADING) is not None
-        return self.entered(Status.WAITING) is not None and not made_here
 
     def entered(self, status: Status) -> float | None:
         """When it entered `status`, in seconds since epoch; None if it never did."""

@@ -171,12 +171,19 @@ class ProcessEngine:
 
     def list_running(self) -> Deferred[list[Running]]:
         """See `IEngine`; none has outlived the server that made it."""
-        live = [child for child in self._children.values() if child.is_running]
-        return succeed([Running(it.order.session_id, it.order.labels, True) for it in live])
+        # One that has ended is there until that is told.
+        made = [child for child in self._children.values() if child.was_made]
+        return succeed(
+            [Running(it.order.session_id, it.order.labels, it.is_running) for it in made]
+        )
 
-    def adopt(self, session_id: str, executable: Executable) -> Deferred[Address]:
+    def adopt(self, session_id: str, executable: Executable, start: bool) -> Deferred[Address]:
         """Fail: none has outlived the server that made it."""
         return fail(SpawnFailed("a session of the process engine ends with the server it ran on"))
+
+    def conclude(self, session_id: str) -> Deferred[None]:
+        """Do nothing: the end of each process is seen."""
+        return succeed(None)
 
     def remove(self, session_id: str) -> Deferred[None]:
         """See `IEngine`."""
