@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import attrs
 
 from plane_tx.core.ledger import Ledger
-from plane_tx.core.use import Traffic, Use
+from plane_tx.core.use import LastRequests, Traffic, Use
 
 
 class Status(enum.StrEnum):
@@ -357,6 +357,7 @@ class Session:
     last_used: float | None = None
     traffic: Traffic = attrs.field(factory=Traffic)
     connections: Ledger = attrs.field(factory=Ledger, repr=False)
+    requests: LastRequests = attrs.field(factory=LastRequests, repr=False)
     idle_since: float | None = None
     claimed: bool = False
     #: When its container or process, made by then, was told to start.
