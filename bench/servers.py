@@ -31,6 +31,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from plane_tx.admission import Policy
+from plane_tx.autopsies import Autopsies
 from plane_tx.control.site import make_site
 from plane_tx.core.model import Address, Executable
 from plane_tx.core.sections import DemoConfig
@@ -46,7 +47,9 @@ from plane_tx.engines.interface import (
 )
 from plane_tx.idempotency import Idempotency
 from plane_tx.journal import Journal
+from plane_tx.keptfiles import KeptFiles
 from plane_tx.supervisor import Supervisor
+from plane_tx.thread import OwnThread
 
 reactor: Any = installed_reactor
 
@@ -185,7 +188,9 @@ async def serve_plane(sessions: str) -> None:
     supervisor = await supervisor_with(int(sessions))
     # Nobody here sends an Idempotency-Key, so the journal is never opened.
     idempotency = Idempotency(reactor, Journal(Path("unopened"), maybeDeferred))
-    await _serve(make_site(reactor, supervisor, idempotency, DemoConfig()))
+    files, worker = KeptFiles(Path("unopened")), OwnThread(reactor, "autopsies")
+    autopsies = Autopsies(reactor, MemoryEngine(0), supervisor, files, worker)
+    await _serve(make_site(reactor, supervisor, idempotency, autopsies, DemoConfig()))
 
 
 async def serve_bare(connected: str, status: str) -> None:

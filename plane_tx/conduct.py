@@ -278,7 +278,7 @@ class Conductor:
         except CancelledError:
             raise
         except EndedAtOnce as ended:
-            return Exited(ended.exit_code, log_tail=ended.log_tail)
+            return Exited(ended.exit_code, ended.oom, ended.log_tail)
         except PlaneError as error:
             return SpawnFailed(Failure(error.kind, str(error)))
         except Exception:  # noqa: BLE001  # whatever an engine raises, the session must end

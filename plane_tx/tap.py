@@ -21,6 +21,7 @@ from twisted.python.threadpool import ThreadPool
 
 from plane_tx.accesslog import AccessLog
 from plane_tx.admission import Policy
+from plane_tx.autopsies import Autopsies
 from plane_tx.certificates import Endpoints
 from plane_tx.chronicle import USES_SECONDS
 from plane_tx.configuration import path_of, read_config, read_keys
@@ -42,6 +43,7 @@ from plane_tx.engines.process import ProcessEngine
 from plane_tx.engines.threads import threads_of
 from plane_tx.idempotency import Idempotency
 from plane_tx.journal import Journal
+from plane_tx.keptfiles import KeptFiles
 from plane_tx.lag import LagMeter
 from plane_tx.openfiles import allow_many
 from plane_tx.poll import poll_plainly
@@ -178,6 +180,7 @@ class Remembering(InOrder):
         super().__init__()  # type: ignore[no-untyped-call]  # as above
         self._reactor = reactor
         self._state = StateDirectory(directory, instance)
+        self.autopsies = KeptFiles(self._state.journal_path.with_suffix(".autopsies"))
         self._thread = ThreadPool(0, 1, "journal")
         self.journal = Journal(
             self._state.journal_path, partial(deferToThreadPool, reactor, self._thread)
@@ -327,15 +330,18 @@ def assemble(
     engine = make_engine(reactor, config, kind, open_files)
     supervisor = Supervisor(reactor, engine, make_policy(config), whole.journal)
     idempotency = Idempotency(reactor, whole.journal)
+    worker = OwnThread(reactor, "autopsies")
+    autopsies = Autopsies(reactor, engine, supervisor, whole.autopsies, worker)
     access_log = make_access_log(reactor, config.proxy, folder, supervisor.measures)
     proxy = ProxyFactory(reactor, supervisor, make_proxy_settings(config.proxy), access_log)
     redirect = RedirectFactory(reactor, config.proxy.cluster, access_log)
     access = make_access(reactor, config, folder)
-    site = make_site(reactor, supervisor, idempotency, config.demo, access)
+    site = make_site(reactor, supervisor, idempotency, autopsies, config.demo, access)
     endpoints = Endpoints(reactor, folder.absolute(), OwnThread(reactor, "certificates"))
     for part in (
         *filter(None, [access_log]),
         endpoints,
+        autopsies,
         Conduct(supervisor),
         idempotency,
         Reaper(reactor, supervisor),

@@ -10,7 +10,7 @@ import attrs
 
 from plane_tx.core.ledger import Ledger
 from plane_tx.core.pulls import Pulling
-from plane_tx.core.use import Traffic, Use
+from plane_tx.core.use import LastRequests, Traffic, Use
 
 
 class Status(enum.StrEnum):
@@ -358,6 +358,7 @@ class Session:
     last_used: float | None = None
     traffic: Traffic = attrs.field(factory=Traffic)
     connections: Ledger = attrs.field(factory=Ledger, repr=False)
+    requests: LastRequests = attrs.field(factory=LastRequests, repr=False)
     idle_since: float | None = None
     claimed: bool = False
     #: How far the pull of its image had come by the last news of it.

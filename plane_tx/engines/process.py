@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import attrs
 from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.interfaces import (
     IReactorProcess,
@@ -17,6 +18,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from plane_tx.core.autopsy import hide_values
 from plane_tx.core.errors import InvalidRequest, SpawnFailed
 from plane_tx.core.model import Address, Executable, LogLine, PullPolicy
 from plane_tx.engines import launch
@@ -28,13 +30,15 @@ from plane_tx.engines.interface import (
     EngineHealth,
     EngineStats,
     IEngine,
+    LeftBehind,
     Progress,
+    Remains,
     Running,
     SessionExited,
     SpawnOrder,
     Tell,
 )
-from plane_tx.engines.lines import TAIL_LINES, told_with_end
+from plane_tx.engines.lines import REMAINS_LINES, TAIL_LINES, told_with_end
 from plane_tx.engines.listeners import Listeners
 from plane_tx.engines.ports import LOOPBACK, Ports
 from plane_tx.engines.proc import group_stats
@@ -165,6 +169,11 @@ class ProcessEngine:
             return succeed(None)
         return self._in_thread(partial(group_stats, child.group))
 
+    def remains(self, session_id: str) -> Deferred[Remains | None]:
+        """See `IEngine`."""
+        child = self._children.get(session_id)
+        return succeed(None if child is None else _remains(child))
+
     def events(self, listener: Callable[[EngineEvent], None]) -> Callable[[], None]:
         """See `IEngine`."""
         return self._listeners.add(listener)
@@ -225,3 +234,22 @@ class ProcessEngine:
         if child.was_made and not child.was_removed:
             log_tail = told_with_end(child.log.lines(TAIL_LINES))
             self._listeners.tell(SessionExited(session_id, child.exit_code, log_tail=log_tail))
+        if child.exit_code is not None and not child.was_removed:
+            self._listeners.tell(LeftBehind(session_id, _remains(child)))
+
+
+def _remains(child: Child) -> Remains:
+    executable = child.order.executable
+    environment = sorted({*executable.env, *child.order.environment})
+    account = {
+        "engine": "process",
+        "pid": child.group,
+        "running": child.is_running,
+        "exit_code": child.exit_code,
+        "port": child.port,
+        "command": list(executable.command or ()),
+        "workdir": executable.workdir,
+        "environment": hide_values(environment),
+        "resource_limits": attrs.asdict(executable.limits),
+    }
+    return Remains(account, child.log.lines(REMAINS_LINES))

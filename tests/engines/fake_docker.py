@@ -33,7 +33,7 @@ from plane_tx.engines.docker.daemon import Daemon
 from plane_tx.engines.docker.engine import DockerEngine
 from plane_tx.engines.docker.errors import NoSuchObject
 from plane_tx.engines.docker.mounts import MountDirectories
-from plane_tx.engines.interface import EngineEvent, IEngine, SessionExited, SpawnOrder
+from plane_tx.engines.interface import EngineEvent, IEngine, LeftBehind, SessionExited, SpawnOrder
 from plane_tx.engines.threads import InThread
 
 NO_SUCH_FILE = ConnectError(2, "No such file or directory")
@@ -684,17 +684,24 @@ def err(*texts: str) -> tuple[LogLine, ...]:
 
 
 class Witness:
-    """Listens to an engine, and waits for what it says; log lines lose their time."""
+    """Listens to an engine, and waits for what it says; log lines lose their time.
+
+    What sessions leave behind is kept apart.
+    """
 
     def __init__(self, engine: IEngine) -> None:
         self.seen: list[EngineEvent] = []
+        self.left: list[LeftBehind] = []
         self._waiting: list[tuple[type, Deferred[Any]]] = []
         engine.events(self._saw)
 
     def _saw(self, event: EngineEvent) -> None:
         if isinstance(event, SessionExited):
             event = attrs.evolve(event, log_tail=untimed(event.log_tail))
-        self.seen.append(event)
+        if isinstance(event, LeftBehind):
+            self.left.append(event)
+        else:
+            self.seen.append(event)
         for kind, waiter in tuple(self._waiting):
             if isinstance(event, kind):
                 self._waiting.remove((kind, waiter))

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
@@ -238,6 +239,81 @@ async def test_a_kill_overtakes_a_stop_that_is_not_heeded(world: World) -> None:
 
     assert world.clock.seconds() - began < 15
     assert world.witness.seen == [SessionExited(session_id, 137, False, out("up"))]
+
+
+@claim
+async def test_an_end_leaves_its_account_and_its_log_behind(world: World) -> None:
+    exited = world.witness.next(SessionExited)
+    session_id = await world.spawned(ENDS_SOON, env={"PASSWORD": "hunter2"})
+    await exited
+    await world.engine.stop(session_id, 5)
+
+    (left,) = world.witness.left
+
+    assert left.remains.account["State"]["ExitCode"] == 3
+    assert sorted(line.text for line in left.remains.log) == ["one", "two"]
+    assert "PASSWORD=…" in left.remains.account["Config"]["Env"]
+    assert "hunter2" not in repr(left)
+    assert not await world.exists(session_id)
+
+
+async def stopped_by(world: World, session_id: str, signal: str) -> str:
+    """Make an image of a session's container that is stopped by this signal; its name."""
+    image = f"plane-tx-test/{session_id}"
+    query = {"container": f"plane-{session_id}", "repo": image, "tag": "latest"}
+    daemon = world.make_daemon()
+    await daemon.ask("POST", "/commit", query, {"StopSignal": signal})
+    await daemon.close()
+    return image
+
+
+async def without_image(world: World, image: str) -> None:
+    daemon = world.make_daemon()
+    await daemon.ask("DELETE", f"/images/{image}", {"force": "1"})
+    await daemon.close()
+
+
+@pytest.mark.docker
+def test_a_session_is_stopped_by_the_signal_that_its_image_names(
+    real_world: World,
+) -> Deferred[None] | None:
+    async def scenario() -> None:
+        world = real_world
+        world.engine.start()
+        image = await stopped_by(world, await world.spawned(DEAF), "SIGUSR1")
+        script = "trap 'exit 8' USR1; trap '' TERM; echo up; while :; do sleep 0.05; done"
+        order = world.order(script)
+        executable = attrs.evolve(order.executable, image=image)
+        await world.engine.spawn(attrs.evolve(order, executable=executable), lambda _: None)
+        await world.sleep(0.3)
+
+        await world.engine.stop(order.session_id, 30)
+
+        assert [event.exit_code for event in world.witness.seen] == [8]
+        await without_image(world, image)
+
+    return real_world.run(scenario())
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_session_that_somebody_paused_can_be_ended(
+    real_world: World, end: str
+) -> Deferred[None] | None:
+    async def scenario() -> None:
+        world = real_world
+        world.engine.start()
+        session_id = await world.spawned(DEAF)
+        daemon = world.make_daemon()
+        await daemon.ask("POST", f"/containers/plane-{session_id}/pause")
+        await daemon.close()
+
+        await (world.engine.stop(session_id, 0) if end == "stop" else world.engine.kill(session_id))
+
+        assert [event.exit_code for event in world.witness.seen] == [137]
+        assert not await world.exists(session_id)
+
+    return real_world.run(scenario())
 
 
 @claim

@@ -33,6 +33,7 @@ from plane_tx.engines.interface import (
     Created,
     Creating,
     IEngine,
+    LeftBehind,
     Running,
     SessionExited,
     SpawnOrder,
@@ -117,15 +118,22 @@ def texts(lines):
 
 
 class Watched(ProcessEngine):
-    """An engine that remembers what it told, of log lines the text."""
+    """An engine that remembers what it told, of log lines the text.
+
+    What sessions leave behind is kept apart.
+    """
 
     def __init__(self, reactor, port_range=PORTS, clock=None):
         super().__init__(reactor, port_range, True, clock or reactor)
         self.told = []
+        self.left = []
         self.awaited = {}
         self.events(self.hear)
 
     def hear(self, event):
+        if isinstance(event, LeftBehind):
+            self.left.append(event)
+            return
         event = attrs.evolve(event, log_tail=texts(event.log_tail))
         self.told.append(event)
         if event.session_id in self.awaited:
@@ -399,6 +407,46 @@ async def test_what_is_removed_is_not_told_of(engine, ear):
 
     await voice.gone
     assert engine.told == []
+
+
+# What sessions leave behind.
+
+
+@ensureDeferred
+async def test_what_is_left_is_told_without_the_values_of_the_environment(engine, reactor):
+    made = order(sys.executable, "-c", "print('one')", environment={"A": "hunter2"})
+
+    await engine.run(made)
+    await turn(reactor)
+
+    (left,) = engine.left
+    account = left.remains.account
+    assert (left.session_id, texts(left.remains.log)) == ("s1", ("one",))
+    assert (account["running"], account["exit_code"]) == (False, 0)
+    assert account["command"][0] == sys.executable
+    assert "A=…" in account["environment"]
+    assert "hunter2" not in repr(left)
+
+
+@ensureDeferred
+async def test_what_could_not_run_leaves_its_account(engine):
+    with pytest.raises(SpawnFailed):
+        await engine.begin(order("no-such"))
+
+    (left,) = engine.left
+    assert left.remains.account["command"] == ["no-such"]
+
+
+@ensureDeferred
+async def test_what_there_is_of_a_session_that_runs_can_be_asked(engine, ear):
+    await engine.begin(python(ear.program(STUBBORN)))
+    await ear.hears("here")
+
+    remains = await engine.remains("s1")
+
+    assert remains.account["running"]
+    assert is_alive(remains.account["pid"])
+    assert await engine.remains("nobody") is None
 
 
 # What cannot be started.

@@ -27,6 +27,7 @@ from plane_tx.engines.docker.endings import Endings, Held
 from plane_tx.engines.docker.errors import Conflict, DockerError, NoSuchObject, NotModified
 from plane_tx.engines.docker.images import Images, unavailable
 from plane_tx.engines.docker.mounts import MountDirectories
+from plane_tx.engines.docker.remains import Coroner
 from plane_tx.engines.docker.removal import Removal
 from plane_tx.engines.docker.stats import stats_of
 from plane_tx.engines.docker.watch import Watch
@@ -39,6 +40,7 @@ from plane_tx.engines.interface import (
     EngineStats,
     IEngine,
     Progress,
+    Remains,
     Running,
     SpawnOrder,
     Tell,
@@ -75,8 +77,10 @@ class DockerEngine:
         self._listeners = Listeners()
         self._images = Images(clock, client, pull_seconds)
         self._removal = Removal(clock, client, instance)
-        self._endings = Endings(client, self._removal, self._listeners.tell, self._doubt)
-        self._watch = Watch(clock, client, instance, self._endings, self._listeners.tell)
+        self._coroner = Coroner(client, instance)
+        tell = self._listeners.tell
+        self._endings = Endings(client, self._removal, self._coroner, tell, self._doubt)
+        self._watch = Watch(clock, client, instance, self._endings, tell)
         self._stops: dict[str, Flight[None]] = {}
 
     def start(self) -> None:
@@ -163,6 +167,10 @@ class DockerEngine:
         """What Docker's cgroups count."""
         return Deferred.fromCoroutine(self._stats(session_id))
 
+    def remains(self, session_id: str) -> Deferred[Remains | None]:
+        """Docker's account of the container, and its log."""
+        return Deferred.fromCoroutine(self._remains(session_id))
+
     def list_running(self) -> Deferred[list[Running]]:
         """Every container of this instance."""
         return Deferred.fromCoroutine(self._list_running())
@@ -221,9 +229,10 @@ class DockerEngine:
             tell(Created())
             await to_the_end(self._start(held))
             return await self._started(held, order.executable)
-        except (CancelledError, PlaneError):
+        except (CancelledError, PlaneError) as error:
             if held.container_id:
-                await to_the_end(self._removal.remove_in_time(held.container_id))
+                readable = not isinstance(error, EngineUnavailable)
+                await to_the_end(self._endings.clear_away(held, readable=readable))
             raise
 
     async def _create(self, held: Held, order: SpawnOrder, mounted: str | None) -> None:
@@ -255,7 +264,8 @@ class DockerEngine:
                 raise _failed("start", held, "somebody removed its container")
             if not container.running:
                 tail = await self._endings.last_lines(container)
-                raise EndedAtOnce(_at_once(held, container), container.exit_code, tail)
+                sentence = _at_once(held, container)
+                raise EndedAtOnce(sentence, container.exit_code, tail, oom=container.oom)
             return self._address(held, container, executable)
 
     def _address(self, held: Held, container: Container, executable: Executable) -> Address:
@@ -344,9 +354,13 @@ class DockerEngine:
         with _telling(f"find session {session_id}"):
             return await self._removal.find(container_name(session_id))
 
+    async def _remains(self, session_id: str) -> Remains | None:
+        with _telling(f"show session {session_id}"):
+            return await self._coroner.examine(container_name(session_id))
+
     async def _list_running(self) -> list[Running]:
         with _telling("list its containers"):
-            listed = await self._client.containers(said.label_filter(self._instance))
+            listed = await self._watch.listed()
         return [said.running(found) for found in listed if found.get("Names")]
 
     async def _remove(self, session_id: str) -> None:

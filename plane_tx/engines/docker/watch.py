@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from plane_tx.core.errors import EngineUnavailable
-from plane_tx.engines.docker.client import DockerClient
+from plane_tx.engines.docker.client import DockerClient, JsonObject
 from plane_tx.engines.docker.container import label_filter
 from plane_tx.engines.docker.endings import Endings
 from plane_tx.engines.docker.errors import DockerError
@@ -65,6 +65,19 @@ class Watch:
             self._doubted = why
             self._stream.hang_up()
 
+    async def listed(self) -> list[JsonObject]:
+        """Every container of the instance; ends that no event told of are told from now on.
+
+        Fails with `EngineUnavailable`, and then doubts the stream, or with `DockerError`.
+        """
+        try:
+            found = await self._client.containers(self._labels)
+        except EngineUnavailable as error:
+            self.doubt(str(error))
+            raise
+        self._endings.reconcile(found)
+        return found
+
     def stop(self) -> None:
         """End it, telling nobody."""
         self._stopped = True
@@ -99,8 +112,7 @@ class Watch:
             {"type": ["container"], "event": _EVENTS, "label": self._labels}
         )
         try:
-            listed = await self._client.containers(self._labels)
-            self._endings.reconcile(listed)
+            await self.listed()
             self._told_regained()
             await self._client.follow_json(stream, self._saw)
         finally:
