@@ -18,7 +18,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from plane_tx.core.errors import InvalidRequest, SpawnFailed
-from plane_tx.core.model import Address, Executable, LogLine, PullPolicy
+from plane_tx.core.hardening import Egress
+from plane_tx.core.model import Address, Executable, LogLine, PullPolicy, ResourceLimits
 from plane_tx.engines import launch
 from plane_tx.engines.child import Child, Conditions, order_line
 from plane_tx.engines.interface import (
@@ -67,12 +68,18 @@ def complaints(executable: Executable, allow_request_commands: bool) -> Iterator
     for name in _CONTAINERS_ONLY:
         if getattr(executable, name):
             yield f"{name}: only an engine of containers has this; leave it out"
+    if executable.egress is Egress.NONE:
+        yield 'egress: only an engine of containers can give "none"; leave it out'
     if executable.port != Executable.DEFAULT_PORT:
         yield "port: the process engine gives each session a port of its own, as PORT"
     if executable.pull_policy is not PullPolicy.IF_NOT_PRESENT:
         yield "pull_policy: only an engine of containers pulls; leave it out"
+    yield from _limits_it_lacks(executable.limits)
+
+
+def _limits_it_lacks(limits: ResourceLimits) -> Iterator[str]:
     for name in _NO_LIMITS:
-        if getattr(executable.limits, name):
+        if getattr(limits, name):
             yield f"resource_limits.{name}: only an engine of containers can limit this"
 
 
