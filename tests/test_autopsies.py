@@ -17,6 +17,7 @@ from plane_tx import autopsies as module
 from plane_tx.autopsies import CLOSE_SECONDS, SETTLE_SECONDS, Autopsies
 from plane_tx.core.errors import EngineUnavailable, NotFound, SpawnFailed
 from plane_tx.core.model import Session
+from plane_tx.core.registry import ENDED_KEPT_SECONDS
 from plane_tx.engines.interface import LeftBehind, Remains
 from plane_tx.keptfiles import KeptFiles
 from tests.recording_engine import AtOnce, Box, now
@@ -233,7 +234,7 @@ def test_what_was_kept_outlives_the_memory_of_the_session(morgue: Morgue) -> Non
     session = morgue.ended("key", "one")
     morgue.clock.advance(SETTLE_SECONDS)
 
-    morgue.supervisor.registry._forget(session.id)
+    morgue.supervisor.registry.forget_old(morgue.clock.seconds() + ENDED_KEPT_SECONDS)
     shown = morgue.shown(session.id)
 
     assert texts(shown["log.txt"]) == ["one"]

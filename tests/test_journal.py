@@ -459,10 +459,11 @@ def test_all_is_settled_when_what_was_recorded_before_is_written_or_has_failed(p
     journal = opened(path, run=later)
     at_rest = journal.settled()
     first, second = journal.record_number(1), journal.record_answer(answer("a", body=BIG))
-    second.addErrback(lambda failure: failure.trap(JournalError))
 
     settled = journal.settled()
-    journal.record_number(2)
+    third = journal.record_number(2)
+    for each in (second, third):
+        each.addErrback(lambda failure: failure.trap(JournalError))
 
     assert (at_rest.called, settled.called) == (True, False)
     later.finish()
