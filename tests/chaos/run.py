@@ -1,0 +1,78 @@
+"""Does harm to a real server on a Docker of its own, and looks after each harm whether all holds.
+
+    python -m tests.chaos.run --seconds 600 --seed 1
+
+Needs root: everything happens in namespaces of its own, and is gone when this process is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+from tests.chaos.steps import STEPS
+from tests.chaos.world import World
+
+_INSIDE = "PLANE_TX_CHAOS_INSIDE"
+
+
+def enter_namespaces() -> None:
+    """Start anew where the network, the mounts and the processes are ours, and end with them."""
+    command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    # The first process of a namespace has to reap the orphans.
+    command += ["docker-init", "--", sys.executable, "-m", "tests.chaos.run", *sys.argv[1:]]
+    os.execvpe("unshare", command, {**os.environ, _INSIDE: "yes"})
+
+
+def plan(seed: int, names: list[str]) -> list[Callable[[World], None]]:
+    """As many steps as any run can have, in an order that `seed` decides; or only `names`."""
+    steps = [each for each in STEPS if not names or each.__name__ in names]
+    weights = [max(STEPS[each], 1) if names else STEPS[each] for each in steps]
+    return Random(seed).choices(steps, weights, k=10_000)
+
+
+def run(world: World, steps: list[Callable[[World], None]], until: float) -> None:
+    """Take steps until that time, or until something is found."""
+    world.start()
+    for number, step in enumerate(steps):
+        if time.monotonic() > until or world.findings.all:
+            break
+        say(f"step {number}: {step.__name__}")
+        step(world)
+        world.wait(0.3, 2)
+        world.rules.check()
+    world.close()
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)  # noqa: T201  # the run's own output
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--only", nargs="*", default=[], help="names of steps")
+    parser.add_argument("--docker", default="/var/run/docker.sock", help="where the image is")
+    asked = parser.parse_args()
+    if os.environ.get(_INSIDE) is None:
+        enter_namespaces()
+    os.system("ip link set lo up")
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    say(f"seed {asked.seed}, in {folder}")
+    world = World(folder, asked.seed, asked.docker)
+    run(world, plan(asked.seed, asked.only), time.monotonic() + asked.seconds)
+    say(str(world.clients.counts))
+    if world.findings.all:
+        sys.exit(f"found with seed {asked.seed}:\n" + "\n".join(world.findings.all))
+    say("nothing was found")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Everything one run of the suite has: a daemon, a faulty socket, the server, its load, the rules."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tests.chaos.clients import Clients, Findings
+from tests.chaos.docker import IMAGE, Contained, Docker, OwnDaemon
+from tests.chaos.invariants import Invariants
+from tests.chaos.server import Server
+from tests.live import ROOT, ask, until
+
+#: What goes wrong all the time, of all calls to the engine.
+USUAL_ODDS = {"error": 0.01, "stall": 0.003, "reset": 0.003, "lost": 0.003}
+
+INSTANCE = "chaos"
+
+#: Sessions that nobody uses end while the suite runs, so that ends by themselves come up too.
+IDLE_SECONDS = 15.0
+
+
+class FaultySocket:
+    """The program before Docker's socket."""
+
+    def __init__(self, folder: Path, docker: str, seed: int) -> None:
+        self.path = str(folder / "faulty.sock")
+        command = [sys.executable, "-m", "tests.chaos.faulty_docker", self.path, docker, str(seed)]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        until(Docker(self.path, "").answers)
+
+    def tell(self, **order: Any) -> None:
+        """Give it an order, and wait until that is done."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == b"done\n"
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+
+
+class Watcher:
+    """Looks at what must hold at any moment, between the steps too."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(0.3):
+            try:
+                self._world.rules.look()
+            except OSError:
+                continue  # Docker, or the server, is away just now
+
+
+class World:
+    """A run of it in `folder`; all its chances come from `seed`."""
+
+    def __init__(self, folder: Path, seed: int, images_from: str) -> None:
+        self.random = Random(seed)
+        self.findings = Findings()
+        self.state = folder / "state"
+        self.state.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", self.state], check=True)
+        self.daemon = OwnDaemon(folder)
+        self.daemon.start(spare=True)
+        self.daemon.load(IMAGE, images_from)
+        self.docker = Docker(self.daemon.path, INSTANCE)
+        self.socket = FaultySocket(folder, self.daemon.path, seed)
+        self.server = Server(folder, self.socket.path, INSTANCE, IDLE_SECONDS)
+        self.server.step_clock(0)
+        self.clients = Clients(self.server, self.findings, seed)
+        self.rules = Invariants(self.server, self.docker, self.clients, self.findings)
+
+    def start(self) -> None:
+        self.socket.tell(odds=USUAL_ODDS)
+        self.server.start()
+        self.clients.start()
+        self.watcher = Watcher(self)
+
+    def wait(self, least: float, most: float) -> None:
+        time.sleep(self.random.uniform(least, most))
+
+    def victim(self) -> Contained | None:
+        """Some running container, to which harm is to be done."""
+        running = [each for each in self.docker.containers() if each.state == "running"]
+        if not running:
+            return None
+        victim = self.random.choice(sorted(running, key=lambda each: each.id))
+        self.rules.harmed.add(victim.session_id)
+        return victim
+
+    def close(self) -> None:
+        self.clients.stop()
+        self.socket.tell(odds={})
+        self.end_all()
+        self.watcher.stop()
+        self.server.stop()
+        self.rules.settled_empty()
+        self.socket.close()
+        self.docker.remove_all()
+        self.daemon.remove()
+
+    def end_all(self) -> None:
+        """Have every session ended, by idleness or by order."""
+        for name, told in self.server.sessions().items():
+            if told["status"] != "terminated":
+                ask("POST", f"{self.server.control}/ctrl/b/{name}/hard-terminate?wait=30")
