@@ -31,11 +31,14 @@ KEYS = 8
 
 @attrs.define
 class Promise:
-    """A link that was given out, and whether anybody has asked for its session's end since."""
+    """A link that was given out."""
 
     session_id: str
     key: str
     url: str
+    #: Whether its session has answered by it.
+    reached: bool = False
+    #: Whether anybody has asked for the end of its session.
     ended: bool = False
 
 
@@ -114,8 +117,8 @@ class Clients:
         if answer.status == 200:
             made = answer.json
             name = made["backend_id"]
-            self.promises.setdefault(name, Promise(name, f"default/{key}", made["url"]))
-            self._use(random, Promise(name, key, made["url"]))
+            promise = Promise(name, key, made["url"])
+            self._use(random, self.promises.setdefault(name, promise))
 
     def _visit(self, random: Random) -> None:
         known = list(self.promises.values())[-2 * KEYS :]
@@ -153,8 +156,10 @@ class Clients:
             return
         if answer.status not in _FAIR:
             self.findings.add(f"a visit was answered {answer.status}: {answer.body[:300]!r}")
-        if answer.status == 200 and answer.body.decode() != promise.session_id:
-            self.findings.add(f"{answer.body!r} answered for {promise.session_id}")
+        if answer.status == 200:
+            promise.reached = True
+            if answer.body.decode() != promise.session_id:
+                self.findings.add(f"{answer.body!r} answered for {promise.session_id}")
 
     def _stream(self, random: Random, promise: Promise) -> None:
         leave = time.monotonic() + random.uniform(0.2, 3)

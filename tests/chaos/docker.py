@@ -126,12 +126,7 @@ class OwnDaemon:
         self._process.kill()
         self._process.wait()
 
-    def stop(self) -> None:
-        """SIGTERM; unless it spares them, containers are stopped."""
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait(60)
-
     def remove(self) -> None:
-        self.stop()
+        """Kill it, and delete what it has stored."""
+        self.kill()
         shutil.rmtree(self._folder / "data", ignore_errors=True)

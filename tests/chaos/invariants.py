@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -97,7 +99,9 @@ class Invariants:
         self._of_keys()
         self._of_orphans()
         self._of_links()
-        for text in unexplained(self._server.sessions(), self.harmed):
+        # Whoever asked for an end of which nothing was written down may be told so or otherwise.
+        asked = {each.session_id for each in self._clients.promises.values() if each.ended}
+        for text in unexplained(self._server.sessions(), self.harmed | asked):
             self._tell(text)
 
     def settled_empty(self) -> None:
@@ -182,6 +186,26 @@ class Invariants:
     def _status(self, session_id: str) -> str:
         found = ask("GET", f"{self._server.control}/ctrl/b/{session_id}")
         return found.json["status"] if found.status == 200 else ""
+
+
+class Watcher:
+    """Looks at what must hold at any moment, in a thread of its own."""
+
+    def __init__(self, rules: Invariants) -> None:
+        self._rules = rules
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(0.3):
+            # Docker, or the server, may be away just now.
+            with contextlib.suppress(OSError):
+                self._rules.look()
 
 
 def _is_from(promise: Promise, answer: Answer) -> bool:
