@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -96,7 +97,10 @@ def main() -> None:
         run(ran, plan(asked.seed, asked.only, asked.steps), time.monotonic() + asked.seconds)
     say(str(ran.clients.counts))
     if ran.findings.all:
-        sys.exit(f"found with seed {asked.seed}:\n" + "\n".join(ran.findings.all))
+        shutil.copytree(folder / "state", folder / "state.found")  # the other is a mount of ours
+        found = "\n".join(ran.findings.all)
+        sys.exit(f"found with seed {asked.seed} (logs and state are in {folder}):\n{found}")
+    shutil.rmtree(folder, ignore_errors=True)
     say("nothing was found")
 
 

@@ -125,6 +125,15 @@ def fill_disk(world: World) -> None:
     ballast.unlink(missing_ok=True)
 
 
+def lose_journal(world: World) -> None:
+    """The journal is damaged: links of users are lost with it, but nothing else."""
+    world.server.kill()
+    for file in world.state.glob("*.sqlite3*"):
+        file.write_bytes(world.random.randbytes(8192))
+    world.server.start()
+    world.clients.promises.clear()
+
+
 def step_clock(world: World) -> None:
     """The time of day jumps; it stays so until the next jump."""
     world.server.step_clock(world.random.choice([-3600, -20, 0, 20, 3600]))
@@ -168,6 +177,7 @@ STEPS: dict[Callable[[World], None], int] = {
     pause_container: 2,
     blackhole: 2,
     fill_disk: 2,
+    lose_journal: 1,
     step_clock: 2 if clock_can_step() else 0,
     lose_docker: 2,
     cut_docker: 2,
