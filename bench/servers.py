@@ -15,7 +15,7 @@ from typing import Any
 
 from klein import Klein
 from twisted.internet import reactor as installed_reactor
-from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, execute, maybeDeferred, succeed
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import react
 from twisted.logger import (
@@ -47,7 +47,6 @@ from plane_tx.engines.interface import (
 from plane_tx.idempotency import Idempotency
 from plane_tx.journal import Journal
 from plane_tx.supervisor import Supervisor
-from plane_tx.tokens import FencingTokens
 
 reactor: Any = installed_reactor
 
@@ -105,8 +104,9 @@ async def supervisor_with(sessions: int) -> Supervisor:
     answers.noisy = False
     port = reactor.listenTCP(0, answers, backlog=1000).getHost().port
     policy = Policy(cluster="localhost:9090", control_url="http://localhost:8080")
-    fencing = FencingTokens(reactor.seconds, lambda _number: succeed(None))
-    supervisor = Supervisor(reactor, MemoryEngine(port), policy, fencing)
+    journal = Journal(Path(":memory:"), execute)
+    journal.open(reactor.seconds())
+    supervisor = Supervisor(reactor, MemoryEngine(port), policy, journal)
     supervisor.start()
     for number in range(sessions):
         wanted = {

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from plane_tx.chronicle import Chronicle
 from plane_tx.core import errors
 from plane_tx.core.connect import CapacityLimits
 from plane_tx.core.model import Key, Routing, Session, Token, own_token
@@ -41,10 +42,13 @@ class Policy:
 class Admission:
     """Turns requests into sessions and sessions into answers; nothing here waits."""
 
-    def __init__(self, policy: Policy, registry: Registry, fencing: FencingTokens) -> None:
+    def __init__(
+        self, policy: Policy, registry: Registry, fencing: FencingTokens, chronicle: Chronicle
+    ) -> None:
         self._policy = policy
         self._registry = registry
         self._fencing = fencing
+        self._chronicle = chronicle
 
     def new_session(self, request: ConnectRequest, now: float) -> Session:
         """The session that `request` asks for, which nobody knows yet.
@@ -146,6 +150,7 @@ class Admission:
             ttl_seconds=session.spec.limits.token_ttl_seconds,
         )
         self._registry.grants.grant(token, now)
+        self._chronicle.granted(token, now)
         return token
 
 

@@ -15,10 +15,10 @@ from twisted.internet.defer import (
 )
 from twisted.logger import Logger
 
+from plane_tx.chronicle import Chronicle
+from plane_tx.core.adoption import UNMADE
 from plane_tx.core.errors import (
     EndedAtOnce,
-    EngineUnavailable,
-    JournalError,
     PlaneError,
     SessionEnded,
     SessionNotReady,
@@ -35,7 +35,6 @@ from plane_tx.core.lifecycle import (
     LoadingBegan,
     SpawnFailed,
     StartBegan,
-    Vanished,
     advance,
 )
 from plane_tx.core.model import (
@@ -46,10 +45,10 @@ from plane_tx.core.model import (
     Session,
     Status,
     StatusEntry,
-    Terminating,
     Waiting,
 )
 from plane_tx.core.registry import Registry
+from plane_tx.endings import Endings
 from plane_tx.engines.interface import (
     Created,
     Creating,
@@ -64,7 +63,6 @@ from plane_tx.engines.interface import (
 )
 from plane_tx.probe import probe
 from plane_tx.reactor import INetworkReactor
-from plane_tx.tokens import FencingTokens
 from plane_tx.waiters import Waiters
 
 #: Stands for "no limit" where Twisted wants a number.
@@ -72,9 +70,6 @@ _UNLIMITED = 1_000_000
 
 #: When an ending that failed is tried again.
 ENDING_RETRY_SECONDS = 5.0
-
-#: The statuses in which the engine may not hold a session yet.
-_UNMADE = frozenset({Status.SCHEDULED, Status.LOADING, Status.STARTING})
 
 Watcher = Callable[[Session, StatusEntry], None]
 
@@ -107,17 +102,17 @@ class Conductor:
         engine: IEngine,
         registry: Registry,
         max_starting: int,
-        fencing: FencingTokens,
+        chronicle: Chronicle,
     ) -> None:
         self._reactor = reactor
         self._engine = engine
         self._registry = registry
-        self._fencing = fencing
+        self._chronicle = chronicle
         self._deadlines = DeadlineHeap()
         self._starting = DeferredSemaphore(max_starting or _UNLIMITED)
         self._flights: dict[str, Deferred[None]] = {}
         self._abandoned: set[Deferred[None]] = set()
-        self._endings: dict[tuple[str, Status], Deferred[None]] = {}
+        self._endings = Endings(engine, self._abandon_flight, self._has_ended, self._end_later)
         self._watchers: list[Watcher] = []
         self.holds: Waiters[Address] = Waiters(reactor)
         self.releases: Waiters[None] = Waiters(reactor)
@@ -126,8 +121,8 @@ class Conductor:
             Effect.PROBE: self._begin_probe,
             Effect.ADMIT_HOLDS: self._admit_holds,
             Effect.REFUSE_HOLDS: self._refuse_holds,
-            Effect.STOP: self._begin_ending,
-            Effect.KILL: self._begin_ending,
+            Effect.STOP: self._endings.begin,
+            Effect.KILL: self._endings.begin,
             Effect.RELEASE: self._release,
         }
 
@@ -168,12 +163,8 @@ class Conductor:
             self.reschedule(session)
 
     def reap(self) -> int:
-        """End what is due, and return how many sessions that were. Costs what is due.
-
-        Tokens that nobody used for their time to live are forgotten too.
-        """
+        """End what is due, and return how many sessions that were. Costs what is due."""
         ended, now = 0, self._reactor.seconds()
-        self._registry.grants.expire(now)
         for session_id in self._deadlines.take_due(now):
             session = self._registry.get(session_id)
             if session is None:
@@ -187,8 +178,9 @@ class Conductor:
         return ended
 
     def _reap_one(self, session: Session, now: float) -> bool:
-        if session.status in ENDING:
-            self._begin_ending(session)  # again, where the last try failed
+        if session.unconfirmed:
+            return False  # `confirm` puts its deadline back
+        self.end_again(session)
         deadline = next(iter(next_deadlines(session)), None)
         if deadline is None:
             return False
@@ -233,27 +225,33 @@ class Conductor:
                 self.engine_lost = None
                 self._log.info("the engine answers")
 
-    def made(self) -> list[Session]:
-        """The sessions that the engine must hold now: made, and not known to be gone."""
-        gone = Status.TERMINATED
-        return [
-            session
+    def made(self) -> set[str]:
+        """The sessions that the engine must hold now: made by this run, and not known as gone."""
+        return {
+            session.id
             for session in self._registry
-            if session.status not in _UNMADE
-            and session.status is not gone
+            if session.status not in UNMADE
+            and session.status is not Status.TERMINATED
             and self._flights.get(session.id) not in self._abandoned
-        ]
+        }
 
-    def reconcile(self, made: list[Session], held: set[str]) -> None:
-        """Compare those that were made before the engine was asked with those that it holds.
+    def confirm(self, session: Session, address: Address) -> None:
+        """The engine runs a session of an earlier run, at this address: it goes on from there."""
+        self._registry.confirm(session, address, self._reactor.seconds())
+        self.reschedule(session)
+        if session.status in UNMADE:
+            self.apply(session, Launched(address))
+        elif session.status is Status.WAITING:
+            self._begin_probe(session)
+        elif session.status is Status.READY:
+            self._admit_holds(session)
+        else:
+            self.end_again(session)
 
-        What vanished has ended; endings that failed go on.
-        """
-        for session in made:
-            if session.id not in held:
-                self.apply(session, Vanished())
-            elif session.status in ENDING and session.status is not Status.TERMINATED:
-                self._begin_ending(session)
+    def end_again(self, session: Session) -> None:
+        """Go on with an ending that has failed, or that was interrupted."""
+        if session.status in ENDING and session.status is not Status.TERMINATED:
+            self._endings.begin(session)
 
     async def call_off_flights(self) -> None:
         """Cancel everything that boots, and turn away whoever waits for it."""
@@ -265,25 +263,21 @@ class Conductor:
 
     async def settle_endings(self) -> None:
         """Wait for the endings under way."""
-        await DeferredList(list(self._endings.values()))
+        await self._endings.settle()
 
     async def _spawn(self, session: Session, order: SpawnOrder) -> None:
         await self._starting.acquire()
         turn = _Turn(self._starting)
         try:
-            await self._number_is_durable(session)
+            # Once a session knows its number, no later one may have it, not even after a crash;
+            # and what the engine holds, the next run is to know.
+            await self._chronicle.settled()
             event = await self._spawned(session, order, turn)
         finally:
             turn.give_up()
         # Out of the way first: what the event leads to must not cancel the flight it runs in.
         self._flights.pop(session.id, None)
         self.apply(session, event)
-
-    async def _number_is_durable(self, session: Session) -> None:
-        # Once a session knows its number, no later one may have it, not even after a crash. When
-        # the journal fails, which it says itself, the clock alone has to see to that.
-        recorded = self._fencing.record(session.fencing_token)
-        await recorded.addErrback(lambda failure: failure.trap(JournalError) and None)
 
     async def _spawned(
         self, session: Session, order: SpawnOrder, turn: _Turn
@@ -356,39 +350,10 @@ class Conductor:
     def _refuse_holds(self, session: Session) -> None:
         self.holds.refuse(session.id, lambda: SessionEnded(why_ended(session)))
 
-    def _begin_ending(self, session: Session) -> None:
-        # One per kind: a second stop would only repeat the signal (plane.md 8.2, trap 20).
-        kind = (session.id, session.status)
-        if kind in self._endings:
-            return
-        ending = ensureDeferred(self._end(session))
-        if not ending.called:
-            self._endings[kind] = ending
+    def _has_ended(self, session: Session) -> None:
+        self.apply(session, Exited())
 
-        def ended(result: object) -> object:
-            self._endings.pop(kind, None)
-            return result
-
-        ending.addBoth(ended)
-        ending.addErrback(lambda failure: self._log.failure("an ending failed", failure))
-
-    async def _end(self, session: Session) -> None:
-        await self._abandon_flight(session.id)
-        try:
-            if isinstance(session.state, Terminating):
-                await self._engine.stop(session.id, session.spec.limits.stop_grace_seconds)
-            else:
-                await self._engine.kill(session.id)
-        except EngineUnavailable as error:
-            self._log.warn("session {session}: {error}", session=session.id, error=error)
-            self._try_ending_again(session)
-        except Exception:  # noqa: BLE001  # whatever an engine raises, the session must end
-            self._log.failure("session {session}: an ending failed", session=session.id)
-            self._try_ending_again(session)
-        else:
-            self.apply(session, Exited())
-
-    def _try_ending_again(self, session: Session) -> None:
+    def _end_later(self, session: Session) -> None:
         if session.status is not Status.TERMINATED:
             self._deadlines.put(session.id, self._reactor.seconds() + ENDING_RETRY_SECONDS)
 

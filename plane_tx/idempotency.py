@@ -20,6 +20,10 @@ from plane_tx.journal import Journal
 FORGET_SECONDS = 60.0
 
 
+#: Does what is asked, and calls what it is given with the answer, once.
+Make = Callable[[Callable[[bytes], None]], Awaitable[object]]
+
+
 class _Asked:
     """What is being done under a key, for which body, and whether nobody waits for it."""
 
@@ -72,14 +76,16 @@ class Idempotency(Service):
             self._loop.stop()
 
     def once(
-        self, caller: str, key: str, digest: bytes, make: Callable[[], Awaitable[bytes]]
+        self, caller: str, key: str, digest: bytes, make: Make
     ) -> Deferred[tuple[bytes, bool]]:
         """Fire with the answer that `make` gives, and whether an earlier request has caused it.
 
-        `make` is called before this returns, unless the answer is known or being made. Fires when
-        the answer is durable, or the journal has failed; fails as `make` does, and the next
-        request calls its own. Cancelling stops the waiting only. Raises `IdempotencyConflict`
-        when `key` came with another body within 24 hours.
+        `make` is called before this returns, unless the answer is known or being made. It calls
+        what it is given with its answer as soon as that is decided, in the same turn in which it
+        records what the answer tells of: a restart then knows both or neither. Fires when `make`
+        has returned; fails as `make` does, and the next request calls its own. Cancelling stops the
+        waiting only. Raises `IdempotencyConflict` when `key` came with another body within 24
+        hours.
         """
         kept = self._answers.find(caller, key, digest, self._clock.seconds())
         if kept is not None:
@@ -99,23 +105,27 @@ class Idempotency(Service):
             old = self._answers.forget_old(self._clock.seconds())
             self._journal.forget_answers(old).addErrback(_journal_has_said_so)
 
-    async def _make(
-        self, caller: str, key: str, asked: _Asked, make: Callable[[], Awaitable[bytes]]
-    ) -> bytes:
-        try:
-            body = await make()
+    async def _make(self, caller: str, key: str, asked: _Asked, make: Make) -> bytes:
+        decided: list[Answer] = []
+
+        def decide(body: bytes) -> None:
             answer = Answer(caller, key, asked.digest, body, self._clock.seconds())
-            # What the answer tells of exists by now: it is given, if only from memory.
-            await self._journal.record_answer(answer).addErrback(_journal_has_said_so)
+            decided.append(answer)
+            self._journal.record_answer(answer).addErrback(_journal_has_said_so)
+
+        try:
+            await make(decide)
         except Exception as error:
+            self._journal.forget_answers(decided).addErrback(_journal_has_said_so)
             if asked.deserted and not isinstance(error, PlaneError):
                 self._log.failure("a request that its caller has left failed")
             raise
         finally:
             del self._in_flight[caller, key]
+        (answer,) = decided
         excess = self._answers.keep(answer)
         self._journal.forget_answers(excess).addErrback(_journal_has_said_so)
-        return body
+        return answer.body
 
 
 def _journal_has_said_so(failure: Failure) -> None:

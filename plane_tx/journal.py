@@ -1,13 +1,13 @@
 """The server's memory across restarts: one SQLite file, written off the reactor in batches.
 
-A new table needs a schema step, the statements that write it, a `record_` method, and a line in
-`_load` for what the next run has to know.
+What its tables hold is told in core.tables.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +16,10 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from plane_tx.core import tables
 from plane_tx.core.errors import ConfigError, JournalError
-from plane_tx.core.idempotency import KEPT_SECONDS, MOST_KEPT, Answer
-
-#: Says in the file's head that it is ours: `PRAGMA application_id`.
-APPLICATION_ID = 0x706C7478
-
-#: Each step brings a file from the version that is its index to the next, `PRAGMA user_version`.
-#: A step that has been released is never changed.
-SCHEMA_STEPS = (
-    """
-    CREATE TABLE fencing (
-        only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-        last INTEGER NOT NULL
-    );
-    CREATE TABLE answers (
-        caller TEXT NOT NULL,
-        key TEXT NOT NULL,
-        digest BLOB NOT NULL,
-        body BLOB NOT NULL,
-        at REAL NOT NULL,
-        PRIMARY KEY (caller, key)
-    );
-    """,
-)
-
-_RECORD_NUMBER = """
-    INSERT INTO fencing VALUES (1, ?)
-    ON CONFLICT DO UPDATE SET last = max(last, excluded.last)
-"""
-_RECORD_ANSWER = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)"
-_FORGET_ANSWER = "DELETE FROM answers WHERE caller = ? AND key = ?"
-_FORGET_OLD_ANSWERS = "DELETE FROM answers WHERE abs(at - ?) >= ?"
-# Each answer is a new row, so rows are numbered as they came, whatever the clock said.
-_FORGET_EXCESS_ANSWERS = """
-    DELETE FROM answers
-    WHERE rowid IN (SELECT rowid FROM answers ORDER BY rowid DESC LIMIT -1 OFFSET ?)
-"""
-_LOAD_ANSWERS = "SELECT caller, key, digest, body, at FROM answers ORDER BY rowid"
+from plane_tx.core.idempotency import Answer
+from plane_tx.core.tables import APPLICATION_ID, SCHEMA_STEPS, Write
 
 #: What SQLite says of a file that is damaged, is no database, or is not laid out as ours.
 _UNREADABLE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
@@ -67,20 +33,33 @@ class _Foreign(Exception):
 
 
 @attrs.frozen
-class _Write:
-    """One statement, the rows it is done with, and who waits until it is durable."""
+class _Record:
+    """What is written together, and who waits until that is done."""
 
-    statement: str
-    rows: tuple[tuple[Any, ...], ...]
-    durable: Deferred[None] = attrs.field(factory=Deferred)
+    writes: tuple[Write, ...]
+    written: Deferred[None] = attrs.field(factory=Deferred)
+
+    @property
+    def lasting(self) -> bool:
+        return any(write.lasting for write in self.writes)
+
+
+@attrs.frozen
+class Memory:
+    """Rows that earlier runs wrote of sessions, as core.tables has them; the ended ones by age."""
+
+    sessions: tuple[tuple[Any, ...], ...] = ()
+    tokens: tuple[tuple[Any, ...], ...] = ()
+    leases: tuple[tuple[Any, ...], ...] = ()
 
 
 class Journal:
     """Writes down what must not be lost, and knows what earlier runs wrote.
 
-    Every record is durable (on disk, by the word of the operating system) when its Deferred fires;
-    it fails with `JournalError` when that cannot be. What is recorded while a transaction runs goes
-    into the next one together. Cancelling a record's Deferred only stops the waiting.
+    A record survives the end of this process, however that comes, when its Deferred has fired; a
+    lasting one (on disk, by the word of the operating system) a loss of power too. It fails with
+    `JournalError` when that cannot be. What is recorded while a transaction runs goes into the next
+    one, all of it or nothing. Cancelling a record's Deferred only stops the waiting.
     """
 
     _log = Logger()
@@ -91,8 +70,11 @@ class Journal:
         self._run = run
         self._connection: sqlite3.Connection | None = None
         self._answers: list[Answer] = []
-        self._waiting: list[_Write] = []
+        self._memory = Memory()
+        self._waiting: list[_Record] = []
         self._writing = False
+        self._gathering = False
+        self._lasting = False
         self._failing = False
         self._closing: Deferred[None] | None = None
 
@@ -130,18 +112,46 @@ class Journal:
         answers, self._answers = self._answers, []
         return answers
 
+    def take_memory(self) -> Memory:
+        """What earlier runs wrote of sessions; it is handed over once."""
+        memory, self._memory = self._memory, Memory()
+        return memory
+
     def record_number(self, number: int) -> Deferred[None]:
         """See to it that `last_number` of the next run is not below `number`."""
-        return self._record(_RECORD_NUMBER, [(number,)])
+        return self.record(tables.number(number))
 
     def record_answer(self, answer: Answer) -> Deferred[None]:
         """Keep an answer for the next run, in place of an earlier one to the same key."""
-        row = (answer.caller, answer.key, answer.digest, answer.body, answer.at)
-        return self._record(_RECORD_ANSWER, [row])
+        return self.record(tables.answer(answer))
 
     def forget_answers(self, answers: Iterable[Answer]) -> Deferred[None]:
         """Do not keep these for the next run."""
-        return self._record(_FORGET_ANSWER, [(answer.caller, answer.key) for answer in answers])
+        return self.record(tables.answers_gone(answers))
+
+    def record(self, *writes: Write) -> Deferred[None]:
+        """Do these in one transaction, in this order."""
+        if self._connection is None or self._closing is not None:
+            return fail(JournalError("the server is stopping: try again when it is back"))
+        if not any(write.rows for write in writes):
+            return succeed(None)
+        return self._record(writes)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Whatever is recorded meanwhile goes into one transaction; nothing may be awaited."""
+        self._gathering = True
+        try:
+            yield
+        finally:
+            self._gathering = False
+            self._begin()
+
+    def settled(self) -> Deferred[None]:
+        """Fires when all that was recorded until now is written, or has failed. Never fails."""
+        if not self._writing and not self._waiting:
+            return succeed(None)
+        return self._record(()).addErrback(lambda failure: failure.trap(JournalError) and None)
 
     def close(self) -> Deferred[None]:
         """Write what waits, then let go of the file; fires when both are done. Never fails."""
@@ -151,16 +161,15 @@ class Journal:
                 self._let_go()
         return self._closing
 
-    def _record(self, statement: str, rows: list[tuple[Any, ...]]) -> Deferred[None]:
-        if self._connection is None or self._closing is not None:
-            return fail(JournalError("the server is stopping: try again when it is back"))
-        if not rows:
-            return succeed(None)
-        write = _Write(statement, tuple(rows))
-        self._waiting.append(write)
-        if not self._writing:
+    def _record(self, writes: tuple[Write, ...]) -> Deferred[None]:
+        record = _Record(writes)
+        self._waiting.append(record)
+        self._begin()
+        return record.written
+
+    def _begin(self) -> None:
+        if self._waiting and not self._writing and not self._gathering:
             self._write()
-        return write.durable
 
     def _write(self) -> None:
         self._writing = True
@@ -171,13 +180,14 @@ class Journal:
         )
         running.addErrback(self._stumbled).addCallback(self._go_on)
 
-    def _commit(self, batch: list[_Write]) -> None:
+    def _commit(self, batch: list[_Record]) -> None:
         # In the thread. Nothing else uses the connection while this runs.
         assert self._connection is not None
+        self._set_lasting(self._connection, any(record.lasting for record in batch))
         self._connection.execute("BEGIN IMMEDIATE")
         try:
-            for write in batch:
-                self._connection.executemany(write.statement, write.rows)
+            for record in batch:
+                _do(self._connection, record.writes)
             self._connection.execute("COMMIT")
         except BaseException:
             # SQLite has rolled back itself when the disk is full.
@@ -185,14 +195,21 @@ class Journal:
                 self._connection.execute("ROLLBACK")
             raise
 
-    def _written(self, _: None, batch: list[_Write]) -> None:
+    def _set_lasting(self, connection: sqlite3.Connection, lasting: bool) -> None:
+        # Between transactions only: within one, SQLite does not heed it. With NORMAL a commit is
+        # with the kernel and not yet on the disk (SQLite, "PRAGMA synchronous", in WAL mode).
+        if lasting is not self._lasting:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
+            self._lasting = lasting
+
+    def _written(self, _: None, batch: list[_Record]) -> None:
         if self._failing:
             self._failing = False
             self._log.info("{path} is written again", path=str(self._path))
-        for write in batch:
-            write.durable.callback(None)
+        for record in batch:
+            record.written.callback(None)
 
-    def _not_written(self, failure: Failure, batch: list[_Write]) -> None:
+    def _not_written(self, failure: Failure, batch: list[_Record]) -> None:
         if not self._failing:
             self._failing = True
             self._log.error(
@@ -200,8 +217,8 @@ class Journal:
                 " know what happens until this is mended: free the disk or its rights",
                 path=str(self._path), error=failure.value,
             )  # fmt: skip
-        for write in batch:
-            write.durable.errback(JournalError(f"the journal cannot be written: {failure.value}"))
+        for record in batch:
+            record.written.errback(JournalError(f"the journal cannot be written: {failure.value}"))
 
     def _go_on(self, _: None) -> None:
         # Only here: what the waiters have just recorded is one batch, not one each.
@@ -226,18 +243,25 @@ class Journal:
         try:
             _check_ours(connection)
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA synchronous = NORMAL")
             _migrate(connection)
-            connection.execute(_FORGET_OLD_ANSWERS, (now, KEPT_SECONDS))
-            connection.execute(_FORGET_EXCESS_ANSWERS, (MOST_KEPT,))
-            (self.last_number,) = connection.execute(
-                "SELECT coalesce(max(last), 0) FROM fencing"
-            ).fetchone()
-            self._answers = [Answer(*row) for row in connection.execute(_LOAD_ANSWERS)]
+            _do(connection, tables.too_old(now))
+            read = {
+                name: connection.execute(statement).fetchall()
+                for name, statement in tables.READ.items()
+            }
         except BaseException:
             connection.close()
             raise
+        ((self.last_number,),) = read["number"]
+        self._answers = [Answer(*row) for row in read["answers"]]
+        self._memory = Memory(*(tuple(read[name]) for name in ("sessions", "tokens", "leases")))
         return connection
+
+
+def _do(connection: sqlite3.Connection, writes: Iterable[Write]) -> None:
+    for write in writes:
+        connection.executemany(write.statement, write.rows)
 
 
 def _check_ours(connection: sqlite3.Connection) -> None:
@@ -273,5 +297,9 @@ def _set_aside(path: Path) -> Path:
     while (aside := path.with_name(f"{path.name}.aside-{number}")).exists():
         number += 1
     path.rename(aside)
+    # What a killed server had not brought into the file yet would be brought into the new one.
+    for beside in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + beside).rename(f"{aside}{beside}")
     path.touch(mode=0o600)
     return aside

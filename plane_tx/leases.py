@@ -20,6 +20,7 @@ class _Lease:
     session: Session
     use: Use
     end: IDelayedCall
+    until: float
 
 
 class Leases:
@@ -59,6 +60,11 @@ class Leases:
             self._drop(earlier)
         return until
 
+    def of(self, session_id: str) -> list[tuple[str, float]]:
+        """The reason of each lease of this session, and until when it runs."""
+        running = self._running.get(session_id, {})
+        return [(reason, lease.until) for reason, lease in running.items()]
+
     def session_ended(self, session: Session) -> None:
         """End every lease of this session."""
         for lease in tuple(self._running.get(session.id, {}).values()):
@@ -73,11 +79,13 @@ class Leases:
 
     def _new(self, session: Session, seconds: float, reason: str) -> float:
         now = self._clock.seconds()
-        use = Use(UseKind.LEASE, now, until=now + seconds, reason=reason)
-        lease = _Lease(session, use, self._clock.callLater(seconds, lambda: self._drop(lease)))
+        until = now + seconds
+        use = Use(UseKind.LEASE, now, until=until, reason=reason)
+        end = self._clock.callLater(seconds, lambda: self._drop(lease))
+        lease = _Lease(session, use, end, until)
         self._running.setdefault(session.id, {})[reason] = lease
         self._begin(session, use)
-        return now + seconds
+        return until
 
     def _drop(self, lease: _Lease) -> None:
         if lease.end.active():

@@ -1,19 +1,36 @@
-"""Takes up, at the start and after every break, what the engine runs of an earlier time."""
+"""Takes up what an earlier run has left, and compares sessions and engine ever after."""
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from plane_tx.chronicle import USES_SECONDS, Chronicle, Past
 from plane_tx.conduct import Conductor
 from plane_tx.core import errors
-from plane_tx.core.lifecycle import Launched
-from plane_tx.core.model import Scheduled, Session, Status
-from plane_tx.core.record import from_labels
+from plane_tx.core.adoption import (
+    Adopt,
+    Conclude,
+    End,
+    EndAgain,
+    Finish,
+    Found,
+    Holding,
+    Sweep,
+    Verdict,
+    verdicts,
+)
+from plane_tx.core.lifecycle import SpawnFailed
+from plane_tx.core.model import Failure as WentWrong
+from plane_tx.core.model import Scheduled, Session, Status, StatusEntry
 from plane_tx.core.registry import Registry
 from plane_tx.engines.interface import IEngine, Running
+from plane_tx.leases import Leases
 from plane_tx.reactor import INetworkReactor
 from plane_tx.tokens import FencingTokens
 from plane_tx.waiters import Waiters
@@ -23,6 +40,12 @@ RECOVERY_SECONDS = 10.0
 
 #: When taking up what runs at the engine is tried again after it failed.
 RECOVERY_RETRY_SECONDS = 5.0
+
+#: How often sessions and engine are compared for what nobody has told.
+RECONCILE_SECONDS = 60.0
+
+#: How many sessions are taken up at the same time.
+AT_ONCE = 16
 
 
 class Recovery:
@@ -37,6 +60,7 @@ class Recovery:
         registry: Registry,
         conductor: Conductor,
         fencing: FencingTokens,
+        chronicle: Chronicle,
     ) -> None:
         self.done = False
         self._reactor = reactor
@@ -44,10 +68,38 @@ class Recovery:
         self._registry = registry
         self._conductor = conductor
         self._fencing = fencing
+        self._chronicle = chronicle
         self._waiting: Waiters[None] = Waiters(reactor)
         self._round: Deferred[None] | None = None
         self._again = False
         self._retry: IDelayedCall | None = None
+
+    def remember(self, past: Past, leases: Leases) -> None:
+        """Know again what an earlier run has left: sessions as they were, tokens and leases.
+
+        Whether those that had not ended still run, the first round finds out.
+        """
+        now, registry = self._reactor.seconds(), self._registry
+        live = []
+        for session in past.sessions:
+            if session.status is Status.TERMINATED:
+                registry.remember(session)
+                registry.grants.grant(session.own_token, now)
+            else:
+                live.append(session)
+        # Of two with one key, the end of the one made earlier was not written.
+        for session in sorted(live, key=lambda each: -each.fencing_token):
+            if not self._recall(session, now):
+                self._chronicle.forget(session.id)
+        for token, last_used in past.tokens:
+            if registry.get(token.session_id) is not None:
+                # What is written may be so much too early.
+                latest = now if last_used is None else min(last_used + USES_SECONDS, now)
+                registry.grants.grant(token, latest)
+        for session_id, reason, until in past.leases:
+            held = registry.get(session_id)
+            if held is not None and held.unconfirmed and until > now:
+                leases.take(held, until - now, reason)
 
     def begin(self) -> None:
         """Start a round, or another one after that which runs: its list may be too old."""
@@ -59,6 +111,12 @@ class Recovery:
         self._round = ensureDeferred(self._take_up())
         self._round.addErrback(self._try_later).addBoth(self._ended)
 
+    def begin_if_at_rest(self) -> None:
+        """Start a round, unless one runs, or will when the engine answers."""
+        waits = self._retry is not None and self._retry.active()
+        if self._round is None and not waits and self._conductor.engine_lost is None:
+            self.begin()
+
     def close(self) -> None:
         """Call off what runs and what is to come."""
         self._again = False
@@ -67,11 +125,11 @@ class Recovery:
         if self._round is not None:
             self._round.cancel()
 
-    def wait(self) -> Deferred[None]:
+    def wait(self, seconds: float = RECOVERY_SECONDS) -> Deferred[None]:
         """Wait for the first round. Fails with `EngineUnavailable`."""
         return self._waiting.wait(
             "recovery",
-            RECOVERY_SECONDS,
+            seconds,
             lambda: errors.EngineUnavailable("the engine has not told yet what it runs"),
         )
 
@@ -89,35 +147,93 @@ class Recovery:
             self.begin()
 
     async def _take_up(self) -> None:
+        # First who is there, then the list: what is made meanwhile is not missed in it.
         made = self._conductor.made()
-        found = await self._engine.list_running()
-        self._conductor.reconcile(made, {running.session_id for running in found})
-        for running in found:
-            session = self._registry.get(running.session_id)
-            if session is None:
-                await self._adopt(running)
-            elif session.status is Status.TERMINATED:
-                await self._engine.remove(session.id)
+        held = map(_holding, await self._engine.list_running())
+        told = iter(verdicts(self._registry, held, made))
+        await _all_of([ensureDeferred(self._do_each(told)) for _ in range(AT_ONCE)])
         self.done = True
         self._waiting.settle("recovery", None)
 
-    async def _adopt(self, running: Running) -> None:
-        session = from_labels(running.session_id, running.labels)
-        if session is None or not running.running or self._registry.holder(session.key):
-            await self._engine.remove(running.session_id)
+    async def _do_each(self, told: Iterator[Verdict]) -> None:
+        for verdict in told:
+            try:
+                await self._do(verdict)
+            except (CancelledError, errors.EngineUnavailable):
+                raise
+            except Exception:  # noqa: BLE001  # one that fails must not keep the others from going on
+                self._log.failure("this was not done: {verdict}", verdict=verdict)
+
+    async def _do(self, verdict: Verdict) -> None:
+        match verdict:
+            case Adopt(session):
+                await self._adopt(session, start=False)
+            case Finish(session):
+                await self._adopt(session, start=True)
+            case Conclude(session):
+                await self._engine.conclude(session.id)
+            case End(session, event):
+                session.unconfirmed = False
+                self._conductor.apply(session, event)
+            case EndAgain(session):
+                self._conductor.end_again(session)
+            case Sweep(session_id):
+                self._log.info("{session}: what was left of it is removed", session=session_id)
+                await self._engine.remove(session_id)
+
+    async def _adopt(self, session: Session, *, start: bool) -> None:
+        if self._registry.get(session.id) is None and not self._take_in(session):
+            await self._engine.remove(session.id)
             return
         try:
-            await self._join(session)
-        except (errors.SpawnFailed, errors.FailedToAcquireKey) as error:
-            self._log.warn("cannot take up {session}: {error}", session=session.id, error=error)
-            await self._engine.remove(running.session_id)
+            address = await self._engine.adopt(session.id, session.spec.executable, start)
+        except errors.SpawnFailed as error:
+            await self._engine.conclude(session.id)
+            await self._give_up(session, error)
+            return
+        if session.status is Status.TERMINATED:
+            await self._engine.remove(session.id)
+        else:
+            self._conductor.confirm(session, address)
 
-    async def _join(self, session: Session) -> None:
-        address = await self._engine.adopt(session.id, session.spec.executable)
+    def _take_in(self, session: Session) -> bool:
+        """Take in a session that only its labels tell of; whether there is a place for it."""
         now = self._reactor.seconds()
-        self._registry.add(session, Scheduled(), now)
-        self._fencing.rise_above(session.fencing_token)
-        self._registry.grants.grant(session.own_token, now)
+        session.history.append(StatusEntry(Scheduled(), now))
+        if not self._recall(session, now):
+            return False
         # Nobody knows who came in the earlier run; to end it for want of a visit would be wrong.
         session.claimed = True
-        self._conductor.apply(session, Launched(address))
+        self._chronicle.taken_up(session)
+        return True
+
+    def _recall(self, session: Session, now: float) -> bool:
+        try:
+            self._registry.recall(session)
+        except errors.FailedToAcquireKey as error:
+            self._log.warn("cannot take up {session}: {error}", session=session.id, error=error)
+            return False
+        self._fencing.rise_above(session.fencing_token)
+        self._registry.grants.grant(session.own_token, now)
+        return True
+
+    async def _give_up(self, session: Session, error: errors.SpawnFailed) -> None:
+        if session.status is Status.TERMINATED:
+            return
+        session.unconfirmed = False
+        self._conductor.apply(session, SpawnFailed(WentWrong(error.kind, str(error))))
+        await self._engine.remove(session.id)
+
+
+async def _all_of(working: Sequence[Deferred[Any]]) -> None:
+    """Wait for all of these, then raise the first error of any."""
+    results: list[tuple[bool, object]] = await DeferredList(working, consumeErrors=True)
+    for _, result in results:
+        if isinstance(result, Failure):
+            result.raiseException()
+
+
+def _holding(running: Running) -> Holding:
+    ended = Found.MADE if running.fresh else Found.ENDED
+    found = Found.RUNS if running.running else ended
+    return Holding(running.session_id, running.labels, found)

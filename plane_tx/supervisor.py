@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from plane_tx.admission import Admission, Policy
+from plane_tx.chronicle import Chronicle
 from plane_tx.conduct import Conductor, Watcher
 from plane_tx.core import errors
 from plane_tx.core.connect import (
@@ -46,6 +47,7 @@ from plane_tx.engines.interface import (
     IEngine,
     Tell,
 )
+from plane_tx.journal import Journal
 from plane_tx.leases import Leases
 from plane_tx.reactor import INetworkReactor
 from plane_tx.recovery import Recovery
@@ -64,14 +66,19 @@ CONFIRM_SECONDS = 1.0
 NOBODY = Visit()
 
 
+def _heed_not(_response: ConnectResponse) -> None:
+    """What is done with an answer that nobody wants to hear of first."""
+
+
 class Supervisor:
     """The one door to sessions for the faces, which know nothing of engines."""
 
     _log = Logger()
 
     def __init__(
-        self, reactor: INetworkReactor, engine: IEngine, policy: Policy, fencing: FencingTokens
+        self, reactor: INetworkReactor, engine: IEngine, policy: Policy, journal: Journal
     ) -> None:
+        """Have `journal` know what the next run needs; it is to be open when this starts."""
         self.registry = Registry()
         self.policy = policy
         self.measures = Measures()
@@ -80,14 +87,20 @@ class Supervisor:
         self.now: Callable[[], float] = reactor.seconds
         self._reactor = reactor
         self._engine = engine
-        self._conductor = Conductor(
-            reactor, engine, self.registry, policy.limits.max_starting, fencing
-        )
-        self._admission = Admission(policy, self.registry, fencing)
-        self._recovery = Recovery(reactor, engine, self.registry, self._conductor, fencing)
+        self._journal = journal
+        self._fencing = FencingTokens(reactor.seconds)
         self._leases = Leases(reactor, self.registry.begin_use, self.end_use)
+        self.chronicle = Chronicle(reactor, journal, self.registry, self._leases.of)
+        self._conductor = Conductor(
+            reactor, engine, self.registry, policy.limits.max_starting, self.chronicle
+        )
+        self._admission = Admission(policy, self.registry, self._fencing, self.chronicle)
+        self.recovery = Recovery(
+            reactor, engine, self.registry, self._conductor, self._fencing, self.chronicle
+        )
         self._unlisten: Callable[[], None] = lambda: None
         self.watch(self._moved)
+        self.watch(self.chronicle.moved)
 
     def __repr__(self) -> str:
         return f"<Supervisor {self.registry!r} {self._conductor!r} [Leases: {len(self._leases)}]>"
@@ -95,7 +108,7 @@ class Supervisor:
     @property
     def recovered(self) -> bool:
         """Whether the sessions of an earlier run have been taken up."""
-        return self._recovery.done
+        return self.recovery.done
 
     @property
     def engine_lost(self) -> str | None:
@@ -103,14 +116,19 @@ class Supervisor:
         return self._conductor.engine_lost
 
     def start(self) -> None:
-        """Begin to listen to the engine, and take up the sessions of an earlier run."""
+        """Begin to listen to the engine, and take up the sessions of an earlier run.
+
+        Those that the journal knows are there at once; whoever comes to one waits for the engine.
+        """
+        self._fencing.rise_above(self._journal.last_number)
+        self.recovery.remember(self.chronicle.take_past(), self._leases)
         self._unlisten = self._engine.events(self._heard)
         self._engine.start()
-        self._recovery.begin()
+        self.recovery.begin()
 
     async def close(self) -> None:
         """Call off what boots, let go of the engine, and wait until both have settled."""
-        self._recovery.close()
+        self.recovery.close()
         # An engine that does not answer must not keep us: closing it ends its calls. What it made
         # all the same, the next run finds by its labels.
         calling_off = ensureDeferred(self._conductor.call_off_flights())
@@ -119,6 +137,7 @@ class Supervisor:
         await self._engine.close()
         await self._conductor.settle_endings()
         self._leases.close()
+        self.chronicle.write_last_uses()
         self._unlisten()
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
@@ -126,8 +145,24 @@ class Supervisor:
         return self._conductor.watch(watcher)
 
     def reap(self) -> int:
-        """End the sessions that are due; how many."""
+        """End the sessions that are due; how many. Tokens that nobody used for their time to live
+        are forgotten too.
+        """
+        self.chronicle.expired(self.registry.grants.expire(self._reactor.seconds()))
         return self._conductor.reap()
+
+    async def recorded(self) -> None:
+        """Wait until a restart, however it comes, would not undo what was done until now.
+
+        That is when the journal knows, or has failed, or takes too long.
+        """
+        await self.chronicle.settled()
+
+    def when_recovered(self) -> Deferred[None]:
+        """Wait until the sessions of an earlier run have been taken up, as long as a request is
+        held. Fails with `EngineUnavailable`.
+        """
+        return self.recovery.wait(self.policy.hold_seconds)
 
     def health(self) -> Deferred[EngineHealth]:
         """Whether the engine answers; never fails."""
@@ -164,32 +199,42 @@ class Supervisor:
         """When each of its running clocks will end this session (seconds since epoch)."""
         return {deadline.cause.value: deadline.at for deadline in next_deadlines(session)}
 
-    async def connect(self, request: ConnectRequest) -> ConnectResponse:
+    async def connect(
+        self, request: ConnectRequest, decided: Callable[[ConnectResponse], None] = _heed_not
+    ) -> ConnectResponse:
         """Join the session that holds the key, or have one made (plane.md 2.5).
 
         Waits while the key's last session is on its way out. Raises what `decide`,
-        `check_capacity` and `complete` raise, `EngineUnavailable` and `Draining`.
+        `check_capacity` and `complete` raise, `EngineUnavailable` and `Draining`. `decided` hears
+        what will be answered before that is known to the journal: what it records there is known
+        together with it, or not at all.
         """
         try:
-            return await self._connect(request)
+            response = await self._connect(request, decided)
         except errors.PlaneError as error:
             self.measures.refusals[error.kind] += 1
             raise
+        await self.recorded()
+        return response
 
-    async def _connect(self, request: ConnectRequest) -> ConnectResponse:
+    async def _connect(
+        self, request: ConnectRequest, decided: Callable[[ConnectResponse], None]
+    ) -> ConnectResponse:
         if not self.recovered:
             self._check_engine()
-            await self._recovery.wait()
+            await self.recovery.wait()
         while True:
             decision = decide(request, self.registry)
             match decision:
                 case Join(session):
                     now = self._reactor.seconds()
-                    response = self._admission.answer(session, request, now, spawned=False)
+                    with self.chronicle.together():
+                        response = self._admission.answer(session, request, now, spawned=False)
+                        decided(response)
                     self.measures.joins += 1
                     return response
                 case Spawn():
-                    return self._reserve(request)
+                    return self._reserve(request, decided)
                 case AwaitRelease(session):
                     await self._wait_for_release(session)
 
@@ -209,7 +254,9 @@ class Supervisor:
         session = self.get(session_id)
         if session.status in ENDING:
             raise errors.SessionEnded(why_ended(session))
-        return self._leases.take(session, seconds, reason)
+        until = self._leases.take(session, seconds, reason)
+        self.chronicle.leased(session, reason, until)
+        return until
 
     def revoke(self, session_id: str, user: str) -> int:
         """Take back every token of a session that `user` was given; how many there were.
@@ -217,6 +264,7 @@ class Supervisor:
         What is open with one of them is cut at once.
         """
         values = self.registry.grants.revoke(session_id, user)
+        self.chronicle.revoked(session_id, values)
         session = self.registry.get(session_id)
         for use in tuple(session.uses) if session is not None and values else ():
             if use.visit.token in values and use.cut is not None:
@@ -231,9 +279,11 @@ class Supervisor:
         return changed
 
     def address_of(self, session: Session) -> Address | None:
-        """Where a ready session listens; None while it boots. Raises `SessionEnded`."""
+        """Where a ready session listens; None while it boots, or is of an earlier run and has
+        not been taken up. Raises `SessionEnded`.
+        """
         state = session.state
-        if isinstance(state, Ready):
+        if isinstance(state, Ready) and not session.unconfirmed:
             return state.address
         if session.status in ENDING:
             raise errors.SessionEnded(why_ended(session))
@@ -282,7 +332,9 @@ class Supervisor:
         if self.registry.end_use(session, use, now):
             self._conductor.idle_began(session, now)
 
-    def _reserve(self, request: ConnectRequest) -> ConnectResponse:
+    def _reserve(
+        self, request: ConnectRequest, decided: Callable[[ConnectResponse], None]
+    ) -> ConnectResponse:
         # Nothing here may wait: the key, the id and the place under the caps are taken in one go.
         if self.draining:
             raise errors.Draining("this server takes no new sessions: it is being drained")
@@ -294,7 +346,10 @@ class Supervisor:
         self.registry.add(session, Scheduled(), now)
         self.registry.grants.grant(session.own_token, now)
         self._conductor.reschedule(session)
-        response = self._admission.answer(session, request, now, spawned=True)
+        with self.chronicle.together():
+            self.chronicle.made(session)
+            response = self._admission.answer(session, request, now, spawned=True)
+            decided(response)
         self._conductor.launch(session, self._admission.order(session))
         return response
 
@@ -320,7 +375,7 @@ class Supervisor:
     def _heard(self, event: EngineEvent) -> None:
         self._conductor.heard(event)
         if isinstance(event, EngineRegained):
-            self._recovery.begin()
+            self.recovery.begin()
 
     def _moved(self, session: Session, entry: StatusEntry) -> None:
         self.measures.session_moved(session, entry)
@@ -334,4 +389,9 @@ def _not_in_time(failure: Failure) -> bool:
 
 
 def _still_booting(session: Session) -> errors.SessionNotReady:
+    if session.unconfirmed:
+        return errors.SessionNotReady(
+            "the server was restarted, and its engine has not told yet whether the session still"
+            " runs: try again in a moment"
+        )
     return errors.SessionNotReady(f"the session is still {session.status}: try again in a moment")

@@ -22,6 +22,7 @@ from twisted.python.threadpool import ThreadPool
 from plane_tx.accesslog import AccessLog
 from plane_tx.admission import Policy
 from plane_tx.certificates import Endpoints
+from plane_tx.chronicle import USES_SECONDS
 from plane_tx.configuration import path_of, read_config, read_keys
 from plane_tx.control.forward_auth import forward_auth_at
 from plane_tx.control.guard import Access
@@ -48,10 +49,11 @@ from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.proxy.redirect import RedirectFactory
 from plane_tx.proxy.settings import ProxySettings
 from plane_tx.reaper import Reaper
+from plane_tx.recovery import RECONCILE_SECONDS
 from plane_tx.state import StateDirectory
 from plane_tx.supervisor import Supervisor
 from plane_tx.thread import OwnThread
-from plane_tx.tokens import FencingTokens
+from plane_tx.upkeep import Upkeep
 
 #: How long an engine socket may take to accept, when `kind = "auto"` asks whether one is there.
 DETECT_SECONDS = 1.0
@@ -180,7 +182,6 @@ class Remembering(InOrder):
         self.journal = Journal(
             self._state.journal_path, partial(deferToThreadPool, reactor, self._thread)
         )
-        self.fencing = FencingTokens(reactor.seconds, self.journal.record_number)
 
     def startService(self) -> None:
         """Open the journal, then start the parts; what cannot be opened ends the start."""
@@ -188,7 +189,6 @@ class Remembering(InOrder):
         try:
             self._state.claim()
             self.journal.open(self._reactor.seconds())
-            self.fencing.rise_above(self.journal.last_number)
             self._thread.start()
             super().startService()  # type: ignore[no-untyped-call]  # as above
         except ConfigError as error:
@@ -319,7 +319,7 @@ def assemble(
     kind = engine_kind(config)
     whole = Remembering(reactor, state_dir(config, os.environ), config.engine.instance)
     engine = make_engine(reactor, config, kind, open_files)
-    supervisor = Supervisor(reactor, engine, make_policy(config), whole.fencing)
+    supervisor = Supervisor(reactor, engine, make_policy(config), whole.journal)
     idempotency = Idempotency(reactor, whole.journal)
     access_log = make_access_log(reactor, config.proxy, folder, supervisor.measures)
     proxy = ProxyFactory(reactor, supervisor, make_proxy_settings(config.proxy), access_log)
@@ -333,6 +333,8 @@ def assemble(
         Conduct(supervisor),
         idempotency,
         Reaper(reactor, supervisor),
+        Upkeep(reactor, RECONCILE_SECONDS, supervisor.recovery.begin_if_at_rest),
+        Upkeep(reactor, USES_SECONDS, supervisor.chronicle.write_uses),
         LagMeter(reactor, supervisor.measures.reactor_lag),
         ProxyListener(endpoints, "proxy.endpoint", config.proxy.endpoint, proxy),
         ProxyListener(

@@ -7,8 +7,6 @@ import secrets
 import string
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred
-
 from plane_tx.core.model import Routing
 
 _ALPHABET = string.ascii_lowercase + string.digits
@@ -32,13 +30,9 @@ def mint_token(routing: Routing, *, static: bool) -> str:
 
 
 class FencingTokens:
-    """Numbers that only grow: the milliseconds of the clock, or one more than the last.
+    """Numbers that only grow: the milliseconds of the clock, or one more than the last."""
 
-    `record` makes one known to the next run of the server; it fires when the number is durable.
-    """
-
-    def __init__(self, now: Callable[[], float], record: Callable[[int], Deferred[None]]) -> None:
-        self.record = record
+    def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._last = 0
 

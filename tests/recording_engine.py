@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, execute, fail, succeed
 from twisted.internet.error import ConnectError, ConnectionDone
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
@@ -42,15 +42,17 @@ from plane_tx.engines.interface import (
 )
 from plane_tx.engines.listeners import Listeners
 from plane_tx.engines.log import Log
+from plane_tx.journal import Journal
 from plane_tx.supervisor import Supervisor
-from plane_tx.tokens import FencingTokens
 
 T = TypeVar("T")
 
 
-def unwritten(clock: IReactorTime) -> FencingTokens:
-    """Fencing tokens that no later run needs to know."""
-    return FencingTokens(clock.seconds, lambda _number: succeed(None))
+def unwritten() -> Journal:
+    """A journal that no later run needs to read."""
+    journal = Journal(Path(":memory:"), execute)
+    journal.open(0.0)
+    return journal
 
 
 @attrs.define
@@ -68,6 +70,8 @@ class Held:
 
     labels: Mapping[str, str]
     running: bool = True
+    fresh: bool = False
+    exit_code: int = 0
     ends: list[Deferred[None]] = attrs.field(factory=list)
     log: Log = attrs.field(factory=lambda: Log(Clock()))
 
@@ -270,18 +274,34 @@ class RecordingEngine:
         return ensureDeferred(self._list())
 
     async def _list(self) -> list[Running]:
-        now = [Running(each, held.labels, held.running) for each, held in self.held.items()]
+        now = [
+            Running(each, held.labels, held.running, held.fresh) for each, held in self.held.items()
+        ]
         await self._take("list_running", "")
         return now
 
-    def adopt(self, session_id: str, executable: Executable) -> Deferred[Address]:
-        return ensureDeferred(self._adopt(session_id))
+    def adopt(self, session_id: str, executable: Executable, start: bool) -> Deferred[Address]:
+        return ensureDeferred(self._adopt(session_id, start))
 
-    async def _adopt(self, session_id: str) -> Address:
+    async def _adopt(self, session_id: str, start: bool) -> Address:
         await self._take("adopt", session_id)
-        if session_id not in self.held or not self.held[session_id].running:
+        held = self.held.get(session_id)
+        if held is not None and held.fresh and start:
+            held.fresh, held.running = False, True
+        if held is None or not held.running:
             raise SpawnFailed("it does not run any more")
         return address_of(session_id)
+
+    def conclude(self, session_id: str) -> Deferred[None]:
+        return ensureDeferred(self._conclude(session_id))
+
+    async def _conclude(self, session_id: str) -> None:
+        await self._take("conclude", session_id)
+        held = self.held.get(session_id)
+        if held is None:
+            self._listeners.tell(SessionExited(session_id))
+        elif not held.running:
+            self.exit(session_id, held.exit_code)
 
     def remove(self, session_id: str) -> Deferred[None]:
         self.calls.append(("remove", session_id))
@@ -353,13 +373,13 @@ class Dials:
 class Box:
     """One server without its faces: a supervisor, its engine and its clock."""
 
-    def __init__(self, **policy: Any) -> None:
+    def __init__(self, journal: Journal | None = None, **policy: Any) -> None:
+        self.journal = journal or unwritten()
         self.dials = Dials()
         self.clock = self.dials.reactor
         self.engine = RecordingEngine()
         policy = {"cluster": "localhost:9090", "control_url": "http://localhost:8080", **policy}
-        fencing = unwritten(self.clock)
-        self.supervisor = Supervisor(self.clock, self.engine, Policy(**policy), fencing)
+        self.supervisor = Supervisor(self.clock, self.engine, Policy(**policy), self.journal)
 
     def start(self) -> Box:
         self.supervisor.start()
@@ -394,7 +414,7 @@ class Box:
         idle = "<Conductor [Flights: 0 | Endings: 0 | Holds: 0 | Deadlines: 0]>"
         assert "Sessions: 0 live" in repr(self.supervisor)
         assert idle in repr(self.supervisor)
-        assert len(conductor.releases) == len(self.supervisor._recovery._waiting) == 0
+        assert len(conductor.releases) == len(self.supervisor.recovery._waiting) == 0
         assert len(self.supervisor._leases) == 0
         assert not conductor._abandoned
         assert conductor._starting.tokens == conductor._starting.limit

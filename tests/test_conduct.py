@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
-from twisted.internet.defer import Deferred, fail
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+from twisted.internet.defer import Deferred, execute
+
+from plane_tx.chronicle import PROMISE_SECONDS
 from plane_tx.conduct import ENDING_RETRY_SECONDS
 from plane_tx.core import errors
 from plane_tx.core.connect import CapacityLimits
 from plane_tx.core.model import LogLine, LogStream, Reason, Session, Status, TerminationKind
 from plane_tx.core.wire import ExecutableRequest, ReadinessRequest
 from plane_tx.engines.interface import SessionExited
+from plane_tx.journal import Journal
 from tests.conftest import LoggedFailures
 from tests.recording_engine import EPOCH, Box, address_of, now
 
@@ -419,25 +424,50 @@ def test_whoever_is_let_in_may_end_the_session_at_once(box: Box) -> None:
     box.assert_at_rest()
 
 
-def test_a_session_is_not_made_before_its_number_is_durable() -> None:
-    box, written = Box(), Deferred()
-    box.start()
-    box.supervisor._conductor._fencing.record = lambda _number: written
-    session = box.spawn()
-    before = (session.status, dict(box.engine.orders))
+class SlowDisk:
+    """A journal's thread that does nothing until the test says so."""
 
-    written.callback(None)
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Callable[[], None], Deferred[None]]] = []
+        self.journal = Journal(Path(":memory:"), self.run)
+        self.journal.open(EPOCH)
 
-    assert before == (Status.SCHEDULED, {})
-    assert list(box.engine.orders) == [session.id]
+    def run(self, work: Callable[[], None]) -> Deferred[None]:
+        self.waiting.append((work, Deferred()))
+        return self.waiting[-1][1]
+
+    def write(self) -> None:
+        while self.waiting:
+            work, done = self.waiting.pop(0)
+            execute(work).chainDeferred(done)
+
+
+def test_a_session_is_not_made_nor_told_of_before_the_journal_knows_it() -> None:
+    disk = SlowDisk()
+    box = Box(disk.journal).start()
+    connecting = box.connect()
+    before = (connecting.called, dict(box.engine.orders))
+
+    disk.write()
+
+    assert before == (False, {})
+    assert list(box.engine.orders) == [now(connecting).backend_id]
+
+
+def test_a_journal_that_hangs_holds_up_a_connect_for_a_second_only() -> None:
+    disk = SlowDisk()
+    box = Box(disk.journal).start()
+    connecting = box.connect()
+
+    box.clock.advance(PROMISE_SECONDS)
+
+    assert list(box.engine.orders) == [now(connecting).backend_id]
+    disk.write()
 
 
 def test_a_journal_that_fails_is_no_reason_to_make_no_sessions() -> None:
-    box = Box()
-    box.start()
-    box.supervisor._conductor._fencing.record = lambda _number: fail(
-        errors.JournalError("disk full")
-    )
+    box = Box().start()
+    box.journal._connection.execute("PRAGMA query_only = ON")
 
     session = box.ready()
 

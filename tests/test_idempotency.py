@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,14 @@ START = 1_000_000.0
 
 
 class Work:
-    """Work that ends when the test says so."""
+    """Work that ends when the test says so, and is decided then."""
 
     def __init__(self) -> None:
         self.done: list[Deferred[bytes]] = []
 
-    def __call__(self) -> Deferred[bytes]:
+    def __call__(self, decide: Callable[[bytes], None]) -> Deferred[None]:
         self.done.append(Deferred())
-        return self.done[-1]
+        return self.done[-1].addCallback(decide)
 
 
 class Box:
@@ -89,9 +89,9 @@ def test_those_who_come_meanwhile_join(box: Box) -> None:
 def test_the_key_is_taken_before_the_work_begins(box: Box) -> None:
     inner: list[Deferred[tuple[bytes, bool]]] = []
 
-    async def make() -> bytes:
+    async def make(decide: Callable[[bytes], None]) -> None:
         inner.append(box.ask())
-        return b"made"
+        decide(b"made")
 
     outer = box.idempotency.once("app", "key", b"1", make)
 
@@ -164,29 +164,41 @@ def test_what_fails_when_all_have_left_is_logged_unless_it_is_a_refusal(
     assert len(logged_failures.claim(ZeroDivisionError)) == 1
 
 
-def test_an_answer_is_given_when_it_is_durable_and_not_before(tmp_path: Path) -> None:
-    path, writes = tmp_path / "journal", []
+def test_an_answer_is_known_to_the_next_run_from_when_it_is_decided(tmp_path: Path) -> None:
+    path, going_on = tmp_path / "journal", Deferred()
+    box = Box(path)
 
-    def run(work: Any) -> Deferred[None]:
-        writes.append((work, Deferred()))
-        return writes[-1][1]
+    def make(decide: Callable[[bytes], None]) -> Deferred[None]:
+        decide(b"made")
+        return going_on
 
-    def write() -> None:
-        work, done = writes.pop()
-        execute(work).chainDeferred(done)
-
-    box = Box(path, run)
-    first, joined = box.ask(), box.ask()
-    box.work.done[0].callback(b"made")
+    first = box.idempotency.once("app", "key", b"1", make)
+    now(box.journal.close())
+    again = Box(path)
 
     assert not first.called
-    write()
-    assert (now(first), now(joined)) == ((b"made", False), (b"made", True))
-    box.idempotency.stopService()
-    box.journal.close()
-    write()
-    again = Box(path)
     assert now(again.ask()) == (b"made", True)
+    again.close()
+    going_on.callback(None)
+    box.close()
+
+
+def test_what_fails_after_it_was_decided_leaves_no_answer(tmp_path: Path) -> None:
+    box, failing = Box(tmp_path / "journal"), Deferred()
+
+    def make(decide: Callable[[bytes], None]) -> Deferred[None]:
+        decide(b"made")
+        return failing
+
+    first = box.idempotency.once("app", "key", b"1", make)
+    failing.errback(EngineUnavailable("down"))
+    box.close()
+
+    again = Box(tmp_path / "journal")
+    with pytest.raises(EngineUnavailable):
+        now(first)
+    assert not again.ask().called
+    again.work.done[0].callback(b"other")
     again.close()
 
 

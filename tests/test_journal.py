@@ -19,7 +19,8 @@ from twisted.python.threadpool import ThreadPool
 
 from plane_tx.core.errors import ConfigError, JournalError
 from plane_tx.core.idempotency import KEPT_SECONDS, MOST_KEPT, Answer
-from plane_tx.journal import SCHEMA_STEPS, Journal
+from plane_tx.core.tables import APPLICATION_ID, SCHEMA_STEPS
+from plane_tx.journal import Journal, Memory
 from plane_tx.tokens import FencingTokens
 from tests.recording_engine import now
 from tests.tree import ROOT
@@ -105,13 +106,13 @@ def test_a_smaller_number_does_not_replace_a_larger_one(path: Path) -> None:
 
 def test_fencing_tokens_go_on_growing_after_a_restart_with_a_clock_set_back(path: Path) -> None:
     journal = opened(path)
-    tokens = FencingTokens(lambda: 1000.0, journal.record_number)
+    tokens = FencingTokens(lambda: 1000.0)
     number = tokens.next()
     now(journal.record_number(number))
     now(journal.close())
 
     again = opened(path)
-    tokens = FencingTokens(lambda: 10.0, again.record_number)
+    tokens = FencingTokens(lambda: 10.0)
     tokens.rise_above(again.last_number)
 
     assert tokens.next() == number + 1
@@ -415,12 +416,89 @@ def test_a_file_of_version_0_is_brought_to_the_newest_version(path: Path) -> Non
     assert rows(path, "PRAGMA journal_mode") == [("wal",)]
 
 
-def test_every_commit_waits_for_the_disk(path: Path) -> None:
+def test_a_commit_waits_for_the_disk_where_a_record_is_to_outlive_a_power_loss(path: Path) -> None:
+    later, waits = Later(), []
+    journal = opened(path, run=later)
+
+    def commit() -> None:
+        later.finish()
+        waits.extend(row[0] for row in journal._connection.execute("PRAGMA synchronous"))
+
+    journal.record_answer(answer("a"))
+    commit()
+    journal.record_number(1)
+    commit()
+    with journal.together():
+        journal.record_answer(answer("b"))
+        journal.record_number(2)
+    commit()
+    journal.record_answer(answer("c"))
+    commit()
+
+    normal, full = 1, 2  # https://sqlite.org/pragma.html#pragma_synchronous
+    assert waits == [normal, full, full, normal]
+    close(journal, later)
+
+
+def test_what_is_recorded_together_is_one_transaction(path: Path) -> None:
+    later = Later()
+    journal = opened(path, run=later)
+
+    with journal.together():
+        recorded = [journal.record_answer(answer("a")), journal.record_number(1)]
+        begun = len(later.asked)
+
+    assert (begun, len(later.asked)) == (0, 1)
+    later.finish()
+    assert all(each.called for each in recorded)
+    close(journal, later)
+
+
+def test_all_is_settled_when_what_was_recorded_before_is_written_or_has_failed(path: Path) -> None:
+    later = Later()
+    journal = opened(path, run=later)
+    at_rest = journal.settled()
+    first, second = journal.record_number(1), journal.record_answer(answer("a", body=BIG))
+    second.addErrback(lambda failure: failure.trap(JournalError))
+
+    settled = journal.settled()
+    journal.record_number(2)
+
+    assert (at_rest.called, settled.called) == (True, False)
+    later.finish()
+    assert (first.called, settled.called) == (True, False)
+    fill_the_disk(journal)
+    later.finish()
+    assert settled.called
+    free_the_disk(journal)
+    close(journal, later)
+
+
+def test_what_a_killed_run_had_not_brought_into_the_file_goes_aside_with_it(path: Path) -> None:
+    a_newer_version(path)
+    still_there = sqlite3.connect(path)
+    still_there.execute("INSERT INTO fencing VALUES (1, 7)")
+    still_there.commit()
+
     journal = opened(path)
 
-    ((synchronous,),) = journal._connection.execute("PRAGMA synchronous")
+    assert journal.last_number == 0
+    now(journal.close())
+    still_there.close()
+    assert rows(path.with_name("default.sqlite3.aside-1"), "SELECT last FROM fencing") == [(7,)]
 
-    assert synchronous == 2  # FULL, https://sqlite.org/pragma.html#pragma_synchronous
+
+def test_a_file_of_version_1_keeps_what_it_knows(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        f"{SCHEMA_STEPS[0]}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;"
+        " INSERT INTO fencing VALUES (1, 7)"
+    )
+    connection.close()
+
+    journal = opened(path)
+
+    assert (journal.last_number, journal.take_memory()) == (7, Memory())
     now(journal.close())
 
 

@@ -31,7 +31,9 @@ LAYERS = {
     "plane_tx.tokens": 1,
     "plane_tx.waiters": 1,
     "plane_tx.admission": 2,
+    "plane_tx.chronicle": 2,
     "plane_tx.conduct": 2,
+    "plane_tx.endings": 2,
     "plane_tx.leases": 2,
     "plane_tx.recovery": 2,
     "plane_tx.idempotency": 2,
@@ -40,6 +42,7 @@ LAYERS = {
     "plane_tx.control": 3,
     "plane_tx.proxy": 3,
     "plane_tx.reaper": 3,
+    "plane_tx.upkeep": 3,
     "plane_tx.tap": 4,
 }
 # Modules of one layer do not know each other, but conduct is one thing in several files.

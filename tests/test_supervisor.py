@@ -905,7 +905,8 @@ def test_a_session_that_ends_before_it_is_taken_up_holds_up_nobody() -> None:
     box.engine.answer("adopt")
     box.engine.answer("adopt")
 
-    assert [session.id for session in box.supervisor.registry] == ["two"]
+    states = {session.id: session.status for session in box.supervisor.registry}
+    assert states == {"one": Status.TERMINATED, "two": Status.WAITING}
     assert box.supervisor.recovered
 
 
@@ -1071,7 +1072,7 @@ def test_closing_stops_taking_up(failed: bool) -> None:
     box.engine.regain()
     if failed:
         box.engine.refusal = errors.EngineUnavailable("hiccup")
-        box.supervisor._recovery._again = False
+        box.supervisor.recovery._again = False
         box.engine.answer("list_running")
 
     now(ensureDeferred(box.supervisor.close()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from twisted.internet.defer import succeed
 
 from plane_tx.core.model import HOST_TOKEN, Routing
 from plane_tx.tokens import FencingTokens, mint_id, mint_secret, mint_token
@@ -38,13 +37,13 @@ def test_a_secret_is_32_bytes_for_a_url() -> None:
 
 def test_fencing_tokens_grow_within_a_millisecond_and_when_the_clock_goes_back() -> None:
     times = iter([5.0, 5.0, 5.0001, 4.0, 6.0])
-    tokens = FencingTokens(lambda: next(times), lambda _: succeed(None))
+    tokens = FencingTokens(lambda: next(times))
 
     assert [tokens.next() for _ in range(5)] == [5000, 5001, 5002, 5003, 6000]
 
 
 def test_fencing_tokens_rise_above_those_of_an_earlier_run() -> None:
-    tokens = FencingTokens(lambda: 5.0, lambda _: succeed(None))
+    tokens = FencingTokens(lambda: 5.0)
 
     tokens.rise_above(9000)
     tokens.rise_above(8000)

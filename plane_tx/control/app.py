@@ -38,6 +38,7 @@ from plane_tx.core.idempotency import body_digest, parse_key
 from plane_tx.core.model import Session
 from plane_tx.core.sections import DemoConfig
 from plane_tx.core.why import why
+from plane_tx.core.wire import ConnectResponse
 from plane_tx.engines.interface import EngineHealth
 from plane_tx.idempotency import Idempotency
 from plane_tx.supervisor import Supervisor
@@ -115,12 +116,16 @@ class ControlApp:
         body = body_of(request)
         wanted = wire.parse_connect(body)
 
-        async def connected() -> bytes:
-            return wire.dumps(attrs.asdict(await self._supervisor.connect(wanted)))
+        async def connected(decide: Callable[[bytes], None]) -> ConnectResponse:
+            def decided(response: ConnectResponse) -> None:
+                decide(wire.dumps(attrs.asdict(response)))
+
+            return await self._supervisor.connect(wanted, decided)
 
         key = idempotency_key(request)
         if key is None:
-            return answer(request, "application/json", await connected())
+            response = await self._supervisor.connect(wanted)
+            return answer_json(request, attrs.asdict(response))
         caller = idempotency_scope(ours(request))
         told, again = await self._idempotency.once(caller, key, body_digest(body), connected)
         if again:
@@ -183,7 +188,7 @@ class ControlApp:
         return self._stats.answer(request, session)
 
     @app.route("/ctrl/b/<session_id>/keepalive", methods=["POST"])
-    def keep_alive(self, request: Request, session_id: str) -> bytes:
+    async def keep_alive(self, request: Request, session_id: str) -> bytes:
         """Keep a session alive for a time without a connection; it may ask that itself."""
         guard.check_is_json(request)
         wanted = wire.parse_keep_alive(body_of(request))
@@ -193,14 +198,16 @@ class ControlApp:
             "reason": wanted.reason,
             "until": None if until is None else views.milliseconds(until),
         }
+        await self._supervisor.recorded()
         return answer_json(request, told)
 
     @app.route("/ctrl/b/revoke", methods=["POST"])
-    def revoke(self, request: Request) -> bytes:
+    async def revoke(self, request: Request) -> bytes:
         """Take back a user's links to a session, and cut what is open by them."""
         guard.check_is_json(request)
         wanted = wire.parse_revoke(body_of(request))
         count = self._supervisor.revoke(wanted.backend_id, wanted.user)
+        await self._supervisor.recorded()
         return answer_json(request, f"Revoked {count} token{'' if count == 1 else 's'}.")
 
     @app.route("/ctrl/events", methods=["GET"])
@@ -308,6 +315,7 @@ class ControlApp:
         seconds = Query(request.uri, "wait").seconds("wait", MOST_WAIT_SECONDS)
         end(session_id, _who(request))
         session = self._supervisor.get(session_id)
+        await self._supervisor.recorded()
         if seconds:
             await self._supervisor.ended_soon(session, seconds)
         return answer_json(request, None)

@@ -29,6 +29,8 @@ class Grants:
         self._of_session: dict[str, dict[str | None, set[str]]] = {}
         self._terms: dict[str, _Term] = {}
         self._expiry = DeadlineHeap()
+        #: Those whose use the journal does not know yet.
+        self._used: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -37,8 +39,26 @@ class Grants:
         """The token of this value, whose session may have ended."""
         return self._tokens.get(value)
 
+    def of_session(self, session_id: str) -> list[tuple[Token, float | None]]:
+        """Each token of this session, and when it was used last: None if that is now, or matters
+        to no time to live.
+        """
+        values = self._of_session.get(session_id, {}).values()
+        return [(self._tokens[each], self._last_used(each)) for some in values for each in some]
+
+    def take_used(self, most: int) -> list[tuple[str, float | None]]:
+        """So many tokens at most whose use began or ended since they were taken here, as
+        `of_session` has them; only such with a time to live.
+        """
+        values = [self._used.pop() for _ in range(min(most, len(self._used)))]
+        return [(value, self._last_used(value)) for value in values]
+
+    def _last_used(self, value: str) -> float | None:
+        term = self._terms.get(value)
+        return None if term is None or term.open else term.last_used
+
     def grant(self, token: Token, now: float) -> None:
-        """Let `token` lead to its session."""
+        """Let `token`, which was used last at `now`, lead to its session."""
         self._tokens[token.value] = token
         of_users = self._of_session.setdefault(token.session_id, {})
         of_users.setdefault(token.user, set()).add(token.value)
@@ -51,6 +71,7 @@ class Grants:
         term = self._terms.get(value)
         if term is not None:
             term.open += 1
+            self._used.add(value)
 
     def closed(self, value: str, now: float) -> None:
         """What was begun with this token has ended: its time to live begins anew."""
@@ -59,11 +80,16 @@ class Grants:
             return
         term.open -= 1
         term.last_used = now
+        self._used.add(value)
         if term.ends_at is not None:
             self._expiry.put(value, term.ends_at)
 
-    def expire(self, now: float) -> None:
-        """Forget the tokens that nobody used for their time to live. Costs what is due."""
+    def expire(self, now: float) -> list[str]:
+        """Forget the tokens that nobody used for their time to live, and return their values.
+
+        Costs what is due.
+        """
+        expired = []
         for value in self._expiry.take_due(now):
             ends_at = self._terms[value].ends_at
             if ends_at is None:
@@ -72,6 +98,8 @@ class Grants:
                 self._expiry.put(value, ends_at)
             else:
                 self._drop(value)
+                expired.append(value)
+        return expired
 
     def revoke(self, session_id: str, user: str) -> frozenset[str]:
         """Forget every token of this session that was given to `user`; return their values."""
@@ -96,3 +124,4 @@ class Grants:
             del self._of_session[token.session_id]
         if self._terms.pop(value, None) is not None:
             self._expiry.discard(value)
+            self._used.discard(value)

@@ -98,7 +98,9 @@ class SpawnFailed:
 
 @attrs.frozen
 class Vanished:
-    """The engine no longer knows it, and nobody saw it end."""
+    """The engine no longer knows it, and nobody saw it end; `message` says as much."""
+
+    message: str = "the engine no longer knows the session"
 
 
 Event = (
@@ -223,7 +225,7 @@ def _ended_by_itself(state: State, event: Any) -> Terminated:
         case Exited():
             return Terminated(here, Reason.EXITED)
         case _:
-            failure = Failure("lost", "the engine no longer knows the session")
+            failure = Failure("lost", event.message)
             return Terminated(here, Reason.LOST, failure=failure)
 
 

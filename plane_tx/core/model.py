@@ -361,6 +361,10 @@ class Session:
     claimed: bool = False
     #: When its container or process, made by then, was told to start.
     start_began: float | None = None
+    #: Whether it was made in an earlier run of the server, and not by this one.
+    adopted: bool = False
+    #: Whether the engine has yet to say if it still runs what an earlier run has left.
+    unconfirmed: bool = False
 
     @property
     def state(self) -> State:
@@ -376,12 +380,6 @@ class Session:
     def holds(self) -> int:
         """How many of its uses keep it in use: all but the passive ones."""
         return len(self.uses) - self.passives
-
-    @property
-    def adopted(self) -> bool:
-        """Whether it was made in an earlier run of the server, and taken up by this one."""
-        made_here = self.entered(Status.LOADING) is not None
-        return self.entered(Status.WAITING) is not None and not made_here
 
     def entered(self, status: Status) -> float | None:
         """When it entered `status`, in seconds since epoch; None if it never did."""

@@ -1,4 +1,4 @@
-"""What of a session is kept with its container, and a session made of it again.
+"""What of a session is kept with its container and in the journal, and a session made of it again.
 
 No login is kept, and no environment: the container has its own. The session's own token and secret
 are kept: they stand in the container's environment too, where the same people can read them.
@@ -72,6 +72,17 @@ _CONVERTER = _converter()
 
 def to_labels(session: Session) -> dict[str, str]:
     """The labels by which a later run of the server knows this session again."""
+    own = {f"{USER_LABEL_PREFIX}{name}": value for name, value in session.spec.labels.items()}
+    return {RECORD_LABEL: to_text(session), **own}
+
+
+def from_labels(session_id: str, labels: Mapping[str, str]) -> Session | None:
+    """The session that these labels tell of, without history; None when they tell of none."""
+    return from_text(session_id, labels.get(RECORD_LABEL, ""))
+
+
+def to_text(session: Session) -> str:
+    """All of a session that never changes, as JSON."""
     spec = session.spec
     record = Record(
         name=session.key.name,
@@ -94,16 +105,13 @@ def to_labels(session: Session) -> dict[str, str]:
         secret=session.secret,
         static=session.own_token.static,
     )
-    return {
-        RECORD_LABEL: json.dumps(_CONVERTER.unstructure(record)),
-        **{f"{USER_LABEL_PREFIX}{name}": value for name, value in spec.labels.items()},
-    }
+    return json.dumps(_CONVERTER.unstructure(record))
 
 
-def from_labels(session_id: str, labels: Mapping[str, str]) -> Session | None:
-    """The session that these labels tell of, without history; None when they tell of none."""
+def from_text(session_id: str, text: str) -> Session | None:
+    """The session that `text` tells of, without history; None when it tells of none."""
     try:
-        data: Any = json.loads(labels.get(RECORD_LABEL, ""))
+        data: Any = json.loads(text)
         record = strict.structure(_CONVERTER, data, Record)
     except (ValueError, RecursionError, strict.Misfit):
         return None

@@ -6,16 +6,21 @@ from bisect import bisect_left, insort
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 
+import attrs
+
 from plane_tx.core.errors import FailedToAcquireKey
 from plane_tx.core.grants import Grants
 from plane_tx.core.lifecycle import is_live
 from plane_tx.core.model import (
     BOOTING,
+    Address,
     Key,
+    Ready,
     Session,
     State,
     Status,
     StatusEntry,
+    Waiting,
 )
 from plane_tx.core.use import Traffic, Use, UseKind
 
@@ -24,6 +29,9 @@ Place = tuple[float, str]
 
 #: How many ended sessions are remembered, so that their links and pages can still say why.
 ENDED_KEPT = 1000
+
+#: How long they are remembered.
+ENDED_KEPT_SECONDS = 7 * 24 * 3600.0
 
 
 def place_of(session: Session) -> Place:
@@ -54,6 +62,9 @@ class Registry:
         self.uses: Counter[UseKind] = Counter()
         self._places: list[Place] = []
         self.grants = Grants()
+        #: What the journal does not know yet: sessions that were used, and those forgotten.
+        self._used: set[Session] = set()
+        self._forgotten: list[str] = []
 
     def __repr__(self) -> str:
         return (
@@ -102,13 +113,42 @@ class Registry:
         if subdomain is not None and subdomain in self._by_subdomain:
             raise FailedToAcquireKey(f"the subdomain {subdomain!r} is taken by another session")
         session.history.append(StatusEntry(state, now))
-        self.statuses[state.status] += 1
-        self._by_id[session.id] = self._by_key[session.key] = session
-        insort(self._places, place_of(session))
+        self._by_key[session.key] = session
         if subdomain is not None:
             self._by_subdomain[subdomain] = session
         if session.user is not None:
             self._by_user.setdefault(session.user, set()).add(session.id)
+        self._place(session)
+
+    def remember(self, session: Session) -> None:
+        """Take in a session of an earlier run that had ended, the longest ended one first."""
+        self._place(session)
+        self._keep_ended(session)
+
+    def recall(self, session: Session) -> None:
+        """Take in a session of an earlier run that had not ended, as it was, as far as we know.
+
+        Raises `FailedToAcquireKey` as `add` does.
+        """
+        last = session.history.pop()
+        try:
+            self.add(session, last.state, last.at)
+        except FailedToAcquireKey:
+            session.history.append(last)
+            raise
+        session.unconfirmed = session.adopted = True
+
+    def confirm(self, session: Session, address: Address, now: float) -> None:
+        """The engine runs a recalled session, at this address, which may be another than it was.
+
+        Nobody knows who used it while we were away, so that its idle clock begins anew.
+        """
+        session.unconfirmed = False
+        last = session.history[-1]
+        if isinstance(last.state, Waiting | Ready):
+            session.history[-1] = StatusEntry(attrs.evolve(last.state, address=address), last.at)
+        if session.status is Status.READY and not session.holds:
+            session.idle_since = now
 
     def record(self, session: Session, state: State, now: float) -> None:
         """Write the state that `advance` made into the session's history and the indexes."""
@@ -137,7 +177,9 @@ class Registry:
         else:
             session.idle_since = None
         if use.kind is not UseKind.LEASE:
-            session.claimed = True
+            if not session.claimed:
+                session.claimed = True
+                self._used.add(session)
             self.grants.opened(use.visit.token)
 
     def touch(self, session: Session, use: Use, now: float) -> None:
@@ -148,6 +190,7 @@ class Registry:
         if session.idle_since is not None and is_live(session.status):
             session.idle_since = session.last_used = now
             session.last_use = use
+            self._used.add(session)
 
     def end_use(self, session: Session, use: Use, now: float) -> bool:
         """Take `use` away; True when it was the last to hold. A second call changes nothing.
@@ -165,11 +208,34 @@ class Registry:
             session.passives -= 1
             return False
         session.last_use, session.last_used = use, now
+        self._used.add(session)
         if len(session.uses) > session.passives:
             return False
         if is_live(session.status) and session.status not in BOOTING:
             session.idle_since = now
         return True
+
+    def forget_old(self, now: float) -> None:
+        """Forget the sessions that ended too long ago. Costs what is forgotten."""
+        while self._ended:
+            oldest = self._by_id[next(iter(self._ended))]
+            if now - oldest.history[-1].at < ENDED_KEPT_SECONDS:
+                break
+            self._forget_oldest()
+
+    def take_used(self, most: int) -> list[Session]:
+        """So many of the sessions at most that were used since they were taken here."""
+        return [self._used.pop() for _ in range(min(most, len(self._used)))]
+
+    def take_forgotten(self) -> list[str]:
+        """The ids that were forgotten since they were taken here."""
+        forgotten, self._forgotten = self._forgotten, []
+        return forgotten
+
+    def _place(self, session: Session) -> None:
+        self.statuses[session.status] += 1
+        self._by_id[session.id] = session
+        insort(self._places, place_of(session))
 
     def _retire(self, session: Session) -> None:
         del self._by_key[session.key]
@@ -181,13 +247,18 @@ class Registry:
             mine.discard(session.id)
             if not mine:
                 del self._by_user[session.user]
+        self._keep_ended(session)
+
+    def _keep_ended(self, session: Session) -> None:
         self._ended[session.id] = None
         while len(self._ended) > self._ended_kept:
-            oldest, _ = self._ended.popitem(last=False)
-            self._forget(oldest)
+            self._forget_oldest()
 
-    def _forget(self, session_id: str) -> None:
+    def _forget_oldest(self) -> None:
+        session_id, _ = self._ended.popitem(last=False)
         session = self._by_id.pop(session_id)
+        self._used.discard(session)
+        self._forgotten.append(session_id)
         self.statuses[session.status] -= 1
         del self._places[bisect_left(self._places, place_of(session))]
         self.grants.forget_session(session_id)

@@ -186,6 +186,8 @@ def _ended_unused(session: Session) -> bool:
 
 def _last_use(session: Session) -> dict[str, Any]:
     use, ended = session.last_use, session.last_used
+    if use is None and ended is not None:
+        return _event(ended, "last use ended", "an earlier run of the server saw its last use end")
     if use is None or ended is None:
         ready = session.entered(Status.READY) or session.created_at
         came = "since this run of the server began" if session.adopted else "after it was ready"

@@ -81,11 +81,15 @@ EngineEvent = SessionExited | EngineLost | EngineRegained
 
 @attrs.frozen
 class Running:
-    """A session found at the engine: its id, its labels, and whether it still runs."""
+    """A session found at the engine: its id, its labels, and whether it still runs.
+
+    A `fresh` one was made, and has never been started.
+    """
 
     session_id: str
     labels: Mapping[str, str]
     running: bool
+    fresh: bool = False
 
 
 @attrs.frozen
@@ -198,9 +202,15 @@ class IEngine(Interface):
         Fails with `EngineUnavailable`.
         """
 
-    def adopt(session_id: str, executable: Executable) -> Deferred[Address]:
+    def adopt(session_id: str, executable: Executable, start: bool) -> Deferred[Address]:
         """Take up a session that an earlier run of this server made; fires with its address.
-        Fails with `SpawnFailed` when it does not run.
+        With `start`, one that is fresh is started. Fails with `SpawnFailed` when it does not run.
+        """
+
+    def conclude(session_id: str) -> Deferred[None]:
+        """Fires once the end of a session that has ended, in an earlier run or unseen in this one,
+        was told and nothing is left of it. One that runs after all is left alone. Fails with
+        `EngineUnavailable`.
         """
 
     def remove(session_id: str) -> Deferred[None]:

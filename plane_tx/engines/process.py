@@ -174,9 +174,13 @@ class ProcessEngine:
         live = [child for child in self._children.values() if child.is_running]
         return succeed([Running(it.order.session_id, it.order.labels, True) for it in live])
 
-    def adopt(self, session_id: str, executable: Executable) -> Deferred[Address]:
+    def adopt(self, session_id: str, executable: Executable, start: bool) -> Deferred[Address]:
         """Fail: none has outlived the server that made it."""
         return fail(SpawnFailed("a session of the process engine ends with the server it ran on"))
+
+    def conclude(self, session_id: str) -> Deferred[None]:
+        """Do nothing: the end of each process is seen."""
+        return succeed(None)
 
     def remove(self, session_id: str) -> Deferred[None]:
         """See `IEngine`."""

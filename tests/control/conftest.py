@@ -14,7 +14,7 @@ from plane_tx.idempotency import Idempotency
 from plane_tx.journal import Journal
 from plane_tx.supervisor import Supervisor
 from tests.control.client import asking
-from tests.recording_engine import RecordingEngine, unwritten
+from tests.recording_engine import RecordingEngine
 
 
 @pytest.fixture
@@ -40,18 +40,23 @@ def policy():
 
 
 @pytest.fixture
-def supervisor(reactor, engine, policy):
-    supervisor = Supervisor(reactor, engine, policy, unwritten(reactor))
+def journal(reactor, tmp_path):
+    journal = Journal(tmp_path / "journal.sqlite3", maybeDeferred)
+    journal.open(reactor.seconds())
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def supervisor(reactor, engine, policy, journal):
+    supervisor = Supervisor(reactor, engine, policy, journal)
     supervisor.start()
     return supervisor
 
 
 @pytest.fixture
-def idempotency(reactor, tmp_path):
-    journal = Journal(tmp_path / "journal.sqlite3", maybeDeferred)
-    journal.open(reactor.seconds())
-    yield Idempotency(reactor, journal)
-    journal.close()
+def idempotency(reactor, journal):
+    return Idempotency(reactor, journal)
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ class TestBeforeRecovery:
     @pytest.fixture
     def supervisor(self, supervisor, reactor, engine):
         engine.waits.add("list_running")
-        fresh = Supervisor(reactor, engine, supervisor.policy, unwritten(reactor))
+        fresh = Supervisor(reactor, engine, supervisor.policy, unwritten())
         fresh.start()
         return fresh
 

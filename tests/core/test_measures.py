@@ -19,10 +19,10 @@ BOOT = (LOADING, STARTING, WAITING, life.Answered(HERE))
 ADOPTED = (WAITING, life.Answered(HERE))
 
 
-def measured(*events: life.Event) -> Measures:
+def measured(*events: life.Event, adopted: bool = False) -> Measures:
     """What is counted of one session to which `events` happen, a second apart."""
-    measures = Measures()
-    session = make_session(history=[StatusEntry(Scheduled(), 0.0)], start_began=2.5)
+    measures, scheduled = Measures(), [StatusEntry(Scheduled(), 0.0)]
+    session = make_session(history=scheduled, start_began=2.5, adopted=adopted)
     for at, event in enumerate(events, 1):
         state = life.advance(session.state, event)
         if state is not session.state:
@@ -127,11 +127,11 @@ def test_an_end_that_no_clock_brought_about_is_no_reap(end: tuple[life.Event, ..
 def test_a_session_of_an_earlier_run_is_no_spawn_of_this_one(
     events: tuple[life.Event, ...],
 ) -> None:
-    measures = measured(*events)
+    measures = measured(*events, adopted=True)
 
     assert not measures.spawns
     assert not any(sum(histogram.counts) for histogram in measures.boot.values())
 
 
 def test_a_session_of_an_earlier_run_is_reaped_like_any() -> None:
-    assert measured(*ADOPTED, life.SoftTerminate(Reason.IDLE)).reaps == {"idle": 1}
+    assert measured(*ADOPTED, life.SoftTerminate(Reason.IDLE), adopted=True).reaps == {"idle": 1}

@@ -390,10 +390,15 @@ def test_a_session_taken_up_from_an_earlier_run_is_not_said_to_be_unused_before(
     session = a_session(
         Scheduled(), Waiting(READY.address), READY, Terminating(Status.READY, Reason.IDLE)
     )
+    session.adopted = True
 
     told = why(session, 99.0)
+    session.last_used = 50.0
+    used = why(session, 99.0)
 
     assert told["causes"][0]["message"] == "nobody came since this run of the server began"
+    seen = "an earlier run of the server saw its last use end"
+    assert (used["causes"][0]["at"], used["causes"][0]["message"]) == (50_000, seen)
 
 
 def test_a_startup_timeout_is_told_once_and_the_exit_after_it() -> None:

@@ -586,7 +586,7 @@ async def test_a_session_of_an_earlier_run_is_adopted_and_its_end_told(world: Wo
     later.start()
     witness = Witness(later)
 
-    assert await later.adopt(order.session_id, order.executable) == address
+    assert await later.adopt(order.session_id, order.executable, False) == address
     await later.kill(order.session_id)
 
     assert [event.exit_code for event in witness.seen] == [137]
@@ -596,7 +596,7 @@ async def test_a_session_of_an_earlier_run_is_adopted_and_its_end_told(world: Wo
 @claim
 async def test_what_does_not_run_is_not_adopted(world: World) -> None:
     with pytest.raises(SpawnFailed, match="does not run"):
-        await world.engine.adopt("never-was", Executable(image="x"))
+        await world.engine.adopt("never-was", Executable(image="x"), False)
 
 
 @claim

@@ -769,7 +769,7 @@ async def test_nothing_is_adopted_and_the_engine_is_always_well(engine):
     assert (await engine.health()).ok
     assert "process engine" in (await engine.health()).message
     with pytest.raises(SpawnFailed, match="ends with the server"):
-        await engine.adopt("s1", Executable(command=("true",)))
+        await engine.adopt("s1", Executable(command=("true",)), False)
 
 
 @ensureDeferred

@@ -246,7 +246,7 @@ def test_a_refused_request_whose_body_has_come_does_not_close(world):
 
 @pytest.mark.parametrize(("recovered", "expected"), [(True, 200), (False, 503)])
 def test_ready_tells_whether_the_engine_has_told_what_it_runs(world, recovered, expected):
-    world.supervisor._recovery.done = recovered
+    world.supervisor.recovery.done = recovered
 
     answer = told(world.client(), "/ready", host="any")
 

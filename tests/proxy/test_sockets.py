@@ -59,7 +59,7 @@ class Live:
         upstream_port = reactor.listenTCP(0, self.upstream, 511, "127.0.0.1")
         self.address = Address("127.0.0.1", upstream_port.getHost().port)
         policy = Policy(cluster="localhost:9090", control_url="", host_name="box")
-        self.supervisor = Supervisor(reactor, self.engine, policy, unwritten(reactor))
+        self.supervisor = Supervisor(reactor, self.engine, policy, unwritten())
         self.supervisor.start()
         self.factory = ProxyFactory(reactor, self.supervisor)
         self.port = reactor.listenTCP(0, self.factory, 511, "127.0.0.1")

@@ -157,7 +157,7 @@ class World:
         self.reactor.advance(1_700_000_000)
         self.engine = RecordingEngine()
         policy = Policy(cluster=CLUSTER, control_url="http://127.0.0.1:8080", host_name="box")
-        self.supervisor = Supervisor(self.reactor, self.engine, policy, unwritten(self.reactor))
+        self.supervisor = Supervisor(self.reactor, self.engine, policy, unwritten())
         self.supervisor.start()
         self.log = log
         settings = ProxySettings(**settings)

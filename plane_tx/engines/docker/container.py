@@ -69,6 +69,7 @@ class Container:
     id: str
     labels: Mapping[str, str]
     running: bool
+    fresh: bool
     exit_code: int | None
     oom: bool
     memory_limit: int | None
@@ -83,6 +84,7 @@ class Container:
             id=found["Id"],
             labels=config.get("Labels") or {},
             running=state["Running"],
+            fresh=state.get("Status") == "created",
             exit_code=state.get("ExitCode"),
             oom=state.get("OOMKilled", False),
             memory_limit=found.get("HostConfig", {}).get("Memory") or None,
@@ -127,7 +129,7 @@ def running(listed: Mapping[str, Any]) -> Running:
     runs = listed["State"] in ("running", "paused", "restarting")
     # One that is just being removed may have lost its name.
     name = next(iter(listed.get("Names") or ()), "")
-    return Running(session_named(name), labels, runs)
+    return Running(session_named(name), labels, runs, fresh=listed["State"] == "created")
 
 
 def check(executable: Executable) -> None:

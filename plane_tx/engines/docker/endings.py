@@ -74,6 +74,10 @@ class Endings:
         held = self._held[session_id] = Held(session_id)
         return held
 
+    def holds(self, session_id: str) -> bool:
+        """Whether a session is watched."""
+        return session_id in self._held
+
     def announce(self, held: Held) -> None:
         """From now on its end is told; if it has ended already, as soon as that is read up."""
         held.announced = True

@@ -112,9 +112,13 @@ class DockerEngine:
         """Make a container and start it."""
         return self._held(order.session_id, lambda held: self._spawn(held, order, report))
 
-    def adopt(self, session_id: str, executable: Executable) -> Deferred[Address]:
-        """Take up a running container of an earlier run."""
-        return self._held(session_id, lambda held: self._adopt(held, executable))
+    def adopt(self, session_id: str, executable: Executable, start: bool) -> Deferred[Address]:
+        """Take up a container of an earlier run."""
+        return self._held(session_id, lambda held: self._adopt(held, executable, start))
+
+    def conclude(self, session_id: str) -> Deferred[None]:
+        """Tell how a container ended, and remove it."""
+        return Deferred.fromCoroutine(self._conclude(session_id))
 
     def stop(self, session_id: str, grace_seconds: float) -> Deferred[None]:
         """Send the container its stop signal; concurrent stops of one session are one."""
@@ -260,13 +264,29 @@ class DockerEngine:
             raise _failed("reach", held, f"network {network!r} publishes no port")
         return address
 
-    async def _adopt(self, held: Held, executable: Executable) -> Address:
+    async def _adopt(self, held: Held, executable: Executable, start: bool) -> Address:
         with _telling(f"adopt session {held.session_id}"):
             container = await self._removal.find(container_name(held.session_id))
+        if container is not None and container.fresh and start:
+            held.container_id = container.id
+            await self._start(held)
+            return await self._started(held, executable)
         if container is None or not container.running:
             raise _failed("adopt", held, "it does not run any more")
         held.container_id = container.id
         return self._address(held, container, executable)
+
+    async def _conclude(self, session_id: str) -> None:
+        if self._endings.holds(session_id):
+            await self._endings.ended(session_id)
+            return
+        held = self._endings.hold(session_id)
+        held.container_id = container_name(session_id)
+        self._endings.announce(held)
+        try:
+            await self._endings.ended(session_id)
+        finally:
+            self._endings.forget(session_id)
 
     async def _stop(self, session_id: str, grace_seconds: float) -> None:
         # Docker's own SIGKILL is only for the case that nobody comes back to this one.
