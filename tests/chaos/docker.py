@@ -80,6 +80,16 @@ class Docker:
         """`kill`, `pause`, `unpause` or `stop` a container; Docker's status."""
         return self.ask("POST", f"/containers/{container}/{what}").status
 
+    def account(self, container: str) -> str:
+        """What Docker tells of a container's state, addresses and last words."""
+        found = self.ask("GET", f"/containers/{container}/json")
+        if found.status != 200:
+            return f"Docker answers {found.status}: {found.body!r}"
+        told = found.json
+        logged = self.ask("GET", f"/containers/{container}/logs?stdout=1&stderr=1&tail=5").body
+        networks = [each["IPAddress"] for each in told["NetworkSettings"]["Networks"].values()]
+        return f"{told['State']}, {networks}, {told['NetworkSettings']['Ports']}, {logged!r}"
+
     def remove_all(self) -> None:
         for each in self.containers():
             self.ask("DELETE", f"/containers/{each.id}?force=1&v=1")

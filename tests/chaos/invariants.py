@@ -173,7 +173,7 @@ class Invariants:
             if time.monotonic() > until:
                 self._tell(
                     f"{promise.session_id} is ready, but its link is answered {answer.status}:"
-                    f" {answer.body[:300]!r}"
+                    f" {answer.body[:300]!r}; {self._docker.account(f'plane-{promise.session_id}')}"
                 )
                 return
             time.sleep(0.2)
