@@ -82,7 +82,7 @@ class Recovery:
         now, registry = self._reactor.seconds(), self._registry
         live = []
         for session in past.sessions:
-            if session.status is Status.TERMINATED:
+            if _has_ended(session):
                 registry.remember(session)
                 registry.grants.grant(session.own_token, now)
             else:
@@ -162,7 +162,7 @@ class Recovery:
             except (CancelledError, errors.EngineUnavailable):
                 raise
             except Exception:  # noqa: BLE001  # one that fails must not keep the others from going on
-                self._log.failure("this was not done: {verdict}", verdict=verdict)
+                self._log.failure("{what} failed", what=type(verdict).__name__)
 
     async def _do(self, verdict: Verdict) -> None:
         match verdict:
@@ -185,13 +185,16 @@ class Recovery:
         if self._registry.get(session.id) is None and not self._take_in(session):
             await self._engine.remove(session.id)
             return
+        if _has_ended(session):
+            await self._engine.remove(session.id)
+            return
         try:
             address = await self._engine.adopt(session.id, session.spec.executable, start)
         except errors.SpawnFailed as error:
             await self._engine.conclude(session.id)
             await self._give_up(session, error)
             return
-        if session.status is Status.TERMINATED:
+        if _has_ended(session):
             await self._engine.remove(session.id)
         else:
             self._conductor.confirm(session, address)
@@ -218,11 +221,15 @@ class Recovery:
         return True
 
     async def _give_up(self, session: Session, error: errors.SpawnFailed) -> None:
-        if session.status is Status.TERMINATED:
+        if _has_ended(session):
             return
         session.unconfirmed = False
         self._conductor.apply(session, SpawnFailed(WentWrong(error.kind, str(error))))
         await self._engine.remove(session.id)
+
+
+def _has_ended(session: Session) -> bool:
+    return session.status is Status.TERMINATED
 
 
 async def _all_of(working: Sequence[Deferred[Any]]) -> None:

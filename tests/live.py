@@ -99,8 +99,9 @@ class LiveServer:
         stdin: int = subprocess.DEVNULL,
         *,
         program: Sequence[Path | str] = (TWISTD,),
+        ports: tuple[int, int] | None = None,
     ) -> None:
-        self.control_port, self.proxy_port = free_ports(2)
+        self.control_port, self.proxy_port = ports or free_ports(2)
         self.control = f"http://127.0.0.1:{self.control_port}"
         self.cluster = f"localhost:{self.proxy_port}"
         self.log = folder / "server.log"
@@ -147,6 +148,10 @@ class LiveServer:
         request: dict[str, Any] = {"spawn_config": {"executable": executable, **spawn}}
         if key is not None:
             request["key"] = {"name": key}
+        return self.ask_connect(request)
+
+    def ask_connect(self, request: dict[str, Any]) -> Any:
+        """POST /ctrl/connect; the answer must be a success."""
         answer = ask("POST", f"{self.control}/ctrl/connect", request)
         assert answer.status == 200, answer.body
         return answer.json

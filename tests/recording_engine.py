@@ -80,7 +80,8 @@ class Held:
 class RecordingEngine:
     """Makes a session when the test says so, ends it when asked, and writes down every call.
 
-    `obeys` is whether a stop ends a session, `dies` whether a kill does. With `slow_to_clean` a
+    `obeys` is whether a stop ends a session, `dies` whether a kill does, `reachable` whether those
+    of an earlier run can be adopted. With `slow_to_clean` a
     cancelled spawn ends only with `clean`. `refusal` is what every call fails with, and `waits`
     has the names of calls that are answered by `answer` only.
     """
@@ -92,6 +93,7 @@ class RecordingEngine:
         self.orders: dict[str, SpawnOrder] = {}
         self.obeys = True
         self.dies = True
+        self.reachable = True
         self.slow_to_clean = False
         self.refusal: Exception | None = None
         self.waits: set[str] = set()
@@ -290,6 +292,8 @@ class RecordingEngine:
             held.fresh, held.running = False, True
         if held is None or not held.running:
             raise SpawnFailed("it does not run any more")
+        if not self.reachable:
+            raise SpawnFailed("its network publishes no port")
         return address_of(session_id)
 
     def conclude(self, session_id: str) -> Deferred[None]:

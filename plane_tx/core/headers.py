@@ -197,6 +197,24 @@ def response_lines(head: ResponseHead, session_id: str) -> list[bytes]:
     return lines
 
 
+class Renditions:
+    """What clients are sent of the heads of one upstream's replies, made anew where they change."""
+
+    __slots__ = ("_head", "_rendition")
+
+    def __init__(self) -> None:
+        self._head: ResponseHead | None = None
+        self._rendition = b""
+
+    def of(self, head: ResponseHead, session_id: str) -> bytes:
+        """The status line and `response_lines`, without the end of the last one."""
+        if head is not self._head:
+            first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
+            lines = response_lines(head, session_id)
+            self._head, self._rendition = head, b"\r\n".join([first, *lines])
+        return self._rendition
+
+
 def reply_trailers(trailers: Headers) -> Headers:
     """Those of a reply's trailers that the client is sent: none that would change its head."""
     return tuple(

@@ -66,15 +66,17 @@ class RequestParser(Reader[RequestHead]):
     def _read_fields(self, lines: list[bytes]) -> Fields:
         return request_fields(lines)
 
-    def _begin(self, first: bytes, fields: Fields) -> None:
-        head = request_head(first, fields)
+    def _head_of(self, first: bytes, fields: Fields) -> RequestHead:
+        return request_head(first, fields)
+
+    def _begin(self, head: RequestHead) -> None:
         if self._judge.should_upgrade() and not head.upgrade:
             self._decline(head)
         self._agree(self._verdict.between, head.framing is Framing.NONE)
         self._events.append(head)
         self._keep_alive = head.keep_alive
         if head.framing is not Framing.NONE:
-            self._expect_body(head.framing, fields.length)
+            self._expect_body(head.framing, head.fields.length)
         else:
             self._upgraded = bool(head.upgrade)
             self._end(END)
@@ -127,7 +129,9 @@ class ResponseParser(Reader[ResponseHead]):
             # It waits for a body that the last reply did not have.
             self._judge = self._new_judge()
             self._verdict.between = True
-        self._method = method
+        if method != self._method:
+            # Whether a body follows depends on it.
+            self._method, self._last_head = method, None
         self._head = None
         self._interims = 0
         self._in_body = self._over = self.dirty = False
@@ -167,8 +171,10 @@ class ResponseParser(Reader[ResponseHead]):
     def _read_fields(self, lines: list[bytes]) -> Fields:
         return fields_in(lines, REPLY_MARKS)
 
-    def _begin(self, first: bytes, fields: Fields) -> None:
-        head = response_head(self._method, first, fields)
+    def _head_of(self, first: bytes, fields: Fields) -> ResponseHead:
+        return response_head(self._method, first, fields)
+
+    def _begin(self, head: ResponseHead) -> None:
         if head.interim:
             self._interims += 1
             if self._interims > MAX_INTERIMS:
@@ -183,7 +189,7 @@ class ResponseParser(Reader[ResponseHead]):
             return
         self._agree(self._verdict.between, False)
         self._events.append(head)
-        self._expect_body(head.framing, fields.length)
+        self._expect_body(head.framing, head.fields.length)
 
     def _end(self, end: EndOfMessage) -> None:
         self._events.append(end)

@@ -26,10 +26,10 @@ MAX_FIELDS = 256
 #: How much is read in one go, counted in heads and in lines of chunked bodies.
 MOST_AT_ONCE = 256
 
-#: How long a header is remembered, lest connections that wait keep much.
+#: How long a head is remembered, lest connections that wait keep much.
 MOST_REMEMBERED_BYTES = 2048
 
-Event = TypeVar("Event")
+Head = TypeVar("Head")
 
 
 class _Verdict:
@@ -51,7 +51,7 @@ class _Verdict:
         self.between = True
 
 
-class Reader(Generic[Event]):
+class Reader(Generic[Head]):
     """What both parsers share: one message after the other, each byte judged by llhttp."""
 
     _what: str
@@ -62,9 +62,11 @@ class Reader(Generic[Event]):
         # Not llhttp's own callbacks: each would hold the other until the collector comes by.
         self._verdict = _Verdict()
         self._judge = self._new_judge()
-        self._events: list[Event | bytes | EndOfMessage | Broken] = []
+        self._events: list[Head | bytes | EndOfMessage | Broken] = []
         self._kept = b""
         self._empty = 0
+        self._last_bytes = b""
+        self._last_head: Head | None = None
         self._last_header = b""
         self._last_fields = Fields()
         self._in_body = False
@@ -84,7 +86,11 @@ class Reader(Generic[Event]):
     def _read_fields(self, lines: list[bytes]) -> Fields:
         raise NotImplementedError
 
-    def _begin(self, first: bytes, fields: Fields) -> None:
+    def _head_of(self, first: bytes, fields: Fields) -> Head:
+        """What a head's first line and its fields say."""
+        raise NotImplementedError
+
+    def _begin(self, head: Head) -> None:
         """Tell of a head, and of the end of the message when nothing follows."""
         raise NotImplementedError
 
@@ -119,7 +125,7 @@ class Reader(Generic[Event]):
             return b""
         return data[at:]
 
-    def _told(self) -> list[Event | bytes | EndOfMessage | Broken]:
+    def _told(self) -> list[Head | bytes | EndOfMessage | Broken]:
         events, self._events = self._events, []
         return events
 
@@ -128,6 +134,9 @@ class Reader(Generic[Event]):
         self._events.append(Broken(error))
 
     def _read_head(self, data: bytes, start: int, judged: int) -> int:
+        last = self._last_head
+        if last is not None and judged == start and data.startswith(self._last_bytes, start):
+            return self._read_again(last, start)
         if data.startswith(b"\r\n", start) and self._verdict.between:
             return self._pass_over_empty_lines(data, start, judged)
         found = data.find(b"\r\n\r\n", max(judged - 3, start))
@@ -141,13 +150,27 @@ class Reader(Generic[Event]):
             raise self._unclear(data[start:end])
         if found < 0:
             self._kept = data[start:]
-        else:
-            first, _, header = data[start:found].partition(b"\r\n")
-            if b"\n" in first or b"\r" in first:
-                # llhttp ends a request line of HTTP/0.9 at a bare LF, and reads fields behind it.
-                raise self._error(f"{self._what} has a line that no CR LF ends")
-            self._begin(first, self._fields_of(header))
+            return end
+        first, _, header = data[start:found].partition(b"\r\n")
+        if b"\n" in first or b"\r" in first:
+            # llhttp ends a request line of HTTP/0.9 at a bare LF, and reads fields behind it.
+            raise self._error(f"{self._what} has a line that no CR LF ends")
+        head = self._head_of(first, self._fields_of(header))
+        if end - start <= MOST_REMEMBERED_BYTES:
+            self._last_bytes, self._last_head = data[start:end], head
+        self._begin(head)
         return end
+
+    def _read_again(self, head: Head, start: int) -> int:
+        # Who asks for the same again says the same, byte by byte, and so does who replies; llhttp
+        # judges it anew all the same.
+        self._empty = 0
+        self._verdict.headed = False
+        self._tell(self._last_bytes)
+        if not self._verdict.headed:
+            raise self._unclear(self._last_bytes)
+        self._begin(head)
+        return start + len(self._last_bytes)
 
     def _pass_over_empty_lines(self, data: bytes, start: int, judged: int) -> int:
         # Before a request they mean nothing (RFC 9112 section 2.2).

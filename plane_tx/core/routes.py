@@ -18,6 +18,9 @@ from plane_tx.core.use import Visit
 #: How much of a path is shown.
 MOST_SHOWN = 200
 
+#: How long a target is remembered, lest connections that wait keep much.
+MOST_REMEMBERED = 2048
+
 _HOST_LABEL = re.compile(HOST_TOKEN)
 _LABELS = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
@@ -126,6 +129,42 @@ def find(registry: Registry, cluster: str, host: str, target: str) -> Route:
         return Route(session, token, target, path, "")
     upstream = f"/{rest}{question}{query}"
     return Route(session, token, upstream, path, f"/{value}", slash_missing=not slash)
+
+
+class Way:
+    """Where one client's last request led, for the next one, which is often for the same."""
+
+    __slots__ = ("_asked", "_route", "_visit")
+
+    def __init__(self) -> None:
+        self._asked: tuple[bytes, bytes] | None = None
+        self._route: Route | None = None
+        self._visit: Visit | None = None
+
+    def find(self, registry: Registry, cluster: str, host: bytes, target: bytes) -> Route:
+        """The same as `find`, of a Host header and a target as they were sent."""
+        route = self._route
+        if route is None or self._asked != (host, target) or not _leads_on(registry, route):
+            route = find(registry, cluster, host.decode("latin-1"), target.decode("latin-1"))
+            if len(target) <= MOST_REMEMBERED:
+                self._asked, self._route, self._visit = (host, target), route, None
+        return route
+
+    def visit(self, route: Route, peer: str) -> Visit:
+        """The same as `visit_of`."""
+        if route is not self._route:
+            return visit_of(route, peer)
+        if self._visit is None or self._visit.peer != peer:
+            self._visit = visit_of(route, peer)
+        return self._visit
+
+
+def _leads_on(registry: Registry, route: Route) -> bool:
+    """Whether the token was not taken back, and its session not forgotten."""
+    return (
+        registry.grants.get(route.token.value) is route.token
+        and registry.get(route.session.id) is route.session
+    )
 
 
 def _known(registry: Registry, value: str) -> Token:

@@ -171,8 +171,11 @@ class ProcessEngine:
 
     def list_running(self) -> Deferred[list[Running]]:
         """See `IEngine`; none has outlived the server that made it."""
-        live = [child for child in self._children.values() if child.is_running]
-        return succeed([Running(it.order.session_id, it.order.labels, True) for it in live])
+        # One that has ended is there until that is told.
+        made = [child for child in self._children.values() if child.was_made]
+        return succeed(
+            [Running(it.order.session_id, it.order.labels, it.is_running) for it in made]
+        )
 
     def adopt(self, session_id: str, executable: Executable, start: bool) -> Deferred[Address]:
         """Fail: none has outlived the server that made it."""

@@ -30,7 +30,7 @@ from plane_tx.core.messages import (
     ResponseHead,
     ends_with_last,
 )
-from plane_tx.core.routes import find
+from plane_tx.core.routes import Way
 from plane_tx.proxy.answers import (
     Answering,
     is_our_own,
@@ -79,9 +79,8 @@ class ClientConnection(Connection):
         self._upstream_full = self._pumping = self._in_head = self._leaving = False
         self._reading = True
         self._next_turn = Timer(proxy.reactor)
-        self.full = False
-        self.peer = Peer("", secure=False)
-        self.introductions = Introductions()
+        self.full, self.peer = False, Peer("", secure=False)
+        self.introductions, self.way = Introductions(), Way()
         self._peer_is_proxy = False
 
     def connectionMade(self) -> None:
@@ -222,7 +221,11 @@ class ClientConnection(Connection):
         access = self._notes.hand_over() if self._notes is not None else None
         ends, asked = RelayEnds(self.transport, upstream, access), exchange.head
         shaken = Handshake(asked, self._parser.surplus, head, upstream.parser.surplus)
-        del self._parser, self.introductions  # what follows is no HTTP, and may stay for hours
+        del (
+            self._parser,
+            self.introductions,
+            self.way,
+        )  # what follows is no HTTP, and may stay for hours
         use = exchange.take_use()
         relay = self._relay = proxy.relays.join(exchange.session, use, ends, asked.upgrade)
         self.hear_end(relay.browser_ended)
@@ -315,8 +318,7 @@ class ClientConnection(Connection):
             if is_our_own(head):
                 self._answer_itself(head)
                 return
-            host, target = head.host.decode("latin-1"), head.target.decode("latin-1")
-            route = find(proxy.supervisor.registry, proxy.cluster, host, target)
+            route = self.way.find(proxy.supervisor.registry, proxy.cluster, head.host, head.target)
             if route.slash_missing and wants_page(head):
                 self._say(head, slash_added(head, route, peer))
                 return

@@ -25,7 +25,6 @@ from plane_tx.core.headers import (
     reply_trailers,
     request_head_of,
     request_trailers,
-    response_lines,
 )
 from plane_tx.core.messages import (
     EndOfMessage,
@@ -38,7 +37,7 @@ from plane_tx.core.messages import (
     last_chunk,
 )
 from plane_tx.core.model import ENDING, Address, Ready, Session
-from plane_tx.core.routes import Route, visit_of
+from plane_tx.core.routes import Route
 from plane_tx.core.use import Use, UseKind
 from plane_tx.proxy.interface import Carrier, Client
 from plane_tx.proxy.upstream import UpstreamConnection
@@ -78,7 +77,7 @@ class Exchange:
     ) -> None:
         self.head = head
         self.session: Session = route.session
-        self.visit = visit_of(route, peer.address)
+        self.visit = client.way.visit(route, peer.address)
         self._supervisor = carrier.supervisor
         self._pool = carrier.pool
         self._client = client
@@ -296,24 +295,24 @@ class Exchange:
         self._progress = Progress.HEAD_SENT
         if self.access is not None:
             self.access.replied(head.status, now)
-        lines = response_lines(head, self.session.id)
-        self._frame_reply(head, lines)
-        first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
-        self._unsent.append(join_head(first, lines))
+        assert self._upstream is not None
+        rendition = self._upstream.renditions.of(head, self.session.id)
+        self._unsent.append(b"%s%s\r\n\r\n" % (rendition, self._frame_reply(head)))
 
-    def _frame_reply(self, head: ResponseHead, lines: list[bytes]) -> None:
-        unbounded = head.framing in (Framing.CHUNKED, Framing.UNTIL_CLOSE)
-        if unbounded and self.head.version == b"1.1":
-            self._chunked_reply = True
-            lines.append(b"Transfer-Encoding: chunked")
-        elif unbounded:
-            self._keep_alive = self._bounded = False
+    def _frame_reply(self, head: ResponseHead) -> bytes:
+        """Decide how the reply ends, and return the lines that say so; an end comes before each."""
+        said = b""
+        if head.framing in (Framing.CHUNKED, Framing.UNTIL_CLOSE):
+            if self.head.version == b"1.1":
+                self._chunked_reply = True
+                said = b"\r\nTransfer-Encoding: chunked"
+            else:
+                self._keep_alive = self._bounded = False
         if not self.request_complete:
             self._keep_alive = False
         if not self._keep_alive:
-            lines.append(b"Connection: close")
-        elif self.head.version == b"1.0":
-            lines.append(b"Connection: keep-alive")
+            return said + b"\r\nConnection: close"
+        return said if self.head.version == b"1.1" else b"\r\nConnection: keep-alive"
 
     def _switch(self, head: ResponseHead) -> None:
         upstream = self._upstream

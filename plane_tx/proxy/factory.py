@@ -9,6 +9,7 @@ from plane_tx.accesslog import AccessLog
 from plane_tx.core.model import Session, Status, StatusEntry
 from plane_tx.proxy.client import ClientConnection
 from plane_tx.proxy.connection import LINGER_SECONDS
+from plane_tx.proxy.early import EarlyClientConnection
 from plane_tx.proxy.interface import Carrier
 from plane_tx.proxy.relays import Relays
 from plane_tx.proxy.settings import ProxySettings
@@ -55,7 +56,10 @@ class ProxyFactory(Factory):
 
     def buildProtocol(self, addr: object) -> ClientConnection | None:
         """A connection for the client at `addr`; none while we part with them."""
-        return None if self._closing else ClientConnection(self)
+        if self._closing:
+            return None
+        recovered = self.supervisor.recovered
+        return ClientConnection(self) if recovered else EarlyClientConnection(self)
 
     def lost(self, connection: ClientConnection) -> None:
         """A client's connection is no more."""

@@ -11,6 +11,7 @@ from plane_tx.accesslog import AccessLog
 from plane_tx.core.errors import PlaneError
 from plane_tx.core.headers import Introductions
 from plane_tx.core.messages import ResponseHead
+from plane_tx.core.routes import Way
 from plane_tx.proxy.relays import Relays
 from plane_tx.proxy.settings import ProxySettings
 from plane_tx.proxy.upstream import UpstreamConnection, UpstreamPool
@@ -27,6 +28,7 @@ class Client(Shape):
 
     full: bool
     introductions: Introductions
+    way: Way
 
     def send(self, data: bytes) -> None:
         """Write to the client."""

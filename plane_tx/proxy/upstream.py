@@ -14,6 +14,7 @@ from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from plane_tx.core.headers import Renditions
 from plane_tx.core.http1 import ResponseParser
 from plane_tx.core.messages import ResponseEvent
 from plane_tx.core.model import Address
@@ -81,6 +82,7 @@ class UpstreamConnection(HalfClosing):
         self.held_back = False
         self.idle_since: float | None = None
         self.parser = ResponseParser(b"GET")
+        self.renditions = Renditions()
         self._pool = pool
         self._stall: IDelayedCall | None = None
         self._reading_on: IDelayedCall | None = None
@@ -108,7 +110,7 @@ class UpstreamConnection(HalfClosing):
         """Give everything from here on to `tunnel`: the session has switched protocols."""
         self._reader = None
         self._tunnel = tunnel
-        del self.parser  # it takes memory, perhaps for hours
+        del self.parser, self.renditions  # they take memory, perhaps for hours
 
     def leave(self) -> None:
         """Read for nobody any more; whatever still comes makes the connection useless."""

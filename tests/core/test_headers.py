@@ -9,6 +9,7 @@ from plane_tx.core.fields import REPLY_MARKS, REQUEST_MARKS, fields_of
 from plane_tx.core.headers import (
     Introductions,
     Peer,
+    Renditions,
     cors,
     reply_trailers,
     request_head_of,
@@ -65,6 +66,21 @@ def replied(*headers, status=200):
     fields = read(REPLY_MARKS, *headers)
     head = ResponseHead(status, b"OK", fields, Framing.LENGTH, keep_alive=True)
     return list(fields_of(response_lines(head, "abc123")))
+
+
+def test_a_rendition_is_made_anew_only_for_another_head():
+    renditions = Renditions()
+    fields = read(REPLY_MARKS, (b"X-One", b"1"))
+    head, other = (
+        ResponseHead(status, b"OK", fields, Framing.NONE, keep_alive=True) for status in (200, 404)
+    )
+
+    made = [renditions.of(each, "abc123") for each in (head, head, other, head)]
+
+    assert made[0].startswith(b"HTTP/1.1 200 OK\r\nX-One: 1\r\n")
+    assert made[1] is made[0]
+    assert made[2] == made[0].replace(b"200", b"404")
+    assert made[3] == made[0]
 
 
 def test_a_clients_own_headers_pass_in_order_and_as_often_as_sent():

@@ -194,6 +194,29 @@ def test_a_header_that_was_the_last_one_too_says_the_same_again():
     assert (first.keep_alive, other.keep_alive) == (True, False)
 
 
+def test_a_request_that_is_the_last_one_again_is_told_again():
+    parser, same = RequestParser(), head(b"Content-Length: 2") + b"ab"
+
+    first, again = parser.feed(same), parser.feed(same)
+
+    assert again == first
+    assert again[0] is first[0]
+
+
+def test_a_reply_that_is_the_last_one_again_has_a_body_as_its_request_asks():
+    parser = ResponseParser(b"GET")
+    said = reply(b"Content-Length: 2")
+    parser.feed(said + b"ab")
+    parser.expect(b"HEAD")
+    bodiless = parser.feed(said)
+    parser.expect(b"GET")
+
+    whole = parser.feed(said + b"cd")
+
+    assert outline(bodiless) == [200, "end"]
+    assert outline(whole) == [200, b"cd", "end"]
+
+
 def test_a_reply_without_a_field_says_nothing_of_the_one_before():
     parser = ResponseParser(b"GET")
     parser.feed(reply(b"Content-Length: 1") + b"a")
@@ -703,6 +726,26 @@ def test_any_requests_are_the_same_in_any_segments(stream, places):
     assert not whole.mid_head
     heads = [event for event in told if isinstance(event, RequestHead)]
     assert len(heads) == stream.count(b" HTTP/1.1\r\n")
+
+
+AGAIN = [
+    head(),
+    head(b"Content-Length: 3") + b"abc",
+    head(b"Transfer-Encoding: chunked") + b"1\r\na\r\n0\r\n\r\n",
+    head(b"X-A: 1"),
+]
+
+
+@given(
+    said=st.lists(st.sampled_from(AGAIN), min_size=1, max_size=8),
+    places=st.lists(st.integers(0, 10**6), max_size=10),
+)
+def test_requests_that_come_again_are_told_as_if_each_were_the_first(said, places):
+    expected = [event for each in said for event in requests(each)]
+
+    told = requests(*cut(b"".join(said), places))
+
+    assert told == expected
 
 
 @st.composite

@@ -12,7 +12,9 @@ from plane_tx.core import errors
 from plane_tx.core.model import Executable, Key, Routing, Scheduled, Spec, Token
 from plane_tx.core.registry import Registry
 from plane_tx.core.routes import (
+    MOST_REMEMBERED,
     MOST_SHOWN,
+    Way,
     find,
     has_hosts_below,
     hide_tokens,
@@ -344,6 +346,52 @@ def test_a_visit_tells_whose_link_it_was(registry: Registry) -> None:
     visit = visit_of(find(registry, CLUSTER, CLUSTER, f"/{'F' * 43}/"), "")
 
     assert visit.user == "ada"
+
+
+def test_the_way_of_the_last_request_is_known_again(registry: Registry) -> None:
+    way, target = Way(), f"/{DYNAMIC}/a".encode()
+
+    first, again = (way.find(registry, CLUSTER, CLUSTER.encode(), target) for _ in range(2))
+
+    assert first == find(registry, CLUSTER, CLUSTER, target.decode())
+    assert again is first
+    assert way.visit(again, "203.0.113.9") is way.visit(again, "203.0.113.9")
+    assert way.visit(again, "203.0.113.10") == visit_of(first, "203.0.113.10")
+
+
+@pytest.mark.parametrize(
+    ("host", "target"),
+    [(b"other.example", f"/{DYNAMIC}/a"), (CLUSTER.encode(), f"/{UNKNOWN}/a")],
+    ids=["host", "target"],
+)
+def test_another_request_finds_its_own_way(registry: Registry, host: bytes, target: str) -> None:
+    way = Way()
+    way.find(registry, CLUSTER, CLUSTER.encode(), f"/{DYNAMIC}/a".encode())
+
+    with pytest.raises(errors.PlaneError):
+        way.find(registry, CLUSTER, host, target.encode())
+
+
+def test_a_way_ends_with_its_token(registry: Registry) -> None:
+    registry.grants.grant(Token("F" * 43, "plain", "", "ada"), 0.0)
+    way, asked = Way(), (registry, CLUSTER, CLUSTER.encode(), f"/{'F' * 43}/".encode())
+    way.find(*asked)
+
+    registry.grants.revoke("plain", "ada")
+
+    with pytest.raises(errors.UnknownToken):
+        way.find(*asked)
+
+
+def test_a_long_target_is_not_remembered(registry: Registry) -> None:
+    way = Way()
+    asked = (registry, CLUSTER, CLUSTER.encode(), f"/{DYNAMIC}/{'a' * MOST_REMEMBERED}".encode())
+
+    first, again = way.find(*asked), way.find(*asked)
+
+    assert again == first
+    assert again is not first
+    assert way.visit(first, "") == visit_of(first, "")
 
 
 @pytest.mark.parametrize(

@@ -594,6 +594,59 @@ async def test_a_session_of_an_earlier_run_is_adopted_and_its_end_told(world: Wo
 
 
 @claim
+async def test_what_was_made_and_not_started_is_started_when_it_is_adopted(world: World) -> None:
+    session_id = f"{world.instance}-made"
+    order = world.order(OBEYS, session_id)
+    await world.docker.create(f"plane-{session_id}", world.config(OBEYS))
+    (listed,) = await world.engine.list_running()
+
+    with pytest.raises(SpawnFailed, match="does not run"):
+        await world.engine.adopt(session_id, order.executable, False)
+    address = await world.engine.adopt(session_id, order.executable, True)
+    (running,) = await world.engine.list_running()
+    await world.engine.kill(session_id)
+
+    assert (listed.running, listed.fresh) == (False, True)
+    assert (running.running, running.fresh) == (True, False)
+    assert address.port
+    assert [event.exit_code for event in world.witness.seen] == [137]
+
+
+@claim
+async def test_what_has_ended_while_nobody_looked_tells_its_end_and_leaves_nothing(
+    world: World,
+) -> None:
+    order = world.order(ENDS_SOON)
+    name = f"plane-{order.session_id}"
+    await world.docker.create(name, world.config(ENDS_SOON))
+    await world.docker.start(name)
+    await world.docker.wait(name, "not-running")
+
+    await world.engine.conclude(order.session_id)
+
+    (event,) = world.witness.seen
+    assert (event.session_id, event.exit_code) == (order.session_id, 3)
+    assert event.log_tail == out("one") + err("two")
+    assert not await world.exists(order.session_id)
+
+
+@claim
+async def test_what_runs_after_all_is_not_concluded(world: World) -> None:
+    order = world.order(OBEYS)
+    await world.engine.spawn(order, lambda _: None)
+    await world.engine.close()
+    later = world.another_engine()
+    witness = Witness(later)
+
+    await later.conclude(order.session_id)
+    await later.adopt(order.session_id, order.executable, False)
+    await later.conclude(order.session_id)
+
+    assert witness.seen == []
+    await later.kill(order.session_id)
+
+
+@claim
 async def test_what_does_not_run_is_not_adopted(world: World) -> None:
     with pytest.raises(SpawnFailed, match="does not run"):
         await world.engine.adopt("never-was", Executable(image="x"), False)

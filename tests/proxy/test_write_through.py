@@ -8,7 +8,7 @@ import struct
 
 import pytest
 import pytest_twisted
-from twisted.internet import unix
+from twisted.internet import threads, unix
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import (
     SSL4ClientEndpoint,
@@ -21,7 +21,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import deferLater
 
-from plane_tx.proxy.write_through import write_through
+from plane_tx.proxy.write_through import LONG_READ, SHORT_READ, write_through
 from tests.certificate import self_signed
 from tests.proxy.raw_upstream import End, Flood
 
@@ -42,11 +42,16 @@ class Near(End):
         super().__init__()
         self.made = made
         self.lost_by = []
+        self.longest = 0
 
     def connectionMade(self) -> None:
         super().connectionMade()
         write_through(self.transport)
         self.made.callback(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.longest = max(self.longest, len(data))
+        super().dataReceived(data)
 
     def connectionLost(self, reason) -> None:
         self.lost_by.append(reason.type)
@@ -317,6 +322,28 @@ async def test_a_producer_is_paused_while_much_waits_and_resumed_after(pair):
     assert queued > pair.transport.bufferSize
     assert came == LARGE
     assert flood.sent == len(LARGE)
+
+
+@pytest.mark.reactor
+@pytest.mark.parametrize("pair", [dialled], indirect=True)
+@pytest_twisted.ensureDeferred
+async def test_what_is_long_is_read_in_longer_pieces_and_what_is_short_is_not(pair):
+    pair.transport.pauseProducing()
+    pair.far.setblocking(False)
+    waiting = pair.far.send(LARGE)
+    pair.far.setblocking(True)
+    sending = threads.deferToThread(pair.far.sendall, LARGE[waiting:])
+    pair.transport.resumeProducing()
+    await sending
+    await pair.near.until(lambda near: near.total == len(LARGE))
+    longest = pair.near.longest
+
+    pair.far.sendall(b"x")
+    await pair.near.until(lambda near: near.total == len(LARGE) + 1)
+
+    assert SHORT_READ < longest <= LONG_READ
+    assert pair.transport.bufferSize == SHORT_READ
+    assert bytes(pair.near.data) == LARGE + b"x"
 
 
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")

@@ -25,6 +25,7 @@ from plane_tx.core.access import FORMATS
 from plane_tx.core.model import Address, Session
 from plane_tx.core.use import Traffic
 from plane_tx.core.wire import ConnectRequest, ExecutableRequest, KeyRequest, SpawnConfig
+from plane_tx.journal import Journal
 from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.proxy.settings import ProxySettings
 from plane_tx.supervisor import Policy, Supervisor
@@ -152,12 +153,18 @@ class HereAndNow:
 class World:
     """A proxy in memory, and the hands that a test needs there."""
 
-    def __init__(self, log: Path | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        log: Path | None = None,
+        engine: RecordingEngine | None = None,
+        journal: Journal | None = None,
+        **settings: Any,
+    ) -> None:
         self.reactor = MemoryReactorClock()
         self.reactor.advance(1_700_000_000)
-        self.engine = RecordingEngine()
+        self.engine = engine or RecordingEngine()
         policy = Policy(cluster=CLUSTER, control_url="http://127.0.0.1:8080", host_name="box")
-        self.supervisor = Supervisor(self.reactor, self.engine, policy, unwritten())
+        self.supervisor = Supervisor(self.reactor, self.engine, policy, journal or unwritten())
         self.supervisor.start()
         self.log = log
         settings = ProxySettings(**settings)
