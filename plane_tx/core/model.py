@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import attrs
 
+from plane_tx.core.hardening import Egress, Hardening
 from plane_tx.core.ledger import Ledger
 from plane_tx.core.use import Traffic, Use
 
@@ -258,6 +259,8 @@ class Executable:
     gpus: int | Literal["all"] = 0
     #: The directory of its key (true), or of this name, that lives on after it (plane.md 3.5).
     mount: bool | str = False
+    egress: Egress = Egress.OPEN
+    hardening: Hardening = Hardening()
     app: str | None = None
 
 

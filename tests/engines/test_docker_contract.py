@@ -20,6 +20,7 @@ from plane_tx.core.model import (
     ResourceLimits,
     Volume,
 )
+from plane_tx.engines.docker.container import Place, create_body
 from plane_tx.engines.docker.daemon import Daemon, unix_daemon
 from plane_tx.engines.docker.errors import NoSuchObject
 from plane_tx.engines.interface import (
@@ -94,9 +95,10 @@ async def test_a_session_runs_at_the_address_its_spawn_gives(world: World) -> No
 
     found = await world.docker.inspect(f"plane-{order.session_id}")
     assert found["State"]["Running"]
-    (binding,) = found["NetworkSettings"]["Ports"]["8080/tcp"]
-    assert binding["HostIp"] == "127.0.0.1"
-    assert address == Address("127.0.0.1", int(binding["HostPort"]))
+    (network,) = found["NetworkSettings"]["Networks"].items()
+    assert network[0] == f"plane-tx-{world.instance}"
+    assert address == Address(network[1]["IPAddress"], 8080)
+    assert not found["HostConfig"].get("PortBindings")
 
 
 @claim
@@ -742,10 +744,8 @@ async def test_limits_and_the_rest_reach_docker(world: World) -> None:
 
 
 async def _accepted(world: World, order: SpawnOrder) -> dict[str, Any]:
-    from plane_tx.engines.docker.container import create_body
-
     await world.engine.spawn(order, lambda _: None)
-    return create_body(order, world.instance, "127.0.0.1")
+    return create_body(order, world.instance, Place("bridge", is_published=True))
 
 
 @claim

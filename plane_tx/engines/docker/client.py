@@ -123,6 +123,17 @@ class DockerClient:
         """Hand on each JSON object of a stream; returns when it ends."""
         await self._follow(stream, JsonLines(tell))
 
+    async def networks(self, name: str) -> list[JsonObject]:
+        """Every network with `name` in its name (`GET /networks`), without its containers."""
+        found: list[JsonObject] = await self._daemon.ask(
+            "GET", "/networks", {"filters": json.dumps({"name": [name]})}
+        )
+        return found
+
+    async def create_network(self, config: JsonObject) -> None:
+        """Make a network (`POST /networks/create`)."""
+        await self._daemon.ask("POST", "/networks/create", None, config, _SLOW_CALL_SECONDS)
+
     async def has_image(self, reference: str) -> bool:
         """Whether the image is on this box (`GET /images/{name}/json`)."""
         try:

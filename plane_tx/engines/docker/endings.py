@@ -35,6 +35,7 @@ class Held:
     exit_code: int | None = None
     oom: bool = False
     asked: Deferred[Address] | None = None
+    address: Address | None = None
 
     @property
     def unwanted(self) -> bool:
@@ -83,6 +84,17 @@ class Endings:
         held.announced = True
         if held.died and self._held.get(held.session_id) is held:
             self._begin(held)
+
+    def moved_in(self, held: Held, address: Address) -> None:
+        """Take note of where a session is reached: who was there before has ended.
+
+        Docker gives the address of a container that has ended to the next one at once, and its
+        `die` may be late: nobody is to find one session at the address of another for long.
+        """
+        for other in tuple(self._held.values()):
+            if other.address == address and other is not held and other.announced:
+                self._begin(other)
+        held.address = address
 
     def forget(self, session_id: str) -> None:
         """Its end is no longer to be told."""

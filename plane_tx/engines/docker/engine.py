@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -27,6 +27,7 @@ from plane_tx.engines.docker.endings import Endings, Held
 from plane_tx.engines.docker.errors import Conflict, DockerError, NoSuchObject, NotModified
 from plane_tx.engines.docker.images import Images, unavailable
 from plane_tx.engines.docker.mounts import MountDirectories
+from plane_tx.engines.docker.networks import Networks, NetworkSettings
 from plane_tx.engines.docker.removal import Removal
 from plane_tx.engines.docker.stats import stats_of
 from plane_tx.engines.docker.watch import Watch
@@ -46,13 +47,16 @@ from plane_tx.engines.interface import (
 from plane_tx.engines.listeners import Listeners
 from plane_tx.flights import Flight, to_the_end
 
-#: How long a stopping server waits for what it has begun to clear away.
+#: How long a stopping server waits for what it has begun to clear away or to make.
 CLOSE_SECONDS = 3.0
+
+#: Said after Docker's own words where its storage has no limit to give.
+_NO_DISK_LIMIT = "; leave out resource_limits.disk_limit_bytes, or give Docker storage with quotas"
 
 
 @implementer(IEngine)
 class DockerEngine:
-    """Runs sessions as containers named `plane-<id>`, published on `host` at a random port.
+    """Runs sessions as containers named `plane-<id>`.
 
     `instance` tells this server's containers from those of another on the same Docker. Without
     `mounts` a session can have none.
@@ -63,13 +67,13 @@ class DockerEngine:
         clock: IReactorTime,
         client: DockerClient,
         instance: str,
-        host: str = "127.0.0.1",
+        networks: NetworkSettings | None = None,
         mounts: MountDirectories | None = None,
     ) -> None:
         self._clock = clock
         self._client = client
         self._instance = instance
-        self._host = host
+        self._networks = Networks(client, instance, networks or NetworkSettings())
         self._mounts = mounts
         self._listeners = Listeners()
         self._images = Images(clock, client)
@@ -81,17 +85,19 @@ class DockerEngine:
     def start(self) -> None:
         """Begin to watch."""
         self._watch.start()
+        self._networks.start()
 
     def close(self) -> Deferred[None]:
         """Stop watching; containers go on, calls in flight fail with `EngineUnavailable`.
 
-        What has ended is cleared away first, if Docker does so within `CLOSE_SECONDS`.
+        What has begun is ended first, if Docker does so within `CLOSE_SECONDS`.
         """
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
         self._watch.stop()
-        await self._endings.settled().addTimeout(CLOSE_SECONDS, self._clock)
+        begun: list[Deferred[Any]] = [self._endings.settled(), self._networks.settled()]
+        await DeferredList(begun).addTimeout(CLOSE_SECONDS, self._clock)
         self._removal.close()
         await self._client.close()
 
@@ -102,6 +108,7 @@ class DockerEngine:
     def check(self, executable: Executable) -> None:
         """Raise `InvalidRequest` for what Docker could never run."""
         said.check(executable)
+        self._networks.check(executable)
         if executable.mount and self._mounts is None:
             raise InvalidRequest(
                 "spawn_config.executable.mount: this server mounts nothing: leave it out, or have"
@@ -215,8 +222,11 @@ class DockerEngine:
         # An id may be used again as soon as its end is told; its name is free a little later.
         await self._endings.ended(order.session_id)
         mounted = None if self._mounts is None else await self._mounts.of(order)
+        with _telling(f"say where to put session {order.session_id}"):
+            place = await self._networks.place(order.executable)
+        body = said.create_body(order, self._instance, place, mounted)
         try:
-            await to_the_end(self._create(held, order, mounted))
+            await to_the_end(self._create(held, body))
             tell(Created())
             await to_the_end(self._start(held))
             return await self._started(held, order.executable)
@@ -225,9 +235,8 @@ class DockerEngine:
                 await to_the_end(self._removal.remove_in_time(held.container_id))
             raise
 
-    async def _create(self, held: Held, order: SpawnOrder, mounted: str | None) -> None:
-        name = container_name(order.session_id)
-        body = said.create_body(order, self._instance, self._host, mounted)
+    async def _create(self, held: Held, body: dict[str, Any]) -> None:
+        name = container_name(held.session_id)
         try:
             held.container_id = await self._client.create(name, body)
         except EngineUnavailable:
@@ -239,7 +248,8 @@ class DockerEngine:
                 raise unavailable(body["Image"], error.message) from None
             raise _failed("make", held, error.message) from None
         except DockerError as error:
-            raise _failed("make", held, error.message) from None
+            cure = _NO_DISK_LIMIT if "storage-opt" in error.message else ""
+            raise _failed("make", held, error.message + cure) from None
 
     async def _start(self, held: Held) -> None:
         try:
@@ -258,10 +268,12 @@ class DockerEngine:
             return self._address(held, container, executable)
 
     def _address(self, held: Held, container: Container, executable: Executable) -> Address:
-        address = container.address(executable, self._host)
+        address = container.address(executable.port)
         if address is None:
-            network = executable.network_name or "default"
-            raise _failed("reach", held, f"network {network!r} publishes no port")
+            what = "address" if container.ports is None else "published port"
+            network = executable.network_name or "of its own"
+            raise _failed("reach", held, f"its network ({network}) gave it no {what}")
+        self._endings.moved_in(held, address)
         return address
 
     async def _adopt(self, held: Held, executable: Executable, start: bool) -> Address:

@@ -11,9 +11,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from plane_tx.core.errors import ImageUnavailable
+from plane_tx.core.images import Image
 from plane_tx.core.model import Credentials, Executable, PullPolicy
 from plane_tx.engines.docker.client import DockerClient
-from plane_tx.engines.docker.container import Image
 from plane_tx.engines.docker.errors import DockerError
 from plane_tx.engines.interface import Progress, Pulling
 from plane_tx.flights import Flight
