@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -115,6 +118,7 @@ class OwnDaemon:
         command += ["--host", f"unix://{self.path}", "--pidfile", self._folder / "docker.pid"]
         command += ["--data-root", self._folder / "data", "--exec-root", self._folder / "exec"]
         (self._folder / "docker.pid").unlink(missing_ok=True)
+        self._bury_forgotten()
         with (self._folder / "dockerd.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         until(Docker(self.path, "").answers, 60)
@@ -136,7 +140,33 @@ class OwnDaemon:
         self._process.kill()
         self._process.wait()
 
+    def _bury_forgotten(self) -> None:
+        # Docker 20.10 forgets a container that it was just starting when it was killed: with live
+        # restore the process goes on, and its address is given to the next container too. Nobody
+        # who asks Docker can see that, so it is not for the server to mend.
+        for shim, container in _shims():
+            if not self._remembers(container):
+                tasks = Path(f"/proc/{shim}/task").glob("*/children")
+                for each in [
+                    shim,
+                    *(int(pid) for task in tasks for pid in task.read_text().split()),
+                ]:
+                    os.kill(each, signal.SIGKILL)
+
+    def _remembers(self, container: str) -> bool:
+        file = self._folder / "data/containers" / container / "config.v2.json"
+        return file.exists() and bool(json.loads(file.read_text())["State"]["Running"])
+
     def remove(self) -> None:
         """Kill it, and delete what it has stored."""
         self.kill()
         shutil.rmtree(self._folder / "data", ignore_errors=True)
+
+
+def _shims() -> Iterator[tuple[int, str]]:
+    """The processes that hold containers of any daemon here, each with its container's id."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes().decode().split("\0")
+            if words[0].endswith("containerd-shim-runc-v2") and "-id" in words:
+                yield int(process.name), words[words.index("-id") + 1]
