@@ -11,14 +11,14 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.live import LiveServer, ask, entered, live_server, until
+from tests.live import Answer, LiveServer, ask, entered, live_server, until
 
 PROCESS = '[engine]\nkind = "process"\n'
 
@@ -426,121 +426,140 @@ def test_a_container_goes_on_over_a_restart_of_the_server(tmp_path: Path) -> Non
 # --- killed and started again --------------------------------------------------------------------
 
 
-def visit(made: dict[str, str], cluster: str, **answers: object) -> object:
+def visit(made: dict[str, str], cluster: str) -> Answer:
     """Ask for a page by the link that was given, which may name a host of its own."""
     parts = urlsplit(made["url"])
     port = cluster.rpartition(":")[2]
     host = parts.netloc.rpartition(":")[0] or parts.netloc
     url = f"http://127.0.0.1:{port}{parts.path}"
-    return ask("GET", url, headers={"Host": f"{host}:{port}", **answers})
+    return ask("GET", url, headers={"Host": f"{host}:{port}"})
 
 
-class Again:
-    """Servers one after the other on the same ports, state and instance."""
+class Servers:
+    """One after the other on the same ports, with the same state and instance."""
 
     def __init__(self, folder: Path, conf: str) -> None:
         self._folder, self._conf = folder, conf
-        self.ports: tuple[int, int] | None = None
+        self._ports: tuple[int, int] | None = None
+        self._started: list[LiveServer] = []
 
     def start(self) -> LiveServer:
-        server = LiveServer(self._folder, self._conf, ports=self.ports)
-        self.ports = (server.control_port, server.proxy_port)
+        server = LiveServer(self._folder, self._conf, ports=self._ports)
+        self._ports = (server.control_port, server.proxy_port)
+        self._started.append(server)
         return server
 
+    def kill(self) -> None:
+        """Kill the one that runs, which must not have logged a traceback."""
+        server = self._started[-1]
+        server.process.kill()
+        server.process.wait(30)
+        assert "Traceback" not in server.log.read_text(), server.log.read_text()
 
-def kill(server: LiveServer) -> None:
-    server.process.kill()
-    server.process.wait(30)
-    assert "Traceback" not in server.log.read_text(), server.log.read_text()
+    def stop(self) -> None:
+        for server in self._started:
+            server.interrupt()
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Callable[[str], Servers]]:
+    made: list[Servers] = []
+
+    def make(conf: str) -> Servers:
+        made.append(Servers(tmp_path, conf))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
 
 
 @pytest.mark.docker
-def test_a_killed_server_goes_on_where_it_was(tmp_path: Path) -> None:
-    servers = Again(tmp_path, docker_conf())
-    before = servers.start()
+def test_a_killed_server_goes_on_where_it_was(servers: Callable[[str], Servers]) -> None:
+    runs = servers(docker_conf())
+    before = runs.start()
     before.wait_until_ready()
     limits = {"lifetime_limit_seconds": 3600, "max_idle_seconds": 600}
     path = before.connect("docker-busybox", key="path", **limits)
     host = before.connect("docker-busybox", routing="host")
     static = before.connect("docker-busybox", use_static_token=True)
     gone = before.connect("docker-busybox", key="gone")
-    for made in (path, host, static, gone):
-        assert visit(made, before.cluster).status == 200
     revoked = before.ask_connect({"key": {"name": "path"}, "user": "eve"})
     user = before.ask_connect({"key": {"name": "path"}, "user": "ada", "auth": {"n": 1}})
-    body = {"backend_id": path["backend_id"], "user": "eve"}
-    assert ask("POST", f"{before.control}/ctrl/b/revoke", body).status == 200
+    links = (path, host, static, user)
+    first = [visit(made, before.cluster).status for made in (*links, gone, revoked)]
+    whose = {"backend_id": path["backend_id"], "user": "eve"}
     url = f"{before.control}/ctrl/b/{path['backend_id']}/keepalive"
-    assert ask("POST", url, {"seconds": 3000, "reason": "work"}).status == 200
-    ended = ask("POST", f"{before.control}/ctrl/b/{gone['backend_id']}/hard-terminate?wait=30")
-    assert ended.status == 200
+    end = f"{before.control}/ctrl/b/{gone['backend_id']}/hard-terminate?wait=30"
+    asked = [
+        ask("POST", f"{before.control}/ctrl/b/revoke", whose).status,
+        ask("POST", url, {"seconds": 3000, "reason": "work"}).status,
+        ask("POST", end).status,
+    ]
     was = before.session(path["backend_id"])
-    kill(before)
+    runs.kill()
 
-    after = servers.start()
-    try:
-        after.wait_until_listening()
-        answers = [visit(made, after.cluster).status for made in (path, host, static, user)]
-        now_is = after.session(path["backend_id"])
-        left = [visit(made, after.cluster) for made in (gone, revoked)]
+    after = runs.start()
+    after.wait_until_listening()
+    answers = [visit(made, after.cluster).status for made in links]
+    left = [visit(made, after.cluster) for made in (gone, revoked)]
+    now_is = after.session(path["backend_id"])
+    again = after.connect("docker-busybox", key="path")
+    end_all(after)
 
-        assert answers == [200] * 4
-        same = ("key", "created_at", "status_history", "limits", "user")
-        assert {name: now_is[name] for name in same} == {name: was[name] for name in same}
-        assert now_is["deadlines"]["lifetime"] == was["deadlines"]["lifetime"]
-        assert [lease["reason"] for lease in now_is["leases"]] == ["work"]
-        assert [each.status for each in left] == [410, 410]
-        assert "stopped by request" in left[0].json["message"]
-        again = after.connect("docker-busybox", key="path")
-        assert (again["spawned"], again["backend_id"]) == (False, path["backend_id"])
-        end_all(after)
-    finally:
-        after.interrupt()
+    # A static link's path reaches the session as it is, and that one has no such page.
+    assert (first, asked) == ([200, 200, 404, 200, 200, 200], [200] * 3)
+    assert answers == [200, 200, 404, 200]
+    assert [each.status for each in left] == [410, 410]
+    assert "stopped by request" in left[0].json["message"]
+    same = ("key", "created_at", "status_history", "limits", "user")
+    assert {name: now_is[name] for name in same} == {name: was[name] for name in same}
+    assert now_is["deadlines"]["lifetime"] == was["deadlines"]["lifetime"]
+    assert [lease["reason"] for lease in now_is["leases"]] == ["work"]
+    assert (again["spawned"], again["backend_id"]) == (False, path["backend_id"])
 
 
 @pytest.mark.docker
-def test_what_ended_while_the_server_was_away_says_how(tmp_path: Path) -> None:
-    servers = Again(tmp_path, docker_conf())
-    before = servers.start()
+def test_what_ended_while_the_server_was_away_says_how(
+    servers: Callable[[str], Servers],
+) -> None:
+    runs = servers(docker_conf())
+    before = runs.start()
     before.wait_until_ready()
     made = [before.connect("docker-busybox") for _ in range(3)]
-    for each in made:
-        assert visit(each, before.cluster).status == 200
-    kill(before)
+    first = [visit(each, before.cluster).status for each in made]
+    runs.kill()
     names = [f"plane-{each['backend_id']}" for each in made]
     subprocess.run(["docker", "kill", names[0]], check=True, capture_output=True)
     subprocess.run(["docker", "rm", "-f", names[1]], check=True, capture_output=True)
 
-    after = servers.start()
-    try:
-        after.wait_until_ready()
-        states = [after.session(each["backend_id"]) for each in made]
+    after = runs.start()
+    after.wait_until_ready()
+    states = [after.session(each["backend_id"]) for each in made]
+    end_all(after)
 
-        assert [state["status"] for state in states] == ["terminated", "terminated", "ready"]
-        assert states[0]["exit_code"] == 137
-        assert states[1]["status_history"][-1]["termination_reason"] == "lost"
-        end_all(after)
-    finally:
-        after.interrupt()
+    assert first == [200] * 3
+    assert [state["status"] for state in states] == ["terminated", "terminated", "ready"]
+    assert states[0]["exit_code"] == 137
+    assert states[1]["status_history"][-1]["termination_reason"] == "lost"
 
 
-def test_sessions_of_the_process_engine_end_with_a_killed_server_and_say_so(tmp_path: Path) -> None:
-    servers = Again(tmp_path, PROCESS)
-    before = servers.start()
+def test_sessions_of_the_process_engine_end_with_a_killed_server_and_say_so(
+    servers: Callable[[str], Servers],
+) -> None:
+    runs = servers(PROCESS)
+    before = runs.start()
     before.wait_until_ready()
     made = before.connect("echo")
-    assert visit(made, before.cluster).status == 200
-    kill(before)
+    first = visit(made, before.cluster).status
+    runs.kill()
 
-    after = servers.start()
-    try:
-        after.wait_until_ready()
-        link = visit(made, after.cluster)
+    after = runs.start()
+    after.wait_until_ready()
+    link = visit(made, after.cluster)
 
-        assert link.status == 410
-        assert "end with the server" in link.json["message"]
-    finally:
-        after.interrupt()
+    assert (first, link.status) == (200, 410)
+    assert "end with the server" in link.json["message"]
 
 
 # --- reactors -----------------------------------------------------------------------------------
