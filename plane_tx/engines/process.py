@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from plane_tx.core.errors import InvalidRequest, SpawnFailed
+from plane_tx.core.hardening import Egress
 from plane_tx.core.model import Address, Executable, LogLine, PullPolicy
 from plane_tx.engines import launch
 from plane_tx.engines.child import Child, Conditions, order_line
@@ -67,6 +68,8 @@ def complaints(executable: Executable, allow_request_commands: bool) -> Iterator
     for name in _CONTAINERS_ONLY:
         if getattr(executable, name):
             yield f"{name}: only an engine of containers has this; leave it out"
+    if executable.egress is Egress.NONE:
+        yield 'egress: only an engine of containers can give "none"; leave it out'
     if executable.port != Executable.DEFAULT_PORT:
         yield "port: the process engine gives each session a port of its own, as PORT"
     if executable.pull_policy is not PullPolicy.IF_NOT_PRESENT:

@@ -21,6 +21,7 @@ from twisted.protocols.basic import LineOnlyReceiver
 from zope.interface.verify import verifyObject
 
 from plane_tx.core.errors import InvalidRequest, SpawnFailed
+from plane_tx.core.hardening import Egress
 from plane_tx.core.model import (
     Address,
     Credentials,
@@ -827,6 +828,7 @@ async def test_a_server_that_is_killed_takes_its_sessions_along_with_all_they_st
         ({"cap_add": ("ALL",)}, "cap_add: "),
         ({"runtime": "runsc"}, "runtime: "),
         ({"gpus": 1}, "gpus: "),
+        ({"egress": Egress.NONE}, "egress: "),
         ({"mount": True}, "mount: "),
         ({"port": 1234}, "port: "),
         ({"pull_policy": PullPolicy.ALWAYS}, "pull_policy: "),
