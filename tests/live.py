@@ -30,9 +30,11 @@ DOCKER_SOCKET = os.environ.get("PLANE_TX_TEST_DOCKER", "/var/run/docker.sock")
 APPS = """
 [apps.echo]
 command = ["{python}", "examples/echo/server.py"]
+workdir = "."
 request_env = ["ECHO_START_DELAY", "ECHO_NEVER_LISTEN", "ECHO_EXIT_AT_ONCE"]
 [apps.whiteboard]
 command = ["{python}", "examples/whiteboard/server.py"]
+workdir = "."
 [apps.docker-busybox]
 image = "plane-tx-test/busybox"
 command = ["sh", "-c", "mkdir -p /www; echo here > /www/index.html; httpd -f -p 8080 -h /www"]

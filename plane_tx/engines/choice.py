@@ -9,6 +9,7 @@ from typing import Any
 from plane_tx.core.errors import ConfigError
 from plane_tx.core.hardening import Egress
 from plane_tx.core.sections import EngineConfig
+from plane_tx.engines.child import Conditions
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.daemon import unix_daemon
 from plane_tx.engines.docker.engine import DockerEngine
@@ -17,6 +18,7 @@ from plane_tx.engines.docker.networks import NetworkSettings
 from plane_tx.engines.interface import IEngine
 from plane_tx.engines.process import ProcessEngine
 from plane_tx.engines.threads import threads_of
+from plane_tx.engines.users import user_named
 
 #: How long an engine socket may take to accept, when `kind = "auto"` asks whether one is there.
 DETECT_SECONDS = 1.0
@@ -38,9 +40,11 @@ def engine_kind(config: EngineConfig) -> str:
 def make_engine(
     reactor: Any, config: EngineConfig, kind: str, open_files: tuple[int, int] | None
 ) -> IEngine:
-    """The engine called `kind`; processes may open as many files as `open_files` says.
+    """The engine called `kind`.
 
-    Raises `ConfigError` for what is configured and the engine cannot give.
+    `open_files` are the soft and hard limit of processes, where this one has others: a program
+    that uses select(2) breaks above 1024. Raises `ConfigError` for what is configured and
+    the engine cannot give.
     """
     return _docker(reactor, config) if kind == "docker" else _process(reactor, config, open_files)
 
@@ -67,4 +71,6 @@ def _process(
                 " process: leave it out, or see to Docker"
             )
     ports = (config.process_first_port, config.process_last_port)
-    return ProcessEngine(reactor, ports, config.allow_request_commands, reactor, open_files)
+    user = user_named(config.process_user) if config.process_user else None
+    conditions = Conditions(open_files, user)
+    return ProcessEngine(reactor, ports, config.allow_request_commands, reactor, conditions)

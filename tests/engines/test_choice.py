@@ -56,3 +56,10 @@ def test_what_processes_cannot_be_given_stops_the_start(config: EngineConfig, ke
 
     with pytest.raises(ConfigError, match=rf"^\[engine\] {key}: only an engine of containers can"):
         make_engine(reactor, config, "process", None)
+
+
+def test_a_user_that_cannot_be_stops_the_start() -> None:
+    from twisted.internet import reactor
+
+    with pytest.raises(ConfigError, match=r"^\[engine\] process_user: "):
+        make_engine(reactor, EngineConfig(process_user="no-such-user"), "process", None)
