@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -37,14 +37,18 @@ def enter_namespaces() -> None:
     os.execvpe("unshare", command, {**os.environ, _INSIDE: "yes"})
 
 
-def plan(seed: int, names: list[str], count: int) -> list[Callable[[World], None]]:
-    """`count` steps, or those of `names` alone, in an order that `seed` decides."""
-    steps = [each for each in STEPS if not names or each.__name__ in names]
-    weights = [max(STEPS[each], 1) if names else STEPS[each] for each in steps]
-    return Random(seed).choices(steps, weights, k=count)
+def plan(seed: int, names: list[str]) -> Iterator[Callable[[World], None]]:
+    """The steps of these names, or else steps without end that `seed` decides."""
+    if names:
+        by_name = {each.__name__: each for each in STEPS}
+        yield from (by_name[name] for name in names)
+        return
+    random = Random(seed)
+    while True:
+        yield from random.choices([*STEPS], [*STEPS.values()])
 
 
-def run(world: World, steps: list[Callable[[World], None]], until: float) -> None:
+def run(world: World, steps: Iterable[Callable[[World], None]], until: float) -> None:
     """Take these steps, but none after that time or when something is found."""
     world.start()
     for number, step in enumerate(steps):
@@ -79,9 +83,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--kills", type=int, default=0, help="only kill the server, so often")
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--steps", type=int, default=100_000, help="no more than so many")
     parser.add_argument("--pace", type=float, default=1.0, help="how long to wait between, of 1")
-    parser.add_argument("--only", nargs="*", default=[], help="names of steps")
+    parser.add_argument("--take", nargs="*", default=[], help="these steps, in this order")
     parser.add_argument("--docker", default="/var/run/docker.sock", help="where the image is")
     asked = parser.parse_args()
     if os.environ.get(_INSIDE) is None:
@@ -94,7 +97,7 @@ def main() -> None:
         ran = kill(folder, asked.kills, asked.seed, asked.docker)
     else:
         ran = World(folder, asked.seed, asked.docker, asked.pace)
-        run(ran, plan(asked.seed, asked.only, asked.steps), time.monotonic() + asked.seconds)
+        run(ran, plan(asked.seed, asked.take), time.monotonic() + asked.seconds)
     say(str(ran.clients.counts))
     if ran.findings.all:
         shutil.copytree(folder / "state", folder / "state.found")  # the other is a mount of ours

@@ -30,8 +30,13 @@ def test_sessions_outlive_a_server_that_is_killed_at_any_moment(tmp_path: Path) 
 @pytest.mark.chaos
 @pytest.mark.docker
 def test_all_holds_whatever_is_done_to_the_server_and_to_docker() -> None:
-    command = [sys.executable, "-m", "tests.chaos.run", "--seed=1", "--steps=12", "--pace=0.3"]
+    steps = (
+        "fail_often kill_server crash_docker fill_disk restart_docker remove_container blackhole"
+    )
+    command = [sys.executable, "-m", "tests.chaos.run", "--seed=1", "--pace=0.2", "--take"]
 
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [*command, *steps.split()], cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
