@@ -94,8 +94,11 @@ class Docker:
         return f"{told['State']}, {networks}, {told['NetworkSettings']['Ports']}, {logged!r}"
 
     def remove_all(self) -> None:
+        """Remove what the instance has made: its containers and its networks."""
         for each in self.containers():
             self.ask("DELETE", f"/containers/{each.id}?force=1&v=1")
+        for network in (f"plane-tx-{self._instance}", f"plane-tx-{self._instance}-internal"):
+            self.ask("DELETE", f"/networks/{network}")
 
 
 def _contained(listed: Any) -> Contained:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,15 +27,21 @@ from tests.chaos.world import World
 #: How soon after the server listens again a link that worked before must (issue 6).
 REACHED_SECONDS = 2.0
 
-_INSIDE = "PLANE_TX_CHAOS_INSIDE"
+_FOLDER = "PLANE_TX_CHAOS_FOLDER"
 
 
-def enter_namespaces() -> None:
-    """Start anew where the network, the mounts and the processes are ours, and end with them."""
+def run_apart() -> int:
+    """Run this program where the network, the mounts and the processes are its own; its status."""
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     # The first process of a namespace has to reap the orphans.
     command += ["docker-init", "--", sys.executable, "-m", "tests.chaos.run", *sys.argv[1:]]
-    os.execvpe("unshare", command, {**os.environ, _INSIDE: "yes"})
+    environment = {**os.environ, _FOLDER: str(folder)}
+    status = subprocess.run(command, env=environment, check=False).returncode
+    if status == 0:
+        # Not earlier: what is mounted below it went with the namespace.
+        shutil.rmtree(folder)
+    return status
 
 
 def plan(seed: int, names: list[str]) -> Iterator[Callable[[World], None]]:
@@ -87,10 +94,10 @@ def main() -> None:
     parser.add_argument("--take", nargs="*", default=[], help="these steps, in this order")
     parser.add_argument("--docker", default="/var/run/docker.sock", help="where the image is")
     asked = parser.parse_args()
-    if os.environ.get(_INSIDE) is None:
-        enter_namespaces()
-    os.system("ip link set lo up")
-    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    if _FOLDER not in os.environ:
+        sys.exit(run_apart())
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    folder = Path(os.environ[_FOLDER])
     say(f"seed {asked.seed}, in {folder}")
     ran: Killed | World
     if asked.kills:
@@ -100,10 +107,9 @@ def main() -> None:
         run(ran, plan(asked.seed, asked.take), time.monotonic() + asked.seconds)
     say(str(ran.clients.counts))
     if ran.findings.all:
-        shutil.copytree(folder / "state", folder / "state.found")  # the other is a mount of ours
+        shutil.copytree(folder / "state", folder / "state.found")  # the other goes when we do
         found = "\n".join(ran.findings.all)
         sys.exit(f"found with seed {asked.seed} (logs and state are in {folder}):\n{found}")
-    shutil.rmtree(folder, ignore_errors=True)
     say("nothing was found")
 
 
