@@ -3,6 +3,8 @@
 VERSIONS := 3.11 3.12 3.13
 CONFIG ?= conf/demo.toml
 FUZZ_SECONDS ?= 600
+CHAOS_SECONDS ?= 600
+CHAOS_KILLS ?= 200
 BIN := .venv/bin
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 ifndef SIDE_BY_SIDE
@@ -59,7 +61,7 @@ test: build/.dev-$(FILES) ## all tests, with what they need put in place where t
 	$(BIN)/coverage report $(if $(filter true,$(CI)),,--fail-under=0)
 
 # All that use Docker, and mostly wait for it.
-APART := tests/engines tests/plane tests/test_end_to_end.py
+APART := tests/chaos tests/engines tests/plane tests/test_end_to_end.py
 
 test-here:
 	$(MEASURE) -m pytest $(APART:%=--ignore=%)
@@ -97,6 +99,14 @@ fuzz: build/.dev-$(FILES) ## look for what breaks core.http1, for FUZZ_SECONDS=6
 	@mkdir -p build/fuzz
 	$(BIN)/python -m tests.fuzz.http1 -max_total_time=$(FUZZ_SECONDS) -max_len=4096 \
 		-dict=tests/fuzz/http1.dict -artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus
+
+# An order of steps is repeated by its seed, which a run tells: make chaos CHAOS_SEED=1
+SEEDED = $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
+
+chaos: build/.dev-$(FILES) ## kill the server CHAOS_KILLS=200 times, harm all for CHAOS_SECONDS=600; needs root
+	@tests/provision.sh
+	$(BIN)/python -m tests.chaos.run --kills $(CHAOS_KILLS) $(SEEDED)
+	$(BIN)/python -m tests.chaos.run --seconds $(CHAOS_SECONDS) $(SEEDED)
 
 bench: bench-control bench-http bench-websocket bench-spawn ## measure this machine, 45 minutes; needs wrk, nginx, gcc, docker
 
@@ -150,4 +160,4 @@ Makefile: ;
 
 .PRECIOUS: .venv-%/pyvenv.cfg build/.on-%-$(FILES)
 .PHONY: help run check test test-here test-elsewhere test-apart test-asyncio environments pythons conformance \
-	fuzz bench bench-control bench-http bench-websocket bench-spawn clean
+	fuzz chaos bench bench-control bench-http bench-websocket bench-spawn clean

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import gc
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -167,9 +168,18 @@ def _bench_is_missing() -> str | None:
     return processes.missing("nginx", "wrk", "gcc")
 
 
+def _chaos_is_missing() -> str | None:
+    programs = ("dockerd", "docker", "docker-init", "unshare", "nsenter", "iptables", "ip", "mount")
+    missing = [each for each in programs if shutil.which(each) is None]
+    if os.geteuid() != 0:
+        return "only root may start a Docker of its own (`sudo make test`)"
+    return f"there is no {', no '.join(missing)}" if missing else None
+
+
 _NEEDS = {
     "autobahn": suite.missing,
     "bench": functools.cache(_bench_is_missing),
+    "chaos": functools.cache(_chaos_is_missing),
     "docker": functools.cache(_docker_is_missing),
     "chromium": functools.cache(_chromium_is_missing),
     "podman": podman.missing,

@@ -241,7 +241,7 @@ async def test_a_container_of_an_earlier_run_is_reached_as_it_was_made(
     address = await world.engine.spawn(order, lambda _: None)
     later = world.another_engine(networks=NetworkSettings(Addressing.PUBLISHED))
 
-    assert await later.adopt(order.session_id, order.executable) == address
+    assert await later.adopt(order.session_id, order.executable, start=False) == address
 
 
 @claim

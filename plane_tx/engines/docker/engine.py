@@ -34,9 +34,9 @@ from plane_tx.engines.docker.errors import (
 from plane_tx.engines.docker.images import Images, unavailable
 from plane_tx.engines.docker.mounts import MountDirectories
 from plane_tx.engines.docker.networks import Networks, NetworkSettings
+from plane_tx.engines.docker.readings import Readings
 from plane_tx.engines.docker.remains import Coroner
 from plane_tx.engines.docker.removal import Removal
-from plane_tx.engines.docker.stats import stats_of
 from plane_tx.engines.docker.watch import Watch
 from plane_tx.engines.follower import Follower
 from plane_tx.engines.interface import (
@@ -87,6 +87,7 @@ class DockerEngine:
         self._listeners = Listeners()
         self._images = Images(clock, client, pull_seconds)
         self._removal = Removal(clock, client, instance)
+        self._readings = Readings(client, self._removal)
         self._coroner = Coroner(client, instance)
         tell = self._listeners.tell
         self._endings = Endings(client, self._removal, self._coroner, tell, self._doubt)
@@ -159,7 +160,7 @@ class DockerEngine:
         self, session_id: str, tail: int, since_ns: int | None = None
     ) -> Deferred[tuple[LogLine, ...]]:
         """The last lines of the container's output."""
-        return Deferred.fromCoroutine(self._logs(session_id, tail, since_ns))
+        return Deferred.fromCoroutine(self._readings.logs(session_id, tail, since_ns))
 
     def follow_logs(
         self, session_id: str, tail: int, since_ns: int | None, tell: Tell
@@ -171,14 +172,14 @@ class DockerEngine:
 
         follower = Follower(tell, hang_up)
         following = Deferred.fromCoroutine(
-            self._follow_logs(session_id, tail, since_ns, follower.tell)
+            self._readings.follow(session_id, tail, since_ns, follower.tell)
         )
         following.addBoth(follower.end)
         return follower.ended
 
     def stats(self, session_id: str) -> Deferred[EngineStats | None]:
         """What Docker's cgroups count."""
-        return Deferred.fromCoroutine(self._stats(session_id))
+        return Deferred.fromCoroutine(self._readings.stats(session_id))
 
     def remains(self, session_id: str) -> Deferred[Remains | None]:
         """Docker's account of the container, and its log."""
@@ -337,40 +338,6 @@ class DockerEngine:
                 with suppress(NoSuchObject):
                     await self._client.wait(container.id, "not-running")
         await self._endings.ended(session_id)
-
-    async def _logs(self, session_id: str, tail: int, since_ns: int | None) -> tuple[LogLine, ...]:
-        container = await self._find(session_id)
-        if container is None:
-            return ()
-        try:
-            return await self._client.logs(container.id, tail, since_ns)
-        except DockerError:
-            return ()
-
-    async def _follow_logs(
-        self, session_id: str, tail: int, since_ns: int | None, tell: Tell
-    ) -> None:
-        container = await self._find(session_id)
-        if container is not None:
-            # One that is just being removed, or whose log driver cannot be read, has no log.
-            with suppress(DockerError):
-                await self._client.follow_logs(container.id, tail, since_ns, tell)
-
-    async def _stats(self, session_id: str) -> EngineStats | None:
-        container = await self._find(session_id)
-        if container is None:
-            return None
-        try:
-            found = await self._client.stats(container.id)
-        except (NoSuchObject, Conflict):
-            return None
-        except DockerError as error:
-            raise EngineUnavailable(f"Docker could not tell its stats: {error.message}") from None
-        return stats_of(found, container.memory_limit)
-
-    async def _find(self, session_id: str) -> Container | None:
-        with telling(f"find session {session_id}"):
-            return await self._removal.find(container_name(session_id))
 
     async def _remains(self, session_id: str) -> Remains | None:
         with telling(f"show session {session_id}"):
