@@ -98,7 +98,7 @@ fuzz: build/.dev-$(FILES) ## look for what breaks core.http1, for FUZZ_SECONDS=6
 	$(BIN)/python -m tests.fuzz.http1 -max_total_time=$(FUZZ_SECONDS) -max_len=4096 \
 		-dict=tests/fuzz/http1.dict -artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus
 
-bench: bench-control bench-http bench-websocket ## measure this machine, 40 minutes; needs wrk, nginx, gcc
+bench: bench-control bench-http bench-websocket bench-spawn ## measure this machine, 45 minutes; needs wrk, nginx, gcc, docker
 
 # Quick, and without a word in RESULTS.md: make bench-http ROUNDS=1 SECONDS=1
 LENGTH = $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
@@ -111,6 +111,9 @@ bench-http: build/.run-$(FILES)
 
 bench-websocket: build/.run-$(FILES)
 	@$(BIN)/python -m bench.websocket $(LENGTH)
+
+bench-spawn: build/.run-$(FILES)
+	@$(BIN)/python -m bench.spawn $(if $(ROUNDS),--rounds $(ROUNDS))
 
 clean: ## remove what make made
 	rm -rf .venv .venv-* build .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
@@ -147,4 +150,4 @@ Makefile: ;
 
 .PRECIOUS: .venv-%/pyvenv.cfg build/.on-%-$(FILES)
 .PHONY: help run check test test-here test-elsewhere test-apart test-asyncio environments pythons conformance \
-	fuzz bench bench-control bench-http bench-websocket clean
+	fuzz bench bench-control bench-http bench-websocket bench-spawn clean

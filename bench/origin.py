@@ -57,6 +57,7 @@ command = ["sh", "-c", '''sed "s/@PORT@/$PORT/" {folder}/template.conf >{folder}
     exec taskset -c {core} nginx -e {folder}/error.log -c {folder}/nginx.conf''']
 [apps.uploads]
 command = ["{{python}}", "bench/sink.py", "{core}", "{folder}/uploads"]
+workdir = "."
 """
 
 

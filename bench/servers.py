@@ -31,6 +31,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from plane_tx.admission import Policy
+from plane_tx.autopsies import Autopsies
 from plane_tx.control.site import make_site
 from plane_tx.core.model import Address, Executable
 from plane_tx.core.sections import DemoConfig
@@ -46,7 +47,9 @@ from plane_tx.engines.interface import (
 )
 from plane_tx.idempotency import Idempotency
 from plane_tx.journal import Journal
+from plane_tx.keptfiles import KeptFiles
 from plane_tx.supervisor import Supervisor
+from plane_tx.thread import OwnThread
 
 reactor: Any = installed_reactor
 
@@ -108,7 +111,13 @@ async def supervisor_with(sessions: int) -> Supervisor:
     journal.open(reactor.seconds())
     supervisor = Supervisor(reactor, MemoryEngine(port), policy, journal)
     supervisor.start()
-    for number in range(sessions):
+    await add_sessions(supervisor, range(sessions))
+    return supervisor
+
+
+async def add_sessions(supervisor: Supervisor, numbers: range) -> None:
+    """Make the sessions of these numbers; returns when all are ready."""
+    for number in numbers:
         wanted = {
             "key": {"name": f"key-{number}"},
             "spawn_config": {
@@ -118,9 +127,8 @@ async def supervisor_with(sessions: int) -> Supervisor:
             },
         }
         await supervisor.connect(parse_connect(json.dumps(wanted).encode()))
-        if number % 100 == 99 or number == sessions - 1:
+        if number % 100 == 99 or number == numbers[-1]:
             await supervisor.hold(supervisor.get(f"session-{number}"))
-    return supervisor
 
 
 class SilentSite(Site):
@@ -180,7 +188,9 @@ async def serve_plane(sessions: str) -> None:
     supervisor = await supervisor_with(int(sessions))
     # Nobody here sends an Idempotency-Key, so the journal is never opened.
     idempotency = Idempotency(reactor, Journal(Path("unopened"), maybeDeferred))
-    await _serve(make_site(reactor, supervisor, idempotency, DemoConfig()))
+    files, worker = KeptFiles(Path("unopened")), OwnThread(reactor, "autopsies")
+    autopsies = Autopsies(reactor, MemoryEngine(0), supervisor, files, worker)
+    await _serve(make_site(reactor, supervisor, idempotency, autopsies, DemoConfig()))
 
 
 async def serve_bare(connected: str, status: str) -> None:
@@ -205,6 +215,16 @@ async def measure_tick(sessions: str) -> None:
         assert ended == 0
     took.sort()
     print(json.dumps({"median": took[TICKS // 2], "longest": took[-1]}))
+
+
+async def measure_idle(sessions: str) -> None:
+    """Print how many bytes of memory a session takes that nobody uses."""
+    supervisor = await supervisor_with(1)
+    gc.collect()
+    before = _resident_bytes()
+    await add_sessions(supervisor, range(1, int(sessions) + 1))
+    gc.collect()
+    print((_resident_bytes() - before) / int(sessions))
 
 
 async def measure_tokens() -> None:
@@ -236,6 +256,7 @@ MODES = {
     "bare": serve_bare,
     "reverse": serve_reverse,
     "tick": measure_tick,
+    "idle": measure_idle,
     "tokens": measure_tokens,
 }
 

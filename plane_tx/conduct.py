@@ -15,6 +15,7 @@ from twisted.internet.defer import (
 )
 from twisted.logger import Logger
 
+from plane_tx.boots import PullNews, Turn
 from plane_tx.chronicle import Chronicle
 from plane_tx.core.adoption import UNMADE
 from plane_tx.core.errors import (
@@ -47,6 +48,7 @@ from plane_tx.core.model import (
     StatusEntry,
     Waiting,
 )
+from plane_tx.core.pulls import Pulling
 from plane_tx.core.registry import Registry
 from plane_tx.endings import Endings
 from plane_tx.engines.interface import (
@@ -57,7 +59,6 @@ from plane_tx.engines.interface import (
     EngineRegained,
     IEngine,
     Progress,
-    Pulling,
     SessionExited,
     SpawnOrder,
 )
@@ -72,19 +73,6 @@ _UNLIMITED = 1_000_000
 ENDING_RETRY_SECONDS = 5.0
 
 Watcher = Callable[[Session, StatusEntry], None]
-
-
-class _Turn:
-    """A session's place among those that start at the same time; it can be given up once."""
-
-    def __init__(self, places: DeferredSemaphore) -> None:
-        self._places: DeferredSemaphore | None = places
-
-    def give_up(self) -> None:
-        """Let the next one start."""
-        places, self._places = self._places, None
-        if places is not None:
-            places.release()
 
 
 class Conductor:
@@ -116,6 +104,7 @@ class Conductor:
         self._watchers: list[Watcher] = []
         self.holds: Waiters[Address] = Waiters(reactor)
         self.releases: Waiters[None] = Waiters(reactor)
+        self.pulls = PullNews(registry)
         self.engine_lost: str | None = None
         self._do: dict[Effect, Callable[[Session], None]] = {
             Effect.PROBE: self._begin_probe,
@@ -267,7 +256,7 @@ class Conductor:
 
     async def _spawn(self, session: Session, order: SpawnOrder) -> None:
         await self._starting.acquire()
-        turn = _Turn(self._starting)
+        turn = Turn(self._starting)
         try:
             # Once a session knows its number, no later one may have it, not even after a crash;
             # and what the engine holds, the next run is to know.
@@ -280,7 +269,7 @@ class Conductor:
         self.apply(session, event)
 
     async def _spawned(
-        self, session: Session, order: SpawnOrder, turn: _Turn
+        self, session: Session, order: SpawnOrder, turn: Turn
     ) -> Launched | Exited | SpawnFailed:
         self.apply(session, LoadingBegan())
         try:
@@ -289,18 +278,19 @@ class Conductor:
         except CancelledError:
             raise
         except EndedAtOnce as ended:
-            return Exited(ended.exit_code, log_tail=ended.log_tail)
+            return Exited(ended.exit_code, ended.oom, ended.log_tail)
         except PlaneError as error:
             return SpawnFailed(Failure(error.kind, str(error)))
         except Exception:  # noqa: BLE001  # whatever an engine raises, the session must end
             self._log.failure("session {session}: the spawn failed", session=session.id)
             return SpawnFailed(Failure("internal", "the server failed to make this session"))
 
-    def _progressed(self, session: Session, turn: _Turn, progress: Progress) -> None:
+    def _progressed(self, session: Session, turn: Turn, progress: Progress) -> None:
         match progress:
             case Pulling():
                 # A pull waits for a registry, not for this box: others may start meanwhile.
                 turn.give_up()
+                self.pulls.tell(session, progress)
             case Creating():
                 self.apply(session, StartBegan())
             case Created():

@@ -17,8 +17,9 @@ from twisted.python.failure import Failure
 from plane_tx.core.model import Address, Readiness
 from plane_tx.reactor import INetworkReactor
 
-#: The first pause between two knocks; it doubles up to the longest one, which is Plane's.
-FIRST_PAUSE_SECONDS = 0.01
+#: The first pause between two knocks, for a small server listens milliseconds after its start; it
+#: doubles up to the longest one, which is Plane's.
+FIRST_PAUSE_SECONDS = 0.002
 LONGEST_PAUSE_SECONDS = 0.1
 
 #: How long one knock may take, as Plane's may.

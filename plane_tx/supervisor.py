@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from plane_tx.admission import Admission, Policy
+from plane_tx.boots import PullWatcher
 from plane_tx.chronicle import Chronicle
 from plane_tx.conduct import Conductor, Watcher
 from plane_tx.core import errors
@@ -21,7 +22,7 @@ from plane_tx.core.connect import (
     check_user_capacity,
     decide,
 )
-from plane_tx.core.explain import why_ended
+from plane_tx.core.explain import why_ended, why_not_ready
 from plane_tx.core.idle import next_deadlines
 from plane_tx.core.lifecycle import HardTerminate, SoftTerminate
 from plane_tx.core.measures import Measures
@@ -143,6 +144,10 @@ class Supervisor:
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Tell `watcher` of every state that a session enters; call the result to end that."""
         return self._conductor.watch(watcher)
+
+    def watch_pulls(self, watcher: PullWatcher) -> None:
+        """Tell `watcher`, from now on for good, of every session whose pull has come further."""
+        self._conductor.pulls.watch(watcher)
 
     def reap(self) -> int:
         """End the sessions that are due; how many. Tokens that nobody used for their time to live
@@ -296,7 +301,7 @@ class Supervisor:
         ends first. Cancelling leaves only this waiter out.
         """
         seconds = self.policy.hold_seconds
-        return self._conductor.holds.wait(session.id, seconds, lambda: _still_booting(session))
+        return self._conductor.holds.wait(session.id, seconds, lambda: _not_ready(session))
 
     def ended_soon(self, session: Session, seconds: float = CONFIRM_SECONDS) -> Deferred[bool]:
         """Whether word comes within a second, or `seconds`, that this session has ended."""
@@ -388,10 +393,5 @@ def _not_in_time(failure: Failure) -> bool:
     return False
 
 
-def _still_booting(session: Session) -> errors.SessionNotReady:
-    if session.unconfirmed:
-        return errors.SessionNotReady(
-            "the server was restarted, and its engine has not told yet whether the session still"
-            " runs: try again in a moment"
-        )
-    return errors.SessionNotReady(f"the session is still {session.status}: try again in a moment")
+def _not_ready(session: Session) -> errors.SessionNotReady:
+    return errors.SessionNotReady(f"{why_not_ready(session)}: try again in a moment")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import socket
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +20,7 @@ from twisted.python.threadpool import ThreadPool
 
 from plane_tx.accesslog import AccessLog
 from plane_tx.admission import Policy
+from plane_tx.autopsies import Autopsies
 from plane_tx.certificates import Endpoints
 from plane_tx.chronicle import USES_SECONDS
 from plane_tx.configuration import path_of, read_config, read_keys
@@ -33,15 +33,10 @@ from plane_tx.core.errors import ConfigError
 from plane_tx.core.forwarded import trusted_proxies
 from plane_tx.core.measures import Measures
 from plane_tx.core.sections import Config, ProxyConfig
-from plane_tx.engines.docker.client import DockerClient
-from plane_tx.engines.docker.daemon import unix_daemon
-from plane_tx.engines.docker.engine import DockerEngine
-from plane_tx.engines.docker.mounts import MountDirectories
-from plane_tx.engines.interface import IEngine
-from plane_tx.engines.process import ProcessEngine
-from plane_tx.engines.threads import threads_of
+from plane_tx.engines.choice import engine_kind, make_engine
 from plane_tx.idempotency import Idempotency
 from plane_tx.journal import Journal
+from plane_tx.keptfiles import KeptFiles
 from plane_tx.lag import LagMeter
 from plane_tx.openfiles import allow_many
 from plane_tx.poll import poll_plainly
@@ -54,9 +49,6 @@ from plane_tx.state import StateDirectory
 from plane_tx.supervisor import Supervisor
 from plane_tx.thread import OwnThread
 from plane_tx.upkeep import Upkeep
-
-#: How long an engine socket may take to accept, when `kind = "auto"` asks whether one is there.
-DETECT_SECONDS = 1.0
 
 
 class Options(usage.Options):
@@ -178,6 +170,7 @@ class Remembering(InOrder):
         super().__init__()  # type: ignore[no-untyped-call]  # as above
         self._reactor = reactor
         self._state = StateDirectory(directory, instance)
+        self.autopsies = KeptFiles(self._state.journal_path.with_suffix(".autopsies"))
         self._thread = ThreadPool(0, 1, "journal")
         self.journal = Journal(
             self._state.journal_path, partial(deferToThreadPool, reactor, self._thread)
@@ -234,33 +227,6 @@ def _cannot_listen(failure: Failure, key: str, description: str) -> str:
     )
 
 
-def engine_kind(config: Config) -> str:
-    """Which engine `config` means: `auto` is docker when its socket accepts, else process."""
-    if config.engine.kind != "auto":
-        return config.engine.kind
-    with closing(socket.socket(socket.AF_UNIX)) as asking:
-        asking.settimeout(DETECT_SECONDS)
-        try:
-            asking.connect(config.engine.docker_socket)
-        except (OSError, ValueError):
-            return "process"
-    return "docker"
-
-
-def make_engine(
-    reactor: Any, config: Config, kind: str, open_files: tuple[int, int] | None
-) -> IEngine:
-    """The engine called `kind`; processes may open as many files as `open_files` says."""
-    settings = config.engine
-    if kind == "docker":
-        client = DockerClient(unix_daemon(reactor, settings.docker_socket))
-        base = settings.mount_base
-        mounts = MountDirectories(base, threads_of(reactor)) if base else None
-        return DockerEngine(reactor, client, settings.instance, mounts=mounts)
-    ports = (settings.process_first_port, settings.process_last_port)
-    return ProcessEngine(reactor, ports, settings.allow_request_commands, reactor, open_files)
-
-
 def make_policy(config: Config) -> Policy:
     """What `config` decides about sessions."""
     return Policy(
@@ -269,7 +235,7 @@ def make_policy(config: Config) -> Policy:
         secure=is_secure(config),
         host_name=socket.gethostname(),
         apps={name: app.to_app() for name, app in config.apps.items()},
-        defaults=config.defaults.to_defaults(config.engine.allow_requests),
+        defaults=config.defaults.to_defaults(config.engine),
         limits=config.limits.to_limits(),
         hold_seconds=config.proxy.hold_seconds,
     )
@@ -316,20 +282,23 @@ def assemble(
     `folder` is where files are found that `config` names, `open_files` the soft and hard limit of
     sessions that are processes.
     """
-    kind = engine_kind(config)
+    kind = engine_kind(config.engine)
     whole = Remembering(reactor, state_dir(config, os.environ), config.engine.instance)
-    engine = make_engine(reactor, config, kind, open_files)
+    engine = make_engine(reactor, config.engine, kind, open_files)
     supervisor = Supervisor(reactor, engine, make_policy(config), whole.journal)
     idempotency = Idempotency(reactor, whole.journal)
+    worker = OwnThread(reactor, "autopsies")
+    autopsies = Autopsies(reactor, engine, supervisor, whole.autopsies, worker)
     access_log = make_access_log(reactor, config.proxy, folder, supervisor.measures)
     proxy = ProxyFactory(reactor, supervisor, make_proxy_settings(config.proxy), access_log)
     redirect = RedirectFactory(reactor, config.proxy.cluster, access_log)
     access = make_access(reactor, config, folder)
-    site = make_site(reactor, supervisor, idempotency, config.demo, access)
+    site = make_site(reactor, supervisor, idempotency, autopsies, config.demo, access)
     endpoints = Endpoints(reactor, folder.absolute(), OwnThread(reactor, "certificates"))
     for part in (
         *filter(None, [access_log]),
         endpoints,
+        autopsies,
         Conduct(supervisor),
         idempotency,
         Reaper(reactor, supervisor),

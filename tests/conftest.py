@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from bench import processes
 from tests.conformance import suite
+from tests.engines import podman, registry
 
 # A run is to fail only for what was changed, and never for a slow box.
 settings.register_profile("plane", deadline=None, derandomize=True, max_examples=60, database=None)
@@ -171,6 +172,8 @@ _NEEDS = {
     "bench": functools.cache(_bench_is_missing),
     "docker": functools.cache(_docker_is_missing),
     "chromium": functools.cache(_chromium_is_missing),
+    "podman": podman.missing,
+    "registry": registry.missing,
 }
 
 

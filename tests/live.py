@@ -6,7 +6,9 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,12 +25,16 @@ TWISTD = Path(sys.executable).with_name("twistd")
 #: How long anything may take before a test gives up on it.
 PATIENCE_SECONDS = 30.0
 
+DOCKER_SOCKET = os.environ.get("PLANE_TX_TEST_DOCKER", "/var/run/docker.sock")
+
 APPS = """
 [apps.echo]
 command = ["{python}", "examples/echo/server.py"]
+workdir = "."
 request_env = ["ECHO_START_DELAY", "ECHO_NEVER_LISTEN", "ECHO_EXIT_AT_ONCE"]
 [apps.whiteboard]
 command = ["{python}", "examples/whiteboard/server.py"]
+workdir = "."
 [apps.docker-busybox]
 image = "plane-tx-test/busybox"
 command = ["sh", "-c", "mkdir -p /www; echo here > /www/index.html; httpd -f -p 8080 -h /www"]
@@ -79,6 +85,25 @@ def ask(method: str, url: str, body: Any = None, headers: dict[str, str] | None 
     with contextlib.closing(connection):
         connection.request(method, path, body, said)
         return Answer(connection.getresponse())
+
+
+class DockerConnection(http.client.HTTPConnection):
+    """A connection to the Docker of this box."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(DOCKER_SOCKET)
+
+
+def remove_networks(instance: str) -> None:
+    """Remove what a server leaves for the next one: a box has room for thirty networks or so.
+
+    One that still has containers stays.
+    """
+    for name in (f"plane-tx-{instance}", f"plane-tx-{instance}-internal"):
+        with contextlib.closing(DockerConnection("docker", timeout=PATIENCE_SECONDS)) as docker:
+            docker.request("DELETE", f"/networks/{name}")
+            docker.getresponse().read()
 
 
 def heed_interrupts() -> None:
@@ -183,10 +208,13 @@ class LiveServer:
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     def interrupt(self) -> None:
-        """Press Ctrl-C and wait for the end."""
+        """Press Ctrl-C and wait for the end; the networks of its instance go too."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         self.process.wait(PATIENCE_SECONDS)
+        instance = re.search(r'^instance = "(.+)"$', self.config.read_text(), re.MULTILINE)
+        if instance is not None and Path(DOCKER_SOCKET).exists():
+            remove_networks(instance[1])
 
 
 def until(happened: Any, seconds: float = PATIENCE_SECONDS) -> None:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Put in place what the tests need beside Python: a Docker Engine, Chromium, three images, the
-# programs of the bench, and the Autobahn Testsuite where there is a Python 2.7.
+# Put in place what the tests need beside Python: a Docker Engine, three images and a registry for
+# more, podman, Chromium, the programs of the bench, and the Autobahn Testsuite where there is a
+# Python 2.7.
 # As root on Debian it installs what is missing; elsewhere it uses what it finds. Nothing is written
 # into the repository. What was left out is said in one line, and is a failure when CI=true.
 set -euo pipefail
@@ -29,6 +30,9 @@ install_packages() {
     [ -x /bin/busybox ] || missing+=(busybox-static)
     command -v debootstrap >/dev/null || missing+=(debootstrap)
     command -v node >/dev/null || missing+=(nodejs)
+    command -v docker-registry >/dev/null || missing+=(docker-registry)
+    command -v podman >/dev/null || missing+=(podman runc)
+    command -v catatonit >/dev/null || missing+=(catatonit)
     command -v nginx >/dev/null || missing+=(nginx-light)
     command -v wrk >/dev/null || missing+=(wrk)
     command -v gcc >/dev/null || missing+=(gcc libc6-dev)
@@ -38,9 +42,18 @@ install_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 \
         install --no-install-recommends "${missing[@]}" >"$cache/apt.log" 2>&1 ||
         { say "apt-get failed: $(tail -n 1 "$cache/apt.log") (all of it: $cache/apt.log)"; return 1; }
-    # Debian's package has just started it on port 80; only the program is wanted.
-    case " ${missing[*]} " in *" nginx-light "*)
-        { service nginx stop; update-rc.d nginx disable; } >>"$cache/apt.log" 2>&1 || true ;;
+    no_service nginx nginx-light "${missing[@]}"
+    no_service docker-registry docker-registry "${missing[@]}"
+    no_service podman podman "${missing[@]}"
+}
+
+# no_service SERVICE PACKAGE INSTALLED...: Debian's package has just started it on a port of its own;
+# only the program is wanted.
+no_service() {
+    local service=$1 package=$2
+    shift 2
+    case " $* " in *" $package "*)
+        { service "$service" stop; update-rc.d "$service" disable; } >>"$cache/apt.log" 2>&1 || true ;;
     esac
 }
 
@@ -144,6 +157,9 @@ note_what_is_left_out() {
     else
         left_out+=("Docker tests (no Engine answers)")
     fi
+    command -v docker-registry >/dev/null || left_out+=("tests of pulls (no docker-registry)")
+    { command -v podman && command -v runc && command -v catatonit; } >/dev/null ||
+        left_out+=("tests with podman (no podman, no runc or no catatonit)")
     [ -x /usr/bin/chromium ] || left_out+=("browser tests (no /usr/bin/chromium)")
     { command -v nginx && command -v wrk && command -v gcc; } >/dev/null ||
         left_out+=("tests of the bench (no nginx, no wrk or no gcc)")

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, execute, fail, succeed
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    ensureDeferred,
+    execute,
+    fail,
+    maybeDeferred,
+    succeed,
+)
 from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
@@ -17,6 +25,7 @@ from zope.interface import implementer
 from plane_tx.admission import Policy
 from plane_tx.core.errors import EngineUnavailable, InvalidRequest, SpawnFailed
 from plane_tx.core.model import Address, Executable, LogLine, LogStream, Session
+from plane_tx.core.pulls import Pulling
 from plane_tx.core.wire import (
     ConnectRequest,
     ConnectResponse,
@@ -33,8 +42,9 @@ from plane_tx.engines.interface import (
     EngineRegained,
     EngineStats,
     IEngine,
+    LeftBehind,
     Progress,
-    Pulling,
+    Remains,
     Running,
     SessionExited,
     SpawnOrder,
@@ -46,6 +56,22 @@ from plane_tx.journal import Journal
 from plane_tx.supervisor import Supervisor
 
 T = TypeVar("T")
+
+
+class AtOnce:
+    """Does work at once, where a thread would do it some time later."""
+
+    def __init__(self) -> None:
+        self.running = False
+
+    def start(self) -> None:
+        self.running = True
+
+    def run(self, work: Callable[[], T]) -> Deferred[T]:
+        return maybeDeferred(work)
+
+    def stop(self) -> None:
+        self.running = False
 
 
 def unwritten() -> Journal:
@@ -124,8 +150,10 @@ class RecordingEngine:
         """Let the session put out a line at a moment in seconds since epoch."""
         self.held[session_id].log.add(stream, f"{text}\n".encode(), at)
 
-    def pulling(self, session_id: str) -> None:
-        self.pending[session_id].report(Pulling("image", 1, 2))
+    def pulling(
+        self, session_id: str, image: str = "image", current: int = 1, total: int = 2
+    ) -> None:
+        self.pending[session_id].report(Pulling(image, current, total))
 
     def run(self, session_id: str, address: Address | None = None) -> None:
         pending = self.pending.pop(session_id)
@@ -156,6 +184,7 @@ class RecordingEngine:
         held = self.held.pop(session_id)
         last = tuple(LogLine(None, LogStream.STDOUT, text) for text in tail)
         self._listeners.tell(SessionExited(session_id, code, oom, last or held.log.lines(50)))
+        self._listeners.tell(LeftBehind(session_id, remains_of(session_id, held)))
         held.log.end()
         for ended in held.ends:
             ended.callback(None)
@@ -272,6 +301,14 @@ class RecordingEngine:
         held = self.held.get(session_id)
         return self.taken if held is not None and held.running else None
 
+    def remains(self, session_id: str) -> Deferred[Remains | None]:
+        return ensureDeferred(self._remains(session_id))
+
+    async def _remains(self, session_id: str) -> Remains | None:
+        await self._take("remains", session_id)
+        held = self.held.get(session_id)
+        return None if held is None else remains_of(session_id, held)
+
     def list_running(self) -> Deferred[list[Running]]:
         return ensureDeferred(self._list())
 
@@ -317,6 +354,11 @@ class RecordingEngine:
 
     def health(self) -> Deferred[EngineHealth]:
         return succeed(EngineHealth(self.refusal is None, str(self.refusal or "answers")))
+
+
+def remains_of(session_id: str, held: Held) -> Remains:
+    """What this engine tells of a session."""
+    return Remains({"Id": session_id, "Env": ["SECRET=…"]}, held.log.lines(2000))
 
 
 def address_of(session_id: str) -> Address:

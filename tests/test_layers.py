@@ -23,6 +23,7 @@ LAYERS = {
     "plane_tx.failures": 0,  # reads Twisted's errors, no effect
     "plane_tx.flights": 0,  # waits on Deferreds, no effect of its own
     "plane_tx.journal": 1,
+    "plane_tx.keptfiles": 1,
     "plane_tx.openfiles": 1,
     "plane_tx.poll": 1,
     "plane_tx.probe": 1,
@@ -31,7 +32,9 @@ LAYERS = {
     "plane_tx.tokens": 1,
     "plane_tx.waiters": 1,
     "plane_tx.admission": 2,
+    "plane_tx.boots": 2,
     "plane_tx.chronicle": 2,
+    "plane_tx.autopsies": 2,
     "plane_tx.conduct": 2,
     "plane_tx.endings": 2,
     "plane_tx.leases": 2,

@@ -3,12 +3,14 @@
 import hashlib
 import json
 from base64 import b64encode
+from pathlib import Path
 
 import pytest
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import ConnectError
 from twisted.logger import eventAsJSON, eventAsText, globalLogPublisher
 
+from plane_tx.autopsies import Autopsies
 from plane_tx.control.forward_auth import ForwardAuth
 from plane_tx.control.guard import Access
 from plane_tx.core.apikeys import ApiKeys, parse_key
@@ -16,9 +18,11 @@ from plane_tx.core.errors import SpawnFailed
 from plane_tx.core.sections import DemoConfig
 from plane_tx.idempotency import Idempotency
 from plane_tx.journal import Journal
+from plane_tx.keptfiles import KeptFiles
 from tests.control.auth_service import AuthService
 from tests.control.client import Connection
 from tests.proxy.world import CLUSTER, OK, World, status
+from tests.recording_engine import AtOnce
 
 ADMIN = "Adm1n-Zk93hs8Wq0bd"
 READER = "R3ader-pQm27Tg5xLa"
@@ -36,9 +40,10 @@ class Busy:
     def __init__(self, make_site, journal, access, log=None):
         self.world = World(log)
         idempotency = Idempotency(self.world.reactor, journal)
-        self.site = make_site(
-            self.world.reactor, self.world.supervisor, idempotency, DemoConfig(), access
-        )
+        clock, supervisor = self.world.reactor, self.world.supervisor
+        files = KeptFiles(Path("unopened"))
+        autopsies = Autopsies(clock, self.world.engine, supervisor, files, AtOnce())
+        self.site = make_site(clock, supervisor, idempotency, autopsies, DemoConfig(), access)
         self.callers = []
         self.secrets = {ADMIN, READER, WRONG, LOGIN}
         self.secrets |= {hashlib.sha256(secret.encode()).hexdigest() for secret in self.secrets}

@@ -647,9 +647,34 @@ def test_a_hold_runs_out(box: Box) -> None:
 
     box.clock.advance(30)
 
-    with pytest.raises(errors.SessionNotReady, match="still loading"):
+    with pytest.raises(errors.SessionNotReady, match=r"still loading \(its image is looked up\)"):
         now(hold)
     assert "Holds: 0" in repr(box.supervisor)
+
+
+def test_a_hold_that_runs_out_during_a_pull_says_how_far_that_is(box: Box) -> None:
+    session = box.spawn()
+    hold = box.supervisor.hold(session)
+    box.engine.pulling(session.id, "registry.example/app:1", 12 << 20, 40 << 20)
+
+    box.clock.advance(30)
+
+    with pytest.raises(errors.SessionNotReady, match=r"\(pulling app: 12 of 40 MiB\): try again"):
+        now(hold)
+
+
+def test_a_pull_takes_nothing_of_the_time_to_start(box: Box) -> None:
+    session = box.spawn(lifetime_limit_seconds=100_000)
+    box.engine.pulling(session.id)
+    box.clock.advance(3600)
+    box.supervisor.reap()
+    pulling = session.status
+    box.engine.creating(session.id)
+
+    deadlines = box.supervisor.deadlines(session)
+
+    assert pulling is Status.LOADING
+    assert deadlines["startup"] == EPOCH + 3600 + session.spec.limits.startup_timeout_seconds
 
 
 def test_a_hold_that_is_given_up_leaves_the_others(box: Box) -> None:

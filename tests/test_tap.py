@@ -264,25 +264,6 @@ def test_without_keys_an_open_control_listener_stops_the_start(tmp_path: Path) -
     assert "is open to the network, where api_keys must say who may call" in complaint(done)
 
 
-def test_auto_means_process_where_no_docker_socket_accepts(tmp_path: Path) -> None:
-    from plane_tx.core.sections import Config, EngineConfig
-    from plane_tx.tap import engine_kind
-
-    nowhere = EngineConfig(docker_socket=str(tmp_path / "docker.sock"))
-    assert engine_kind(Config(engine=nowhere)) == "process"
-
-
-def test_auto_means_docker_where_its_socket_accepts(tmp_path: Path) -> None:
-    from plane_tx.core.sections import Config, EngineConfig
-    from plane_tx.tap import engine_kind
-
-    with socket.socket(socket.AF_UNIX) as docker:
-        docker.bind(str(tmp_path / "docker.sock"))
-        docker.listen()
-        somewhere = EngineConfig(docker_socket=str(tmp_path / "docker.sock"))
-        assert engine_kind(Config(engine=somewhere)) == "docker"
-
-
 def test_the_start_says_where_to_go(tmp_path: Path) -> None:
     with live_server(tmp_path, f'{PROCESS}[demo]\napp = "whiteboard"\n') as running:
         log = running.log.read_text()

@@ -21,6 +21,7 @@ from twisted.web.server import Request
 from werkzeug import exceptions
 
 from plane_tx import __version__
+from plane_tx.autopsies import Autopsies
 from plane_tx.control import cluster, guard, listing, logs
 from plane_tx.control.connections import answer_connections
 from plane_tx.control.demo import visit
@@ -69,11 +70,13 @@ class ControlApp:
         clock: IReactorTime,
         supervisor: Supervisor,
         idempotency: Idempotency,
+        autopsies: Autopsies,
         demo: DemoConfig,
     ) -> None:
         self._clock = clock
         self._supervisor = supervisor
         self._idempotency = idempotency
+        self._autopsies = autopsies
         self._demo = demo
         self._feed = StatusFeed(clock, supervisor)
         self._events = EventFeed(clock, supervisor)
@@ -187,6 +190,14 @@ class ControlApp:
             return self._stats.stream(request, session)
         return self._stats.answer(request, session)
 
+    @app.route("/ctrl/b/<session_id>/autopsy.tar.gz", methods=["GET"])
+    async def autopsy(self, request: Request, session_id: str) -> bytes:
+        """All that tells what happened to a session, living or ended, as an archive."""
+        archive = await self._autopsies.archive(session_id)
+        name = f'attachment; filename="{session_id}.tar.gz"'
+        request.setHeader("content-disposition", name)
+        return answer(request, "application/gzip", archive)
+
     @app.route("/ctrl/b/<session_id>/keepalive", methods=["POST"])
     async def keep_alive(self, request: Request, session_id: str) -> bytes:
         """Keep a session alive for a time without a connection; it may ask that itself."""
@@ -250,7 +261,7 @@ class ControlApp:
     def session_status(self, request: Request, session_id: str) -> bytes:
         """Where a session is in its life."""
         session = self._supervisor.get(session_id)
-        return answer_json(request, views.status_entry(session.history[-1]))
+        return answer_json(request, views.last_status(session))
 
     @app.route("/pub/b/<session_id>/status-stream", methods=["GET"])
     def status_stream(self, request: Request, session_id: str) -> Answer:

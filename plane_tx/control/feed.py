@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -11,14 +11,40 @@ from twisted.logger import Logger
 from twisted.web.server import Request
 
 from plane_tx.control import sse
+from plane_tx.core.explain import pull_of
 from plane_tx.core.model import ORDINAL, Session, Status, StatusEntry
-from plane_tx.core.views import status_entry
+from plane_tx.core.views import last_status, status_entry
 from plane_tx.core.wire import dumps
 from plane_tx.supervisor import Supervisor
 
 T = TypeVar("T")
 
 Follower = Callable[[StatusEntry], None]
+
+
+class _Followers(Generic[T]):
+    """Those who follow a session, by its id; who follows none any more leaves no trace."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, list[T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def add(self, session_id: str, follower: T) -> Callable[[], None]:
+        """Let `follower` follow; call the result, once, to end that."""
+        self._by_id.setdefault(session_id, []).append(follower)
+        return lambda: self._leave(session_id, follower)
+
+    def of(self, session_id: str) -> tuple[T, ...]:
+        """Those who follow this session now."""
+        return tuple(self._by_id.get(session_id, ()))
+
+    def _leave(self, session_id: str, follower: T) -> None:
+        followers = self._by_id[session_id]
+        followers.remove(follower)
+        if not followers:
+            del self._by_id[session_id]
 
 
 class StatusFeed:
@@ -28,22 +54,24 @@ class StatusFeed:
 
     def __init__(self, clock: IReactorTime, supervisor: Supervisor) -> None:
         self._clock = clock
-        self._followers: dict[str, list[Follower]] = {}
+        self._followers: _Followers[Follower] = _Followers()
+        self._streams: _Followers[sse.EventStream] = _Followers()
         supervisor.watch(self._tell)
+        supervisor.watch_pulls(self._pull_came_on)
 
     def __repr__(self) -> str:
         return f"<StatusFeed [Followed: {len(self._followers)}]>"
 
     def follow(self, session_id: str, follower: Follower) -> Callable[[], None]:
         """Tell `follower` of every status from now on; call the result, once, to end that."""
-        self._followers.setdefault(session_id, []).append(follower)
-        return lambda: self._leave(session_id, follower)
+        return self._followers.add(session_id, follower)
 
     def answer(self, request: Request, session: Session) -> bytes | Deferred[None]:
         """Answer with the stream of the session's statuses: all there were, then as they come.
 
         It ends with `terminated`. Statuses up to the client's Last-Event-ID are left out; one
-        that has seen the end is told (by 204) not to come back.
+        that has seen the end is told (by 204) not to come back. While its image is pulled an
+        event `detail` tells how far that has come, but not to a client that does not keep up.
         """
         seen = last_seen(request)
         if seen is Status.TERMINATED and session.status is seen:
@@ -65,27 +93,33 @@ class StatusFeed:
                 stream.end()
 
         # Followed before it is read, all in one turn: nothing can be missed or told twice.
-        unfollow = self.follow(session.id, tell)
+        leaving = [self.follow(session.id, tell), self._streams.add(session.id, stream)]
 
         def left(result: T) -> T:
-            unfollow()
+            for leave in leaving:
+                leave()
             return result
 
         stream.ended.addBoth(left)
         for entry in tuple(session.history):
             tell(entry)
+        if pull_of(session) is not None:
+            _tell_pull(session, stream)
         return stream.ended
 
     def _tell(self, session: Session, entry: StatusEntry) -> None:
-        for follower in tuple(self._followers.get(session.id, ())):
+        for follower in self._followers.of(session.id):
             with self._log.failuresHandled("a follower of {session} failed", session=session.id):
                 follower(entry)
 
-    def _leave(self, session_id: str, follower: Follower) -> None:
-        followers = self._followers[session_id]
-        followers.remove(follower)
-        if not followers:
-            del self._followers[session_id]
+    def _pull_came_on(self, session: Session) -> None:
+        for stream in self._streams.of(session.id):
+            _tell_pull(session, stream)
+
+
+def _tell_pull(session: Session, stream: sse.EventStream) -> None:
+    if stream.keeps_up:
+        stream.send(sse.named_event("detail", dumps(last_status(session))))
 
 
 def last_seen(request: Request) -> Status | None:

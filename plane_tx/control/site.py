@@ -11,6 +11,7 @@ from twisted.web.http import Request as HTTPRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from plane_tx.autopsies import Autopsies
 from plane_tx.control.app import ControlApp
 from plane_tx.control.envelope import answer_error
 from plane_tx.control.guard import Access, Guard
@@ -25,11 +26,12 @@ def make_site(
     reactor: IReactorTime,
     supervisor: Supervisor,
     idempotency: Idempotency,
+    autopsies: Autopsies,
     demo: DemoConfig,
     access: Access | None = None,
 ) -> Site:
     """The control listener's Site, ready to listen; `reactor` is asked for the time only."""
-    routes = ControlApp(reactor, supervisor, idempotency, demo).resource()
+    routes = ControlApp(reactor, supervisor, idempotency, autopsies, demo).resource()
     access = access or Access()
 
     def session_secret(session_id: str) -> str | None:

@@ -78,6 +78,11 @@ class EventStream:
             self._let_go()
             cut(self._request)
 
+    @property
+    def keeps_up(self) -> bool:
+        """Whether the client reads: what it can do without need not be kept for it otherwise."""
+        return not self._paused
+
     def until_read(self) -> Deferred[None] | None:
         """Fires once the client reads again; None when it does. After the stream it never fires.
 

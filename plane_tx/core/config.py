@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 from plane_tx.core import strict
 from plane_tx.core.access import FORMATS
 from plane_tx.core.apikeys import FORM, ApiKey, KeyFile, parse_key
-from plane_tx.core.containers import GUARDED
+from plane_tx.core.containers import GUARDED, RUNTIME, check_hardening
 from plane_tx.core.endpoints import complaint, http_url, is_loopback, kind_of
 from plane_tx.core.errors import ConfigError, InvalidRequest
 from plane_tx.core.forwarded import trusted_proxies
+from plane_tx.core.hardening import Addressing, Egress
 from plane_tx.core.idlerule import check_idle
 from plane_tx.core.routes import scheme_of
 from plane_tx.core.sections import Config, ProxyConfig
@@ -52,6 +53,7 @@ def _key(value: object, _type: object) -> ApiKey | KeyFile:
 
 
 _CONVERTER = request_converter()
+strict.one_of(_CONVERTER, Addressing)
 _CONVERTER.register_structure_hook(ApiKey | KeyFile, _key)
 
 
@@ -119,6 +121,7 @@ def _check(config: Config) -> None:
     if config.engine.process_first_port > config.engine.process_last_port:
         raise strict.Misfit("engine.process_last_port", "expected at least process_first_port")
     _check_mounts(config)
+    _check_shut_in(config)
     if not _is_cluster(config.proxy.cluster):
         got = strict.show(config.proxy.cluster)
         raise strict.Misfit("proxy.cluster", f"expected a host name, or host:port, got {got}")
@@ -161,6 +164,26 @@ def _check_mounts(config: Config) -> None:
         if app.mount and not base:
             where = f"apps.{strict.show(name)}.mount"
             raise strict.Misfit(where, "there is no place for it: set engine.mount_base")
+
+
+def _check_shut_in(config: Config) -> None:
+    engine = config.engine
+    if engine.runtime and not RUNTIME.fullmatch(engine.runtime):
+        got = strict.show(engine.runtime)
+        raise strict.Misfit("engine.runtime", f'expected the name of a runtime, or "", got {got}')
+    check_hardening("engine.hardening", engine.hardening)
+    closed = {"engine.egress": engine.egress}
+    for name, app in config.apps.items():
+        where = f"apps.{strict.show(name)}"
+        check_hardening(f"{where}.hardening", app.hardening)
+        closed[f"{where}.egress"] = app.egress or Egress.OPEN
+        if app.egress is Egress.NONE and app.network_name is not None:
+            raise strict.Misfit(f"{where}.egress", '"none" does not go with a network_name')
+    for where, egress in closed.items():
+        if egress is Egress.NONE and engine.address is Addressing.PUBLISHED:
+            raise strict.Misfit(
+                where, '"none" publishes no port: engine.address must not be "published"'
+            )
 
 
 def _check_access_log(proxy: ProxyConfig) -> None:

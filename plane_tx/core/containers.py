@@ -11,6 +11,7 @@ import attrs
 
 from plane_tx.core import strict
 from plane_tx.core.errors import InvalidRequest
+from plane_tx.core.hardening import Egress, Hardening, HardeningChange
 from plane_tx.core.strict import Most, Text
 
 #: Where a session finds its mount (plane.md 3.5).
@@ -21,7 +22,10 @@ GUARDED = ("cap_add", "runtime", "gpus", "volumes", "mount", "network_name")
 
 #: Docker's own rule for the name of a volume; what has a slash would be a path of the host.
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}", re.ASCII)
-_RUNTIME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
+
+#: The name of a runtime, as Docker is configured with it.
+RUNTIME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
+
 _MOST_PATH = 1024
 
 #: What tmpfs takes, as Docker passes it on (moby pkg/mount, tmpfs(5)).
@@ -67,6 +71,7 @@ class ContainerFields:
     runtime: str | None = None
     gpus: Gpus | None = None
     mount: bool | str | None = None
+    egress: Egress | None = None
 
 
 def bool_or_string(value: object, _type: object) -> bool | str | None:
@@ -95,7 +100,7 @@ def check_container(where: str, asked: ContainerFields) -> None:
             raise InvalidRequest(
                 f"{where}.cap_add: expected names of capabilities(7), got {strict.show(name)}"
             )
-    if asked.runtime is not None and not _RUNTIME.fullmatch(asked.runtime):
+    if asked.runtime is not None and not RUNTIME.fullmatch(asked.runtime):
         raise InvalidRequest(
             f"{where}.runtime: expected the name of a runtime, got {strict.show(asked.runtime)}"
         )
@@ -114,6 +119,18 @@ def check_leave(where: str, asked: ContainerFields, allowed: frozenset[str]) -> 
                 f"{where}.{field}: this server lets no request ask for it: name an app that has"
                 f' it, or have "{field}" added to engine.allow_requests'
             )
+
+
+def check_hardening(where: str, said: Hardening | HardeningChange | None) -> None:
+    """Raise `strict.Misfit` for what no container can be given; `where` is the table it is in."""
+    if said is None:
+        return
+    for name in said.cap_drop or ():
+        if not re.fullmatch(CAPABILITY, name):
+            allowed, got = "names of capabilities(7)", strict.show(name)
+            raise strict.Misfit(f"{where}.cap_drop", f"expected {allowed}, got {got}")
+    if said.log_files == 0:
+        raise strict.Misfit(f"{where}.log_files", "expected at least 1")
 
 
 def _check_path(where: str, path: str) -> None:
@@ -143,9 +160,10 @@ def _check_volume(where: str, volume: VolumeRequest) -> None:
 
 
 def _check_mount(where: str, mount: str) -> None:
-    if not _is_text(mount) or any(part in ("", ".", "..") for part in mount.split("/")):
+    plain = _is_text(mount) and ":" not in mount
+    if not plain or any(part in ("", ".", "..") for part in mount.split("/")):
         raise InvalidRequest(
-            f"{where}: expected true, or a relative path without '.' and '..', got"
+            f"{where}: expected true, or a relative path without '.', '..' and ':', got"
             f" {strict.show(mount)}"
         )
 

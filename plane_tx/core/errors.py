@@ -162,10 +162,18 @@ class SpawnFailed(PlaneError):
 class EndedAtOnce(SpawnFailed):
     """The session was made, and ended before anyone could learn where it listens."""
 
-    def __init__(self, message: str, exit_code: int | None, log_tail: tuple[LogLine, ...]) -> None:
+    def __init__(
+        self,
+        message: str,
+        exit_code: int | None,
+        log_tail: tuple[LogLine, ...],
+        *,
+        oom: bool = False,
+    ) -> None:
         super().__init__(message)
         self.exit_code = exit_code
         self.log_tail = log_tail
+        self.oom = oom
 
 
 class ImageUnavailable(SpawnFailed):

@@ -1,4 +1,4 @@
-"""Why a session is not there any more, in a sentence for whoever asks."""
+"""Why a session is not there, any more or yet, in a sentence for whoever asks."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from plane_tx.core.model import (
     HardTerminating,
     Reason,
     Session,
+    Status,
     Terminated,
     Terminating,
 )
+from plane_tx.core.pulls import Pulling, in_words
 
 
 def why_ended(session: Session) -> str:
@@ -18,6 +20,33 @@ def why_ended(session: Session) -> str:
         return f"the session is {state.status}"
     tense = "has ended" if isinstance(state, Terminated) else "is ending"
     return f"this session {tense}: {cause_of(session, state)}"
+
+
+#: What a session that boots is doing.
+_PHASES = {
+    Status.SCHEDULED: "it waits for its turn to start",
+    Status.LOADING: "its image is looked up",
+    Status.STARTING: "it is being started",
+    Status.WAITING: "its server does not answer HTTP yet",
+}
+
+
+def phase(session: Session) -> str | None:
+    """What a session that boots is doing, as half a sentence; None for one that does not."""
+    pull = pull_of(session)
+    return _PHASES.get(session.status) if pull is None else in_words(pull)
+
+
+def why_not_ready(session: Session) -> str:
+    """Say what a session that cannot be reached yet is waited for."""
+    if session.unconfirmed:
+        return "the server was restarted, and does not know yet whether the session still runs"
+    return f"the session is still {session.status} ({phase(session)})"
+
+
+def pull_of(session: Session) -> Pulling | None:
+    """How far the pull of its image has come, while it is under way."""
+    return session.pulling if session.status is Status.LOADING else None
 
 
 def close_reason(session: Session) -> str:

@@ -8,8 +8,10 @@ from typing import ClassVar, Literal
 
 import attrs
 
+from plane_tx.core.hardening import Egress, Hardening
 from plane_tx.core.ledger import Ledger
-from plane_tx.core.use import Traffic, Use
+from plane_tx.core.pulls import Pulling
+from plane_tx.core.use import LastRequests, Traffic, Use
 
 
 class Status(enum.StrEnum):
@@ -258,6 +260,8 @@ class Executable:
     gpus: int | Literal["all"] = 0
     #: The directory of its key (true), or of this name, that lives on after it (plane.md 3.5).
     mount: bool | str = False
+    egress: Egress = Egress.OPEN
+    hardening: Hardening = Hardening()
     app: str | None = None
 
 
@@ -357,8 +361,11 @@ class Session:
     last_used: float | None = None
     traffic: Traffic = attrs.field(factory=Traffic)
     connections: Ledger = attrs.field(factory=Ledger, repr=False)
+    requests: LastRequests = attrs.field(factory=LastRequests, repr=False)
     idle_since: float | None = None
     claimed: bool = False
+    #: How far the pull of its image had come by the last news of it.
+    pulling: Pulling | None = None
     #: When its container or process, made by then, was told to start.
     start_began: float | None = None
     #: Whether it was made in an earlier run of the server, and not by this one.

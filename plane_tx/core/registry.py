@@ -22,6 +22,7 @@ from plane_tx.core.model import (
     StatusEntry,
     Waiting,
 )
+from plane_tx.core.pulls import Pulling
 from plane_tx.core.use import Traffic, Use, UseKind
 
 #: Where a session stands among all: when it was made; its id decides within one moment.
@@ -163,6 +164,10 @@ class Registry:
     def start_began(self, session: Session, now: float) -> None:
         """Note when the container or process of a session, made by then, was told to start."""
         session.start_began = now
+
+    def pull_came_on(self, session: Session, pulling: Pulling) -> None:
+        """Note how far the pull of the session's image has come."""
+        session.pulling = pulling
 
     def begin_use(self, session: Session, use: Use) -> None:
         """Count `use` among the session's uses: it is in use until the last that holds has ended.

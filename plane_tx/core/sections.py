@@ -8,6 +8,7 @@ import attrs
 
 from plane_tx.core.apikeys import ApiKey, KeyFile
 from plane_tx.core.connect import CapacityLimits
+from plane_tx.core.hardening import Addressing, Egress, Hardening, HardeningChange
 from plane_tx.core.idlerule import IdleRequest
 from plane_tx.core.spec import App, Defaults
 from plane_tx.core.strict import Count, Port, Seconds
@@ -52,8 +53,16 @@ class EngineConfig:
     process_first_port: Port = Port(20000)
     process_last_port: Port = Port(29999)
     allow_request_commands: bool = False
+    process_user: str = ""
     mount_base: str = ""
+    pull_timeout_seconds: Seconds = Seconds(1800.0)
     allow_requests: tuple[str, ...] = ()
+    allow_images: tuple[str, ...] = ()
+    runtime: str = ""
+    egress: Egress = Egress.OPEN
+    address: Addressing = Addressing.AUTO
+    inter_container: bool = False
+    hardening: Hardening = Hardening()
 
 
 @attrs.frozen
@@ -65,14 +74,18 @@ class DefaultsConfig:
     stop_grace_seconds: Seconds = Seconds(10.0)
     idle: IdleRequest = IdleRequest()
 
-    def to_defaults(self, allow_requests: tuple[str, ...] = ()) -> Defaults:
-        """The same, with no idle limit said as None, and what a request may say at all."""
+    def to_defaults(self, engine: EngineConfig) -> Defaults:
+        """The same, with no idle limit said as None, and what `engine` says of every session."""
         return Defaults(
             max_idle_seconds=self.max_idle_seconds or None,
             startup_timeout_seconds=self.startup_timeout_seconds,
             stop_grace_seconds=self.stop_grace_seconds,
-            allow_requests=frozenset(allow_requests),
+            allow_requests=frozenset(engine.allow_requests),
             idle=self.idle,
+            allow_images=engine.allow_images,
+            runtime=engine.runtime or None,
+            egress=engine.egress,
+            hardening=engine.hardening,
         )
 
 
@@ -112,10 +125,11 @@ class AppConfig(ExecutableFields):
     max_idle_seconds: Seconds | None = None
     lifetime_limit_seconds: Seconds | None = None
     idle: IdleRequest | None = None
+    hardening: HardeningChange = HardeningChange()
 
     def to_app(self) -> App:
         """The same as an executable, its limits, and what of it a request may set."""
-        beside = ("max_idle_seconds", "lifetime_limit_seconds", "request_env", "idle")
+        beside = ("max_idle_seconds", "lifetime_limit_seconds", "request_env", "idle", "hardening")
         values = attrs.asdict(self, recurse=False)
         brought = {name: values.pop(name) for name in beside}
         return App(ExecutableRequest(**values), **brought)

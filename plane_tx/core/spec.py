@@ -9,7 +9,9 @@ import attrs
 
 from plane_tx.core.containers import GUARDED, check_leave
 from plane_tx.core.errors import InvalidRequest
+from plane_tx.core.hardening import Egress, Hardening, HardeningChange
 from plane_tx.core.idlerule import IdleRequest
+from plane_tx.core.images import Image, is_allowed
 from plane_tx.core.model import (
     Credentials,
     Executable,
@@ -46,13 +48,15 @@ class App:
     lifetime_limit_seconds: Seconds | None = None
     request_env: tuple[str, ...] = ()
     idle: IdleRequest | None = None
+    hardening: HardeningChange = HardeningChange()
 
 
 @attrs.frozen
 class Defaults:
     """What a spawn_config gets for the fields it leaves out; no idle time means for ever.
 
-    `allow_requests` names the guarded fields that it need not leave to an app.
+    `allow_requests` names the guarded fields that it need not leave to an app, `allow_images` is
+    like the images that it may name itself (none: any).
     """
 
     max_idle_seconds: float | None = 300.0
@@ -60,6 +64,10 @@ class Defaults:
     stop_grace_seconds: float = 10.0
     allow_requests: frozenset[str] = frozenset()
     idle: IdleRequest = IdleRequest()
+    allow_images: tuple[str, ...] = ()
+    runtime: str | None = None
+    egress: Egress = Egress.OPEN
+    hardening: Hardening = Hardening()
 
 
 def complete(config: SpawnConfig, apps: Mapping[str, App], defaults: Defaults) -> Spec:
@@ -70,10 +78,19 @@ def complete(config: SpawnConfig, apps: Mapping[str, App], defaults: Defaults) -
     """
     app = _app(config.executable, apps)
     _check_leave(config.executable, app.executable, defaults.allow_requests)
+    _check_image(config.executable, defaults.allow_images)
+    hardening = app.hardening.of(defaults.hardening)
+    _check_pids(config.executable, app.executable, hardening.pids_limit)
     wanted = _over(config.executable, app.executable)
     readiness = wanted.readiness or ReadinessRequest()
+    executable = attrs.evolve(
+        _executable(wanted, readiness),
+        egress=_egress(config.executable, app.executable, defaults.egress),
+        runtime=_given(wanted.runtime, defaults.runtime),
+        hardening=hardening,
+    )
     return Spec(
-        executable=_executable(wanted, readiness),
+        executable=executable,
         limits=Limits(
             max_idle_seconds=_first(
                 config.max_idle_seconds, app.max_idle_seconds, defaults.max_idle_seconds
@@ -130,6 +147,48 @@ def _check_leave(
     check_leave("spawn_config.executable", wanted, allowed | same)
 
 
+def _check_image(wanted: ExecutableRequest, globs: tuple[str, ...]) -> None:
+    if wanted.image is None or not globs:
+        return
+    where = "spawn_config.executable.image"
+    try:
+        image = Image.parse(wanted.image)
+    except ValueError as error:
+        raise InvalidRequest(f"{where}: {error}") from None
+    if not is_allowed(image, globs):
+        raise InvalidRequest(
+            f"{where}: this server runs no {str(image.in_full)!r}: name an app, or have the image"
+            " added to engine.allow_images"
+        )
+
+
+def _check_pids(wanted: ExecutableRequest, base: ExecutableRequest, most: int) -> None:
+    asked = wanted.resource_limits.pids_limit
+    # What an app says is its limit: see `_check_limits`.
+    if asked is None or base.resource_limits.pids_limit is not None or not most:
+        return
+    if not 0 < asked <= most:
+        raise InvalidRequest(
+            f"spawn_config.executable.resource_limits.pids_limit: this server allows {most} at"
+            f" most (engine.hardening.pids_limit), and 0 is no limit; got {asked}"
+        )
+
+
+def _egress(wanted: ExecutableRequest, base: ExecutableRequest, default: Egress) -> Egress:
+    where = "spawn_config.executable"
+    if (wanted.network_name or base.network_name) is not None:
+        # Whoever may name a network decides by that where it leads.
+        if Egress.NONE in (wanted.egress, base.egress):
+            raise InvalidRequest(f'{where}.egress: "none" does not go with a network_name')
+        return Egress.OPEN
+    said = base.egress or default
+    if wanted.egress is Egress.OPEN and said is Egress.NONE:
+        raise InvalidRequest(
+            f'{where}.egress: this server says "none" here, which no request can loosen'
+        )
+    return wanted.egress or said
+
+
 def _check_kept(where: str, wanted: ExecutableRequest, base: ExecutableRequest) -> None:
     for field in _KEPT_BY_APP:
         asked, said = getattr(wanted, field), getattr(base, field)
@@ -151,6 +210,8 @@ def _check_limits(where: str, wanted: ExecutableRequest, base: ExecutableRequest
 
 def _check_env(where: str, wanted: ExecutableRequest, app: App) -> None:
     reaches_out = any(getattr(app.executable, field) for field in GUARDED)
+    # To drop fewer capabilities is to have more.
+    reaches_out = reaches_out or app.hardening.cap_drop is not None
     if app.executable.image is not None and not reaches_out:
         return
     for variable in sorted(wanted.env.keys() - set(app.request_env)):

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import attrs
+
+#: How many of a session's requests are remembered when they are over.
+REQUESTS_KEPT = 50
 
 
 class UseKind(enum.StrEnum):
@@ -49,7 +54,8 @@ class Use:
     is use (core.model.IdleRule).
     Moments are seconds since epoch. A lease has a `reason`, and an `until` when it ends by itself.
     `cut` is how whoever began it ends it at once, when the token that let it in is taken back.
-    What passes is counted in each of `traffic`: of the session, and of all of them.
+    What passes is counted in each of `traffic`: of the session, and of all of them. Its own bytes
+    are counted as well.
     """
 
     kind: UseKind
@@ -61,6 +67,8 @@ class Use:
     traffic: tuple[Traffic, ...] = ()
     cut: Callable[[], None] | None = attrs.field(default=None, repr=False)
     passive: bool = False
+    bytes_from_client: int = 0
+    bytes_to_client: int = 0
 
     def count_in(self, traffic: Traffic) -> None:
         """Count in `traffic` too what passes from now on."""
@@ -73,6 +81,7 @@ class Use:
 
     def from_client(self, size: int, messages: int, now: float) -> None:
         """Count `size` bytes that the client sent, and the messages that ended with them."""
+        self.bytes_from_client += size
         for traffic in self.traffic:
             traffic.bytes_from_clients += size
             traffic.messages_from_clients += messages
@@ -80,7 +89,50 @@ class Use:
 
     def to_client(self, size: int, messages: int, now: float) -> None:
         """Count `size` bytes that the session sent, and the messages that ended with them."""
+        self.bytes_to_client += size
         for traffic in self.traffic:
             traffic.bytes_to_clients += size
             traffic.messages_to_clients += messages
         self.last_data = now
+
+
+class Request(NamedTuple):
+    """A request that is over: whose it was, how it was answered, and who cut it short, if anybody.
+
+    Moments are seconds since epoch. `error` is the kind of a failure of the proxy's.
+    """
+
+    visit: Visit
+    method: bytes
+    began: float
+    ended: float
+    status: int | None
+    bytes_from_client: int
+    bytes_to_client: int
+    closed: str
+    error: str
+
+
+#: The same as a plain tuple, which takes a third of the time to make.
+RequestFields = tuple[Visit, bytes, float, float, int | None, int, int, str, str]
+
+
+class LastRequests:
+    """The last `REQUESTS_KEPT` requests of a session, the oldest first.
+
+    Every session has one of these, so an empty one is small.
+    """
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept: deque[RequestFields] | None = None
+
+    def __iter__(self) -> Iterator[Request]:
+        return map(Request._make, self._kept or ())
+
+    def append(self, request: RequestFields) -> None:
+        """Remember a request that is over."""
+        if self._kept is None:
+            self._kept = deque(maxlen=REQUESTS_KEPT)
+        self._kept.append(request)

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from plane_tx.core.boot import boot_seconds
+from plane_tx.core.explain import phase, pull_of
 from plane_tx.core.ledger import Connection, verdict
 from plane_tx.core.model import (
     Failure,
@@ -20,6 +21,7 @@ from plane_tx.core.model import (
     Terminating,
     TerminationKind,
 )
+from plane_tx.core.pulls import short_name
 from plane_tx.core.use import Use
 
 #: How many of a session's connections are told one by one: more would hold up everyone else.
@@ -64,6 +66,17 @@ def status_entry(entry: StatusEntry, *, public: bool = True) -> dict[str, Any]:
     return line
 
 
+def last_status(session: Session) -> dict[str, Any]:
+    """The last line of its history, and of one that boots what it is doing now."""
+    line = status_entry(session.history[-1])
+    doing, pull = phase(session), pull_of(session)
+    line |= {"detail": doing} if doing is not None else {}
+    if pull is not None:
+        size = {"bytes": pull.current, "total_bytes": pull.total or None}
+        line["pull"] = {"image": short_name(pull.image), **size}
+    return line
+
+
 def _termination_kind(
     state: Terminating | HardTerminating | Terminated,
 ) -> TerminationKind | None:
@@ -100,6 +113,7 @@ def session(told: Session, deadlines: Mapping[str, float]) -> dict[str, Any]:
     return {
         "backend_id": told.id,
         "status": told.status.value,
+        "detail": phase(told),
         "key": {"name": told.key.name, "namespace": told.key.namespace, "tag": told.tag},
         "user": told.user,
         "app": spec.executable.app,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from plane_tx.core.explain import cause_of, why_ended
+from plane_tx.core.explain import cause_of, phase, why_ended
 from plane_tx.core.idle import Cause, Deadline, next_deadlines
 from plane_tx.core.ledger import CLOSED_KEPT, Connection, ConnectionKind
 from plane_tx.core.lifecycle import describe_exit
@@ -145,7 +145,7 @@ def _what_it_does(session: Session, holds: list[Use], passives: list[Use], now: 
     if session.status in BOOTING:
         since = _words(now - session.history[-1].at)
         beside = f", with {_counted(holds)}" if holds else ""
-        return f"It boots: {session.status} for {since}{beside}."
+        return f"It boots: {session.status} for {since} ({phase(session)}){beside}."
     if holds:
         return f"It is in use: {_counted(holds)}."
     idle = _words(now - (session.idle_since or now))

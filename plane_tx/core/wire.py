@@ -19,6 +19,7 @@ from plane_tx.core.containers import (
     gpus_or_all,
 )
 from plane_tx.core.errors import InvalidRequest, MalformedRequest
+from plane_tx.core.hardening import Egress
 from plane_tx.core.idlerule import IdleRequest, check_idle
 from plane_tx.core.model import HOST_TOKEN, IdleCount, Key, PullPolicy, Routing
 from plane_tx.core.strict import Count, Most, Name, Port, Seconds, Text
@@ -187,6 +188,7 @@ def request_converter() -> Converter:
     converter = strict.make_converter()
     strict.one_of(converter, Routing)
     strict.one_of(converter, PullPolicy)
+    strict.one_of(converter, Egress)
     strict.one_of(converter, IdleCount)
     converter.register_structure_hook(bool | str | None, bool_or_string)
     converter.register_structure_hook(Gpus | None, gpus_or_all)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
 from twisted.internet.interfaces import (
@@ -26,6 +27,7 @@ from plane_tx.engines.interface import SpawnOrder
 from plane_tx.engines.launch import ANSWER, ERRORS, LOG, ORDER, STARTING
 from plane_tx.engines.log import Log
 from plane_tx.engines.ports import LOOPBACK
+from plane_tx.engines.users import User
 
 # How long a log may stay open once its session has ended: only a process that left the group
 # holds it then, and it may do so for ever.
@@ -45,11 +47,27 @@ OWN_PYTHON = "{python}"
 _INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 
 
-def environment_of(order: SpawnOrder, port: int, base: Mapping[str, str]) -> dict[str, str]:
+@attrs.frozen
+class Conditions:
+    """What every session is run under.
+
+    `open_files` are its soft and hard limit of them, where they are not to be this process's own;
+    `user` is whom it runs as, where that is not this process's user.
+    """
+
+    open_files: tuple[int, int] | None = None
+    user: User | None = None
+
+
+def environment_of(
+    order: SpawnOrder, port: int, base: Mapping[str, str], user: User | None = None
+) -> dict[str, str]:
     """All of a session's environment, `base` being the server's."""
     inherited = {
         name: value for name, value in base.items() if name in _INHERITED or name.startswith("LC_")
     }
+    if user is not None:
+        inherited |= {"HOME": user.home, "USER": user.name, "LOGNAME": user.name}
     # Without HOST many a server listens on every interface, where no token is asked for.
     where = {"HOST": LOOPBACK, "PORT": str(port)}
     return {**inherited, **order.executable.env, **order.environment, **where}
@@ -86,8 +104,8 @@ class _Transport(IProcessTransport, IPushProducer):
 class Child(ProcessProtocol):
     """One session's process group, from its launcher's start to the last byte of its log.
 
-    `over` is called once nothing of it is left, before anybody who waits for that hears of it.
-    `open_files` are its soft and hard limit of them, where they are not to be this process's own.
+    `order_line` is what the launcher is told. `over` is called once nothing of it is left, before
+    anybody who waits for that hears of it.
     """
 
     transport: _Transport
@@ -98,7 +116,7 @@ class Child(ProcessProtocol):
         port: int,
         clock: IReactorTime,
         over: Callable[[Child], None],
-        open_files: tuple[int, int] | None = None,
+        order_line: bytes,
     ) -> None:
         self.order = order
         self.port = port
@@ -108,7 +126,7 @@ class Child(ProcessProtocol):
         self.was_made = False
         self.was_removed = False
         self.exit_code: int | None = None
-        self._order_line = order_line(order, port, open_files)
+        self._order_line = order_line
         self._clock, self._over = clock, over
         self._pid = 0
         self._answer = b""
@@ -228,13 +246,17 @@ class Child(ProcessProtocol):
         return f"it ended with exit code {self.exit_code} before its command ran{last}"
 
 
-def order_line(order: SpawnOrder, port: int, open_files: tuple[int, int] | None) -> bytes:
-    """What its launcher is told of a session."""
-    executable = order.executable
+def order_line(
+    order: SpawnOrder, port: int, conditions: Conditions, directory: str | None
+) -> bytes:
+    """What its launcher is told of a session; it is run in `directory`, or in its workdir."""
+    executable, user = order.executable, conditions.user
     word, *arguments = executable.command or ()
     return launch.order_line(
         [sys.executable if word == OWN_PYTHON else word, *arguments],
-        environment_of(order, port, os.environ),
+        environment_of(order, port, os.environ, user),
         executable.workdir,
-        system_limits(executable.limits, open_files),
+        system_limits(executable.limits, conditions.open_files),
+        directory,
+        None if user is None else (user.number, user.group, user.groups),
     )

@@ -8,12 +8,14 @@ of a cluster, as long as it answers with an address that can be reached from her
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
 from plane_tx.core.model import Address, Executable, Key, LogLine
+from plane_tx.core.pulls import Pulling
 
 
 @attrs.frozen
@@ -32,15 +34,6 @@ class SpawnOrder:
 
 
 @attrs.frozen
-class Pulling:
-    """The image is being fetched; bytes so far, and of how many when that is known."""
-
-    image: str
-    current: int = 0
-    total: int = 0
-
-
-@attrs.frozen
 class Creating:
     """The image is there; the container or process is being made."""
 
@@ -50,7 +43,7 @@ class Created:
     """The container or process was made, and is about to be started."""
 
 
-#: Told in this order: any number of the first, which may be none, and each other one once.
+#: Told in this order: the first never or often, but not twice in half a second; the others once.
 Progress = Pulling | Creating | Created
 
 
@@ -65,6 +58,26 @@ class SessionExited:
 
 
 @attrs.frozen
+class Remains:
+    """What an engine has of a session that tells what happened to it: its account, and its log.
+
+    The `account` is in the engine's own words, fit for JSON and to be shown: the values of its
+    environment are left out of it, and what we keep in its labels. The log is the end of it.
+    """
+
+    account: dict[str, Any]
+    log: tuple[LogLine, ...] = ()
+
+
+@attrs.frozen
+class LeftBehind:
+    """A session that has ended, or could not start, is about to be cleared away; what is left."""
+
+    session_id: str
+    remains: Remains
+
+
+@attrs.frozen
 class EngineLost:
     """The engine stopped answering; exits may go unseen from now on."""
 
@@ -76,7 +89,7 @@ class EngineRegained:
     """The engine answers again: list what runs, for exits that nobody saw."""
 
 
-EngineEvent = SessionExited | EngineLost | EngineRegained
+EngineEvent = SessionExited | LeftBehind | EngineLost | EngineRegained
 
 
 @attrs.frozen
@@ -190,11 +203,19 @@ class IEngine(Interface):
         `EngineUnavailable`.
         """
 
+    def remains(session_id: str) -> Deferred[Remains | None]:
+        """What there is of the session now, running or ended; None when it is gone.
+
+        Of its log that is `REMAINS_LINES` at most. Fails with `EngineUnavailable`.
+        """
+
     def events(listener: Callable[[EngineEvent], None]) -> Callable[[], None]:
         """Tell `listener` of every event from now on; call the result to end that.
 
         `SessionExited` comes once for each session made or adopted, after its last log lines
-        were read and before its remains are removed.
+        were read and before its remains are removed. `LeftBehind` comes between these two, where
+        there is anything to tell; for a session that was made and could not start it comes before
+        its spawn fails.
         """
 
     def list_running() -> Deferred[list[Running]]:

@@ -38,14 +38,22 @@ def order_line(
     environment: Mapping[str, str],
     workdir: str | None,
     limits: Mapping[str, tuple[int, int]],
+    directory: str | None = None,
+    user: tuple[int, int, Sequence[int]] | None = None,
 ) -> bytes:
-    """The order, made by the process that starts this program; `limits` as in `launch`."""
+    """The order, made by the process that starts this program.
+
+    `limits` are as in `launch`, `directory` is one to make, and `user` is whom to become: the
+    numbers of the user, its group and all its groups.
+    """
     order = {
         "parent": os.getpid(),
         "command": command,
         "environment": environment,
         "workdir": workdir,
         "limits": limits,
+        "directory": directory,
+        "user": user,
     }
     return json.dumps(order).encode() + b"\n"
 
@@ -63,6 +71,10 @@ def main() -> None:
         return
     try:
         prepare()
+        if order["directory"] is not None:
+            move_in(order["directory"], order["user"])
+        if order["user"] is not None:
+            become(order["user"], order["parent"])
         launch(order["command"], order["environment"], order["workdir"], order["limits"])
     except Refused as refused:
         os.write(ANSWER, str(refused).encode())
@@ -128,6 +140,31 @@ def default_signals() -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def move_in(directory: str, user: tuple[int, int, Sequence[int]] | None) -> None:
+    """Make `directory`, which is to be there for one session only, and enter it."""
+    attempt(f"make the directory {directory}", os.mkdir, directory, 0o700)
+    if user is not None:
+        attempt(f"give away the directory {directory}", os.chown, directory, *user[:2])
+    attempt(f"enter the directory {directory}", os.chdir, directory)
+
+
+def become(user: tuple[int, int, Sequence[int]], parent: int) -> None:
+    """Give up being root for `user`, with no way back."""
+    number, group, groups = user
+    # os.execvpe imports what this needs only when it is called, and this user may not read that.
+    os.get_exec_path({})
+    for log in (LOG, ERRORS):
+        # /dev/stdout is opened anew by many a program, with the rights of the pipe's owner.
+        attempt("give away the log", os.fchown, log, number, group)
+    attempt("take the groups", os.setgroups, groups)
+    attempt(f"become the group {group}", os.setresgid, group, group, group)
+    attempt(f"become the user {number}", os.setresuid, number, number, number)
+    # Who becomes another has no death signal any more (prctl(2)).
+    control(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise Refused("the server is gone")
 
 
 def launch(

@@ -16,6 +16,10 @@ MAX_LINE_BYTES = 16 * 1024
 TAIL_LINES = 50
 TAIL_CHARACTERS = 64 * 1024
 
+#: What of it is told with what a session leaves behind.
+REMAINS_LINES = 2000
+REMAINS_CHARACTERS = 2 * 1024 * 1024
+
 
 class Cutter:
     """Cuts one stream into lines; one over `MAX_LINE_BYTES` loses its end.
@@ -237,6 +241,14 @@ def last_of(lines: Iterable[LogLine], tail: int, since_ns: int | None) -> tuple[
 def told_with_end(lines: Iterable[LogLine]) -> tuple[LogLine, ...]:
     """What of `lines` is told with a session's end."""
     ring = Ring(TAIL_LINES, TAIL_CHARACTERS)
+    for line in lines:
+        ring.add(line)
+    return ring.lines()
+
+
+def left_behind(lines: Iterable[LogLine]) -> tuple[LogLine, ...]:
+    """What of `lines` is told with what a session leaves behind."""
+    ring = Ring(REMAINS_LINES, REMAINS_CHARACTERS)
     for line in lines:
         ring.add(line)
     return ring.lines()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import attrs
 from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.interfaces import (
     IReactorProcess,
@@ -17,10 +18,12 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from plane_tx.core.autopsy import hide_values
 from plane_tx.core.errors import InvalidRequest, SpawnFailed
-from plane_tx.core.model import Address, Executable, LogLine, PullPolicy
+from plane_tx.core.hardening import Egress
+from plane_tx.core.model import Address, Executable, LogLine, PullPolicy, ResourceLimits
 from plane_tx.engines import launch
-from plane_tx.engines.child import Child
+from plane_tx.engines.child import Child, Conditions, order_line
 from plane_tx.engines.interface import (
     Created,
     Creating,
@@ -28,16 +31,19 @@ from plane_tx.engines.interface import (
     EngineHealth,
     EngineStats,
     IEngine,
+    LeftBehind,
     Progress,
+    Remains,
     Running,
     SessionExited,
     SpawnOrder,
     Tell,
 )
-from plane_tx.engines.lines import TAIL_LINES, told_with_end
+from plane_tx.engines.lines import REMAINS_LINES, TAIL_LINES, told_with_end
 from plane_tx.engines.listeners import Listeners
 from plane_tx.engines.ports import LOOPBACK, Ports
 from plane_tx.engines.proc import group_stats
+from plane_tx.engines.scratch import Scratch
 from plane_tx.engines.threads import IThreadingReactor, threads_of
 
 #: How long sessions have to end by themselves when the server stops.
@@ -66,12 +72,18 @@ def complaints(executable: Executable, allow_request_commands: bool) -> Iterator
     for name in _CONTAINERS_ONLY:
         if getattr(executable, name):
             yield f"{name}: only an engine of containers has this; leave it out"
+    if executable.egress is Egress.NONE:
+        yield 'egress: only an engine of containers can give "none"; leave it out'
     if executable.port != Executable.DEFAULT_PORT:
         yield "port: the process engine gives each session a port of its own, as PORT"
     if executable.pull_policy is not PullPolicy.IF_NOT_PRESENT:
         yield "pull_policy: only an engine of containers pulls; leave it out"
+    yield from _limits_it_lacks(executable.limits)
+
+
+def _limits_it_lacks(limits: ResourceLimits) -> Iterator[str]:
     for name in _NO_LIMITS:
-        if getattr(executable.limits, name):
+        if getattr(limits, name):
             yield f"resource_limits.{name}: only an engine of containers can limit this"
 
 
@@ -85,8 +97,7 @@ class ProcessEngine:
 
     `allow_request_commands` lets a request bring its own command, which is to let everybody who
     may spawn run anything on this box. `reactor` must handle SIGCHLD, as a running one does.
-    `open_files` are the soft and hard limit of sessions, where this process has others: a program
-    that uses select(2) breaks above 1024.
+    Each session without a workdir is run in a directory of its own, which goes with it.
     """
 
     def __init__(
@@ -95,12 +106,13 @@ class ProcessEngine:
         port_range: tuple[int, int],
         allow_request_commands: bool,
         clock: IReactorTime,
-        open_files: tuple[int, int] | None = None,
+        conditions: Conditions | None = None,
     ) -> None:
         self._reactor = reactor
         self._in_thread = threads_of(reactor)
         self._clock = clock
-        self._open_files = open_files
+        self._conditions = conditions or Conditions()
+        self._scratch = Scratch(self._in_thread)
         self._ports = Ports(*port_range)
         self._allow_request_commands = allow_request_commands
         self._children: dict[str, Child] = {}
@@ -108,14 +120,16 @@ class ProcessEngine:
         self._is_closed = False
 
     def start(self) -> None:
-        """Do nothing: a process is watched from its start."""
+        """Clear away what servers left that were killed; a process is watched from its start."""
+        self._scratch.sweep()
 
     def close(self) -> Deferred[None]:
         """End every session, by force after `CLOSE_GRACE_SECONDS`; fires when all are gone."""
         self._is_closed = True
         ended = self._end_all(Child.terminate)
         ended.addTimeout(CLOSE_GRACE_SECONDS, self._clock)
-        return ended.addErrback(lambda _: self._end_all(Child.kill))
+        ended.addErrback(lambda _: self._end_all(Child.kill))
+        return ended.addCallback(lambda _: self._scratch.close())
 
     def check(self, executable: Executable) -> None:
         """See `IEngine`; the first thing that is wrong is named by its path in the request."""
@@ -165,6 +179,11 @@ class ProcessEngine:
             return succeed(None)
         return self._in_thread(partial(group_stats, child.group))
 
+    def remains(self, session_id: str) -> Deferred[Remains | None]:
+        """See `IEngine`."""
+        child = self._children.get(session_id)
+        return succeed(None if child is None else _remains(child))
+
     def events(self, listener: Callable[[EngineEvent], None]) -> Callable[[], None]:
         """See `IEngine`."""
         return self._listeners.add(listener)
@@ -209,7 +228,13 @@ class ProcessEngine:
         if order.session_id in self._children:
             raise SpawnFailed(f"there is a session {order.session_id} already")
         port = self._ports.take()
-        child = Child(order, port, self._clock, self._forget, self._open_files)
+        try:
+            own = None if order.executable.workdir else self._scratch.take(order.session_id)
+        except OSError as error:
+            self._ports.release(port)
+            raise SpawnFailed(f"no directory can be made: {error.strerror}; see TMPDIR") from None
+        line = order_line(order, port, self._conditions, own)
+        child = Child(order, port, self._clock, self._forget, line)
         self._children[order.session_id] = child
         try:
             self._reactor.spawnProcess(child, *launch.PROGRAM, env={}, childFDs=launch.PIPES)
@@ -222,6 +247,26 @@ class ProcessEngine:
         session_id = child.order.session_id
         del self._children[session_id]
         self._ports.release(child.port)
+        self._scratch.release(session_id)
         if child.was_made and not child.was_removed:
             log_tail = told_with_end(child.log.lines(TAIL_LINES))
             self._listeners.tell(SessionExited(session_id, child.exit_code, log_tail=log_tail))
+        if child.exit_code is not None and not child.was_removed:
+            self._listeners.tell(LeftBehind(session_id, _remains(child)))
+
+
+def _remains(child: Child) -> Remains:
+    executable = child.order.executable
+    environment = sorted({*executable.env, *child.order.environment})
+    account = {
+        "engine": "process",
+        "pid": child.group,
+        "running": child.is_running,
+        "exit_code": child.exit_code,
+        "port": child.port,
+        "command": list(executable.command or ()),
+        "workdir": executable.workdir,
+        "environment": hide_values(environment),
+        "resource_limits": attrs.asdict(executable.limits),
+    }
+    return Remains(account, child.log.lines(REMAINS_LINES))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import enum
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
-from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.error import ConnectingCancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from plane_tx.core.access import Access, End
+from plane_tx.core.access import End
 from plane_tx.core.errors import (
     IdleTimeout,
     PlaneError,
@@ -40,7 +39,8 @@ from plane_tx.core.model import ENDING, Address, Ready, Session
 from plane_tx.core.routes import Route
 from plane_tx.core.use import Use, UseKind
 from plane_tx.proxy.interface import Carrier, Client
-from plane_tx.proxy.upstream import UpstreamConnection
+from plane_tx.proxy.remembering import Remembering
+from plane_tx.proxy.upstream import UpstreamConnection, why_not_connected
 
 
 class Progress(enum.Enum):
@@ -51,7 +51,7 @@ class Progress(enum.Enum):
     OVER = "over"
 
 
-class Exchange:
+class Exchange(Remembering):
     """Carries one request to its session and the reply back, and keeps the session in use.
 
     In use until the last byte of the reply is written; what the client's kernel and ours still
@@ -60,7 +60,6 @@ class Exchange:
 
     _log = Logger()
 
-    access: Access | None = None
     sendable = False
     request_complete = False
     _progress = Progress.NOTHING_SENT
@@ -154,6 +153,7 @@ class Exchange:
 
     def abandon(self) -> None:
         """The client is gone: tell the session at once."""
+        self._ended_by(End.CLIENT)
         self._stop_waiting()
         self._over()
         self._drop_upstream()
@@ -243,6 +243,7 @@ class Exchange:
 
     def _admitted(self, address: Address) -> None:
         hold = self.take_use()
+        self._held_since = hold.since
         self._begin_carrying()
         self._supervisor.end_use(self.session, hold)
         self._reach(address)
@@ -266,11 +267,7 @@ class Exchange:
         self._await(dialling.addCallbacks(self._send_head, self._not_connected))
 
     def _not_connected(self, failure: Failure) -> None:
-        failure.trap(ConnectError, DNSLookupError)
-        late = failure.check(ConnectTimeout)
-        what = "did not accept a connection in time" if late else "refused the connection"
-        where = f"port {self.session.spec.executable.port} of the session"
-        self._upstream_failed(UpstreamUnreachable(f"{where} {what}"))
+        self._upstream_failed(why_not_connected(failure, self.session.spec.executable.port))
 
     def _send_head(self, upstream: UpstreamConnection) -> None:
         self._waiting = None
@@ -293,8 +290,7 @@ class Exchange:
             self._switch(head)
             return
         self._progress = Progress.HEAD_SENT
-        if self.access is not None:
-            self.access.replied(head.status, now)
+        self._replied(head.status, now)
         assert self._upstream is not None
         rendition = self._upstream.renditions.of(head, self.session.id)
         self._unsent.append(b"%s%s\r\n\r\n" % (rendition, self._frame_reply(head)))
@@ -322,7 +318,9 @@ class Exchange:
             self._fail(UpstreamUnreachable("the session switched protocols, and nobody asked"))
             return
         self._upstream = None
-        self._progress = Progress.OVER
+        self._progress, self._status = Progress.OVER, head.status
+        if self._use is not None:
+            self._remember(self._use, self._moved)
         if self._unsent:
             self._send_unsent()
         self._client.upgraded(upstream, head)
@@ -374,6 +372,7 @@ class Exchange:
         sent = self._progress is not Progress.NOTHING_SENT
         if self._unsent:
             self._send_unsent()
+        self._error, self._status = error.kind, self._status or error.status
         self._over()
         if sent:
             self._client.cut(at_once=not self._bounded)
@@ -384,11 +383,9 @@ class Exchange:
         self._progress = Progress.OVER
         self.sendable = False
         if self._use is not None:
-            self._supervisor.end_use(self.session, self.take_use())
-
-    def _ended_by(self, end: End) -> None:
-        if self.access is not None:
-            self.access.ended_by(end)
+            use = self.take_use()
+            self._remember(use, self._supervisor.now())
+            self._supervisor.end_use(self.session, use)
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None

@@ -8,12 +8,14 @@ from typing import Protocol as Shape
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectError, ConnectionDone, DNSLookupError
+from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from plane_tx.core.errors import UpstreamUnreachable
 from plane_tx.core.headers import Renditions
 from plane_tx.core.http1 import ResponseParser
 from plane_tx.core.messages import ResponseEvent
@@ -327,3 +329,11 @@ class UpstreamPool:
 def _expires(connection: UpstreamConnection) -> float:
     assert connection.idle_since is not None
     return connection.idle_since + IDLE_SECONDS
+
+
+def why_not_connected(failure: Failure, port: int) -> UpstreamUnreachable:
+    """What the client is told when a session's server at `port` could not be dialled."""
+    failure.trap(ConnectError, DNSLookupError)
+    late = failure.check(ConnectTimeout)
+    what = "did not accept a connection in time" if late else "refused the connection"
+    return UpstreamUnreachable(f"port {port} of the session {what}")

@@ -33,7 +33,7 @@ def test_a_part_without_its_end_is_not_written_over() -> None:
         replaced(f"{BEGIN}\nold\n\nby hand\n", "http", ["new"])
 
 
-@pytest.mark.parametrize("name", ["control", "http", "websocket"])
+@pytest.mark.parametrize("name", ["control", "http", "websocket", "spawn"])
 def test_each_bench_has_its_part(name: str) -> None:
     text = RESULTS.read_text(encoding="utf-8")
 

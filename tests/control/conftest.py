@@ -7,14 +7,16 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import LogEvent, globalLogPublisher
 
 from plane_tx.admission import Policy
+from plane_tx.autopsies import Autopsies
 from plane_tx.core.sections import DemoConfig
 from plane_tx.core.spec import App
 from plane_tx.core.wire import ConnectRequest, ExecutableRequest, SpawnConfig
 from plane_tx.idempotency import Idempotency
 from plane_tx.journal import Journal
+from plane_tx.keptfiles import KeptFiles
 from plane_tx.supervisor import Supervisor
 from tests.control.client import asking
-from tests.recording_engine import RecordingEngine
+from tests.recording_engine import AtOnce, RecordingEngine
 
 
 @pytest.fixture
@@ -60,11 +62,16 @@ def idempotency(reactor, journal):
 
 
 @pytest.fixture
-def make_site(reactor, supervisor, idempotency):
+def autopsies(reactor, engine, supervisor, tmp_path):
+    return Autopsies(reactor, engine, supervisor, KeptFiles(tmp_path / "autopsies"), AtOnce())
+
+
+@pytest.fixture
+def make_site(reactor, supervisor, idempotency, autopsies):
     # Only here: klein, which this imports, installs the reactor.
     from plane_tx.control.site import make_site
 
-    return partial(make_site, reactor, supervisor, idempotency)
+    return partial(make_site, reactor, supervisor, idempotency, autopsies)
 
 
 @pytest.fixture

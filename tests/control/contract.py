@@ -173,6 +173,8 @@ def _check_body(where: str, response: dict[str, Any], said: str | None, body: by
 def _values(media: str, body: bytes) -> list[Any]:
     if media == "application/json":
         return [json.loads(body)]
+    if media == "application/gzip":
+        return []
     if media != "text/event-stream":
         return [body.decode()]
     blocks = body.decode().split("\n\n")[:-1]

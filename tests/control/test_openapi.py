@@ -306,7 +306,8 @@ def test_every_operation_has_examples_of_what_it_takes_and_answers():
     for path, method, operation in operations():
         takes = operation.get("requestBody", {}).get("content", {})
         gives = contract.resolved(operation["responses"].get("200", {})).get("content", {})
-        for content in (*takes.values(), *gives.values()) if path != "/openapi.json" else ():
+        shown = path not in ("/openapi.json", "/ctrl/b/{session_id}/autopsy.tar.gz")
+        for content in (*takes.values(), *gives.values()) if shown else ():
             assert {"example", "examples"} & set(content), (path, method)
 
 

@@ -25,7 +25,31 @@ def test_a_session_is_told_in_full(ask, backend, make_ready):
 def test_a_status_is_told_to_anyone(ask, backend, reactor):
     answer = ask("GET", f"/pub/b/{backend}/status")
 
-    assert answer.json == {"status": "loading", "time": int(reactor.seconds() * 1000)}
+    assert answer.json == {
+        "status": "loading",
+        "time": int(reactor.seconds() * 1000),
+        "detail": "its image is looked up",
+    }
+
+
+def test_a_pull_is_told_to_anyone_without_the_registry_and_in_full_to_whom_may_know(
+    ask, backend, engine
+):
+    engine.pulling(backend, "registry.example:5000/team/app:1", 3 << 20, 5 << 20)
+
+    public = ask("GET", f"/pub/b/{backend}/status").json
+    private = ask("GET", f"/ctrl/b/{backend}").json
+
+    assert public["detail"] == private["detail"] == "pulling app: 3.0 of 5.0 MiB"
+    assert public["pull"] == {"image": "app", "bytes": 3 << 20, "total_bytes": 5 << 20}
+
+
+def test_a_pull_is_not_told_once_it_is_over(ask, backend, engine, make_ready):
+    engine.pulling(backend, "app", 1, 2)
+    make_ready(backend)
+
+    assert set(ask("GET", f"/pub/b/{backend}/status").json) == {"status", "time"}
+    assert ask("GET", f"/ctrl/b/{backend}").json["detail"] is None
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,87 @@ def test_a_client_that_leaves_leaves_nothing_behind(stream, engine, reactor):
     assert timers(reactor) == []
 
 
+def watching(site):
+    return repr(site.resource._routes._app._instance._stats)
+
+
+def test_streams_of_one_session_share_what_the_engine_is_asked(stream, engine, reactor):
+    first = stream()
+    reactor.advance(0.5)
+    second = stream()
+    asked = len(engine.called("stats"))
+
+    for _ in range(4):
+        reactor.advance(1)
+
+    assert len(engine.called("stats")) == asked + 4 == 5
+    assert samples(first) == samples(second)
+    assert len(samples(second)) == 5
+
+
+def test_one_that_leaves_does_not_end_the_others_and_the_last_one_ends_the_asking(
+    site, stream, engine, reactor
+):
+    first, second = stream(), stream()
+    first.hang_up()
+    reactor.advance(1)
+    assert len(samples(second)) == 2
+
+    second.hang_up()
+    asked = len(engine.calls)
+    reactor.advance(5)
+
+    assert len(engine.calls) == asked
+    assert timers(reactor) == []
+    assert watching(site) == "<StatsFeed [Asked: 0 | Watched: 0]>"
+
+
+def test_who_comes_when_the_last_has_left_during_a_call_is_told_all_the_same(
+    site, stream, engine, reactor
+):
+    engine.waits.add("stats")
+    stream().hang_up()
+    late = stream()
+    engine.waits.clear()
+    engine.answer("stats")
+
+    reactor.advance(1)
+
+    assert len(samples(late)) == 2
+    assert watching(site) == "<StatsFeed [Asked: 0 | Watched: 1]>"
+
+
+def test_who_comes_after_the_engine_went_away_begins_anew(site, stream, engine, reactor):
+    slow = stream()
+    slow.stop_reading()
+    engine.refusal = EngineUnavailable("it is away")
+    reactor.advance(1)
+    engine.refusal = None
+
+    late = stream()
+    reactor.advance(1)
+
+    assert len(samples(late)) == 2
+    assert not late.ended
+
+
+def test_several_who_ask_at_once_are_one_call_and_one_that_fails_fails_them_all(
+    site, backend, engine
+):
+    engine.waits.add("stats")
+    asking = [Connection(site) for _ in range(3)]
+    for each in asking:
+        each.request("GET", f"/ctrl/b/{backend}/stats")
+    assert len(engine.called("stats")) == 1
+
+    engine.refusal = EngineUnavailable("it is away")
+    engine.answer("stats")
+    engine.refusal = None
+
+    assert [each.answer.status for each in asking] == [503, 503, 503]
+    assert watching(site) == "<StatsFeed [Asked: 0 | Watched: 0]>"
+
+
 def test_a_head_request_is_answered_and_over(stream):
     answer = stream(method="HEAD").answer
 

@@ -8,6 +8,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from plane_tx.control import sse
+from plane_tx.core.pulls import Pulling
 from tests.control.client import Connection, unchunked
 
 
@@ -74,6 +75,64 @@ def test_an_event_is_two_lines_and_a_blank_one(stream, reactor):
     second = f'data: {{"status":"loading","time":{now}}}\nid: loading\n\n'
 
     assert body(stream()).decode() == first + second
+
+
+def details(connection):
+    """What the events named `detail` said, each checked to be none that moves Last-Event-ID."""
+    told = [each for each in body(connection).decode().split("\n\n") if "event: detail" in each]
+    lines = [each.split("\n") for each in told]
+    assert all(first == "event: detail" for first, _ in lines)
+    return [json.loads(data.removeprefix("data: ")) for _, data in lines]
+
+
+def test_a_pull_is_told_as_it_comes_on(stream, backend, engine, make_ready, reactor):
+    connection = stream()
+
+    engine.pulling(backend, "registry.example/app:1", 0, 0)
+    engine.pulling(backend, "registry.example/app:1", 12 << 20, 40 << 20)
+    make_ready(backend)
+
+    assert connection.answer.status == 200
+    at = {"status": "loading", "time": int(reactor.seconds() * 1000)}
+    first = {"detail": "pulling app", "pull": {"image": "app", "bytes": 0, "total_bytes": None}}
+    pull = {"image": "app", "bytes": 12 << 20, "total_bytes": 40 << 20}
+    assert details(connection) == [
+        {**at, **first},
+        {**at, "detail": "pulling app: 12 of 40 MiB", "pull": pull},
+    ]
+
+
+def test_who_comes_during_a_pull_is_told_at_once_how_far_it_is(stream, backend, engine):
+    engine.pulling(backend, "app", 1, 2)
+
+    (told,) = details(stream())
+
+    assert told["detail"] == "pulling app: 1 of 2 bytes"
+
+
+def test_who_does_not_keep_up_is_spared_the_details(stream, backend, engine, make_ready):
+    connection = stream()
+    connection.stop_reading()
+
+    for current in range(10 * sse.MOST_WAITING):
+        engine.pulling(backend, "app", current, 1 << 20)
+    make_ready(backend)
+    connection.read_on()
+
+    assert details(connection) == []
+    assert statuses(connection) == LIFE[:5]
+
+
+def test_a_pull_of_a_session_that_was_given_up_is_no_news(stream, backend, engine, supervisor):
+    connection = stream()
+    engine.slow_to_clean = True
+    report = engine.pending[backend].report
+    supervisor.soft_terminate(backend)
+
+    report(Pulling("app", 1, 2))
+    engine.clean(backend)
+
+    assert details(connection) == []
 
 
 def test_who_comes_late_gets_the_history_oldest_first(stream, backend, make_ready):

@@ -9,6 +9,7 @@ from plane_tx.core.config import control_url, own_origin, parse_config, proxy_ur
 from plane_tx.core.connect import CapacityLimits
 from plane_tx.core.containers import VolumeRequest
 from plane_tx.core.errors import ConfigError
+from plane_tx.core.hardening import Addressing, Egress, Hardening, HardeningChange
 from plane_tx.core.idlerule import IdleRequest
 from plane_tx.core.model import IdleCount, PullPolicy
 from plane_tx.core.sections import Config
@@ -37,8 +38,22 @@ instance = "two"
 process_first_port = 1
 process_last_port = 1
 allow_request_commands = true
+process_user = "nobody"
 mount_base = "/srv/mounts"
 allow_requests = ["gpus", "mount"]
+allow_images = ["docker.io/library/*"]
+runtime = "runsc"
+egress = "none"
+address = "container"
+inter_container = true
+[engine.hardening]
+cap_drop = ["NET_RAW"]
+no_new_privileges = false
+pids_limit = 7
+swap = true
+init = false
+log_max_bytes = 8
+log_files = 9
 [defaults]
 max_idle_seconds = 0
 startup_timeout_seconds = 1
@@ -65,6 +80,7 @@ user = "u"
 workdir = "/"
 pull_policy = "Never"
 network_name = "n"
+egress = "open"
 read_only = true
 cap_add = ["NET_ADMIN"]
 runtime = "runsc"
@@ -84,6 +100,14 @@ path = "/up"
 "/tmp" = "size=64m,mode=1777"
 [apps.a.idle]
 count = "bytes"
+[apps.a.hardening]
+cap_drop = []
+no_new_privileges = true
+pids_limit = 1
+swap = false
+init = true
+log_max_bytes = 2
+log_files = 3
 """
 
 
@@ -99,7 +123,7 @@ def test_an_empty_file_is_all_defaults() -> None:
     assert config.proxy.endpoint == ("tcp:9090:interface=127.0.0.1",)
     assert (config.proxy.cluster, config.proxy.hold_seconds) == ("localhost:9090", 30.0)
     assert (config.engine.kind, config.engine.instance) == ("auto", "default")
-    assert config.defaults.to_defaults() == Defaults(300.0, 300.0, 10.0)
+    assert config.defaults.to_defaults(config.engine) == Defaults(300.0, 300.0, 10.0)
     assert config.limits.to_limits() == CapacityLimits(0, 0, 8)
 
 
@@ -114,9 +138,14 @@ def test_every_key_is_read() -> None:
     assert config.proxy.idle_timeout_seconds == 90
     assert (config.proxy.access_log, config.proxy.access_log_format) == ("access.log", "text")
     assert config.engine.allow_request_commands
-    assert config.defaults.to_defaults(config.engine.allow_requests) == Defaults(
+    assert config.engine.address is Addressing.CONTAINER
+    assert config.engine.inter_container
+    assert config.engine.process_user == "nobody"
+    assert config.defaults.to_defaults(config.engine) == Defaults(
         None, 1, 2.5, frozenset({"gpus", "mount"}),
         IdleRequest(IdleCount.MESSAGES, ("phoenix", "ping")),
+        ("docker.io/library/*",), "runsc", Egress.NONE,
+        Hardening(("NET_RAW",), False, 7, True, False, 8, 9),
     )  # fmt: skip
     assert config.limits.to_limits() == CapacityLimits(1, 2, 3)
     assert config.state.dir == "~/state"
@@ -225,6 +254,8 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
     assert app.executable.credentials.password == "p"
     assert app.executable.volumes == (VolumeRequest("v", "/v", True),)
     assert (app.executable.gpus, app.executable.mount) == ("all", True)
+    assert app.executable.egress is Egress.OPEN
+    assert app.hardening == HardeningChange((), True, 1, False, True, 2, 3)
     assert isinstance(app.executable, ExecutableRequest)
 
 
@@ -253,6 +284,30 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
         ("[engine]\nallow_request_commands = 1", "engine.allow_request_commands: expected true or"),
         ("[engine]\nmount_base = 'x'", 'engine.mount_base: expected an absolute path, or "", got'),
         ("[engine]\nallow_requests = ['user']", "engine.allow_requests: expected some of cap_add,"),
+        ("[engine]\nruntime = 'a b'", 'engine.runtime: expected the name of a runtime, or "", got'),
+        ("[engine]\negress = 'shut'", 'engine.egress: expected "open" or "none", got "shut"'),
+        ("[engine]\naddress = 'ip'", 'engine.address: expected "auto" or "container" or "pub'),
+        (
+            "[engine]\negress = 'none'\naddress = 'published'",
+            'engine.egress: "none" publishes no port: engine.address must not be "published"',
+        ),
+        (
+            "[engine]\naddress = 'published'\n[apps.a]\negress = 'none'",
+            'apps."a".egress: "none" publishes no port',
+        ),
+        (
+            "[apps.a]\nnetwork_name = 'n'\negress = 'none'",
+            'apps."a".egress: "none" does not go with a network_name',
+        ),
+        (
+            "[engine.hardening]\ncap_drop = ['all']",
+            'engine.hardening.cap_drop: expected names of capabilities(7), got "all"',
+        ),
+        (
+            "[apps.a.hardening]\nlog_files = 0",
+            'apps."a".hardening.log_files: expected at least 1',
+        ),
+        ("[apps.a.hardening]\npids_limit = -1", "apps['a'].hardening.pids_limit: expected"),
         ("[apps.a]\nmount = true", 'apps."a".mount: there is no place for it: set engine.mount_'),
         ("[apps.a]\ncap_add = ['x']", 'apps."a".cap_add: expected names of capabilities(7), got'),
         ("[control]\nendpoint = 'tcp:8080'", 'control.endpoint: "tcp:8080" is open to the network'),

@@ -26,7 +26,7 @@ from plane_tx.core.errors import InvalidRequest
         {"mount": True},
         {"mount": False},
         {"mount": "a"},
-        {"mount": "projects/Ünïcode: a b"},
+        {"mount": "projects/Ünïcode a b"},
         {"mount": "..a/b.."},
     ],
 )

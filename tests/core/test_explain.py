@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plane_tx.core.explain import close_reason, why_ended
+from plane_tx.core.explain import close_reason, phase, why_ended
 from plane_tx.core.model import (
     Address,
     Executable,
@@ -12,19 +12,50 @@ from plane_tx.core.model import (
     HardTerminating,
     Key,
     Limits,
+    Loading,
     Ready,
     Reason,
+    Scheduled,
     Session,
     Spec,
+    Starting,
     State,
     Status,
     StatusEntry,
     Terminated,
     Terminating,
+    Waiting,
 )
+from plane_tx.core.pulls import Pulling
 from tests.sessions import make_session
 
 LIMITS = Limits(max_idle_seconds=300, lifetime_limit_seconds=3600.0, claim_within_seconds=0.5)
+
+
+def booting(state: State, pulling: Pulling | None = None) -> str | None:
+    return phase(make_session(history=[StatusEntry(state, 0.0)], pulling=pulling))
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (Scheduled(), "it waits for its turn to start"),
+        (Loading(), "its image is looked up"),
+        (Starting(), "it is being started"),
+        (Waiting(Address("a", 1)), "its server does not answer HTTP yet"),
+        (Ready(Address("a", 1)), None),
+        (Terminated(Status.READY, Reason.EXITED), None),
+    ],
+)
+def test_a_session_that_boots_says_what_it_does(state: State, said: str | None) -> None:
+    assert booting(state) == said
+
+
+def test_a_pull_says_how_far_it_is_until_it_is_over() -> None:
+    pulling = Pulling("registry.example/app:1", 12 << 20, 40 << 20)
+
+    assert booting(Loading(), pulling) == "pulling app: 12 of 40 MiB"
+    assert booting(Starting(), pulling) == "it is being started"
 
 
 def in_state(state: State) -> Session:

@@ -8,9 +8,11 @@ import pytest
 
 from plane_tx.core.containers import VolumeRequest
 from plane_tx.core.errors import InvalidRequest
+from plane_tx.core.hardening import Egress, Hardening, HardeningChange
 from plane_tx.core.idlerule import IdleRequest
 from plane_tx.core.model import (
     Credentials,
+    Executable,
     IdleCount,
     IdleRule,
     Limits,
@@ -261,11 +263,11 @@ def test_a_request_cannot_raise_a_limit_of_its_app(field: str, value: Any, messa
 
 
 def test_a_request_may_lower_the_limits_of_its_app_and_set_those_it_leaves_open() -> None:
-    wanted = ResourceLimitsRequest(memory_limit_bytes=1 << 25, cpus=0.5, pids_limit=1 << 20)
+    wanted = ResourceLimitsRequest(memory_limit_bytes=1 << 25, cpus=0.5, pids_limit=512)
 
     limits = shut_in(resource_limits=wanted).executable.limits
 
-    assert limits == ResourceLimits(cpus=0.5, memory_limit_bytes=1 << 25, pids_limit=1 << 20)
+    assert limits == ResourceLimits(cpus=0.5, memory_limit_bytes=1 << 25, pids_limit=512)
 
 
 @pytest.mark.parametrize(("field", "value"), REACHING)
@@ -282,3 +284,121 @@ def test_an_image_that_reaches_out_of_its_container_names_what_a_request_may_set
 
     named = SpawnConfig(ExecutableRequest(app="x", env={"DOCUMENT": "7"}))
     assert complete(named, {"x": app}, Defaults()).executable.env == {"DOCUMENT": "7"}
+
+
+def shut_in_by(defaults: Defaults, app: App | None = None, **said: Any) -> Executable:
+    what = {"image": "i"} if app is None else {"app": "x"}
+    wanted = ExecutableRequest(**{**what, **said})
+    return complete(SpawnConfig(wanted), {"x": app or App()}, defaults).executable
+
+
+def test_every_executable_is_as_shut_in_as_the_configuration_says() -> None:
+    hardening = Hardening(init=False)
+
+    made = shut_in_by(Defaults(runtime="runsc", egress=Egress.NONE, hardening=hardening))
+
+    assert (made.runtime, made.egress, made.hardening) == ("runsc", Egress.NONE, hardening)
+
+
+def test_an_app_has_its_own_runtime_egress_and_changes_of_the_hardening() -> None:
+    app = App(
+        ExecutableRequest(image="i", runtime="crun", egress=Egress.OPEN),
+        hardening=HardeningChange(no_new_privileges=False),
+    )
+
+    made = shut_in_by(Defaults(runtime="runsc", egress=Egress.NONE), app)
+
+    assert (made.runtime, made.egress) == ("crun", Egress.OPEN)
+    assert made.hardening == Hardening(no_new_privileges=False)
+
+
+def test_an_app_that_drops_fewer_capabilities_names_what_a_request_may_set() -> None:
+    app = App(ExecutableRequest(image="i"), hardening=HardeningChange(cap_drop=()))
+
+    with pytest.raises(InvalidRequest, match=r"env: the app 'x' lets no request set 'LD_PRELOAD'"):
+        shut_in_by(Defaults(), app, env={"LD_PRELOAD": "/x"})
+
+
+def test_a_request_may_close_its_egress() -> None:
+    assert shut_in_by(Defaults(), egress=Egress.NONE).egress is Egress.NONE
+
+
+@pytest.mark.parametrize(
+    ("default", "of_app"),
+    [(Egress.NONE, None), (Egress.NONE, Egress.NONE), (Egress.OPEN, Egress.NONE)],
+)
+def test_no_request_opens_an_egress_that_is_closed(default: Egress, of_app: Egress | None) -> None:
+    app = App(ExecutableRequest(image="i", egress=of_app))
+
+    with pytest.raises(InvalidRequest, match=r'executable\.egress: this server says "none" here'):
+        shut_in_by(Defaults(egress=default), app, egress=Egress.OPEN)
+
+
+def test_whoever_may_name_a_network_goes_where_that_leads() -> None:
+    leave = Defaults(egress=Egress.NONE, allow_requests=frozenset({"network_name"}))
+
+    assert shut_in_by(leave, network_name="mine").egress is Egress.OPEN
+
+
+def test_a_network_of_its_own_and_no_egress_do_not_go_together() -> None:
+    app = App(ExecutableRequest(image="i", network_name="mine"))
+
+    with pytest.raises(InvalidRequest, match=r'egress: "none" does not go with a network_name'):
+        shut_in_by(Defaults(), app, egress=Egress.NONE)
+
+
+@pytest.mark.parametrize("image", ["busybox", "ghcr.io/me/app@sha256:" + 64 * "0"])
+def test_an_image_like_an_allowed_one_may_be_named(image: str) -> None:
+    allowing = Defaults(allow_images=("docker.io/library/*", "ghcr.io/me/*"))
+
+    assert shut_in_by(allowing, image=image).image == image
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ("you/app", "this server runs no 'docker.io/you/app:latest': name an app, or have the"),
+        ("App", "'App' is no image reference"),
+    ],
+)
+def test_an_image_like_no_allowed_one_is_refused(image: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf"^spawn_config\.executable\.image: {message}"):
+        shut_in_by(Defaults(allow_images=("docker.io/library/*",)), image=image)
+
+
+def test_the_image_of_an_app_is_always_allowed() -> None:
+    app = App(ExecutableRequest(image="you/app"))
+
+    made = shut_in_by(Defaults(allow_images=("docker.io/library/*",)), app)
+
+    assert made.image == "you/app"
+
+
+@pytest.mark.parametrize("asked", [0, 513])
+def test_no_request_has_more_processes_than_the_configuration_lets_it(asked: int) -> None:
+    limits = ResourceLimitsRequest(pids_limit=asked)
+
+    with pytest.raises(InvalidRequest, match=rf"allows 512 at most .* 0 is no limit; got {asked}$"):
+        shut_in_by(Defaults(), resource_limits=limits)
+
+
+OF_ITS_OWN = ResourceLimitsRequest(pids_limit=9999)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "app", "asked"),
+    [
+        (Defaults(), App(ExecutableRequest(image="i")), 512),
+        (Defaults(hardening=Hardening(pids_limit=0)), App(ExecutableRequest(image="i")), 9999),
+        (Defaults(), App(hardening=HardeningChange(pids_limit=9999)), 9999),
+        (Defaults(), App(ExecutableRequest(resource_limits=OF_ITS_OWN)), 9999),
+    ],
+)
+def test_a_request_has_as_many_processes_as_it_asks_for_up_to_that(
+    defaults: Defaults, app: App, asked: int
+) -> None:
+    limits = ResourceLimitsRequest(pids_limit=asked)
+
+    made = shut_in_by(defaults, app, resource_limits=limits)
+
+    assert made.limits.pids_limit == asked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from plane_tx.core.use import Traffic, Use, UseKind, Visit
+from plane_tx.core.use import REQUESTS_KEPT, LastRequests, Request, Traffic, Use, UseKind, Visit
 
 
 def test_each_direction_is_counted_for_itself_and_both_are_data() -> None:
@@ -35,3 +35,24 @@ def test_a_use_that_is_logged_gives_no_token_away() -> None:
 
     assert "1.2.3.4" in repr(use)
     assert "tt" not in repr(use)
+
+
+def test_a_use_counts_its_own_bytes() -> None:
+    use = Use(UseKind.REQUEST, 1.0)
+
+    use.from_client(10, 0, 2.0)
+    use.from_client(20, 0, 2.0)
+    use.to_client(300, 0, 3.0)
+
+    assert (use.bytes_from_client, use.bytes_to_client) == (30, 300)
+
+
+def test_only_the_last_requests_are_remembered_oldest_first() -> None:
+    requests = LastRequests()
+    before = list(requests)
+
+    for number in range(REQUESTS_KEPT + 2):
+        requests.append(Request(Visit(), b"GET", number, number, 200, 0, 0, "", ""))
+
+    assert before == []
+    assert [each.began for each in requests] == list(range(2, REQUESTS_KEPT + 2))

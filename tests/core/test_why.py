@@ -109,7 +109,8 @@ def test_a_booting_session_tells_its_phase_and_who_waits() -> None:
     told = why(a_session(Scheduled(), Loading(), uses=held), 25.0)
 
     assert told["summary"] == (
-        "It boots: loading for 5.0 s, with 2 held requests. Its idle clock starts when it is ready."
+        "It boots: loading for 5.0 s (its image is looked up), with 2 held requests."
+        " Its idle clock starts when it is ready."
     )
 
 

@@ -11,6 +11,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,12 +29,13 @@ from zope.interface import implementer
 
 from plane_tx.core.model import Executable, Key, LogLine, LogStream
 from plane_tx.engines.docker.client import DockerClient
-from plane_tx.engines.docker.container import create_body
+from plane_tx.engines.docker.container import Place, create_body
 from plane_tx.engines.docker.daemon import Daemon
 from plane_tx.engines.docker.engine import DockerEngine
 from plane_tx.engines.docker.errors import NoSuchObject
 from plane_tx.engines.docker.mounts import MountDirectories
-from plane_tx.engines.interface import EngineEvent, IEngine, SessionExited, SpawnOrder
+from plane_tx.engines.docker.networks import NetworkSettings
+from plane_tx.engines.interface import EngineEvent, IEngine, LeftBehind, SessionExited, SpawnOrder
 from plane_tx.engines.threads import InThread
 
 NO_SUCH_FILE = ConnectError(2, "No such file or directory")
@@ -81,6 +83,7 @@ class FakeContainer:
     config: dict[str, Any]
     program: Program
     port: int
+    address: str = ""
     status: str = "created"
     exit_code: int = 0
     oom: bool = False
@@ -100,6 +103,8 @@ class FakeContainer:
     def inspected(self) -> dict[str, Any]:
         published = [{"HostIp": "127.0.0.1", "HostPort": str(self.port)}]
         wanted = self.config["HostConfig"].get("PortBindings", {})
+        network = self.config["HostConfig"].get("NetworkMode", "bridge")
+        address = self.address if self.running else ""
         return {
             "Id": self.id,
             "Name": f"/{self.name}",
@@ -112,7 +117,10 @@ class FakeContainer:
             },
             "Config": {"Labels": self.labels, "Env": self.config["Env"]},
             "HostConfig": {"Memory": 0, **self.config["HostConfig"]},
-            "NetworkSettings": {"Ports": dict.fromkeys(wanted, published) if self.running else {}},
+            "NetworkSettings": {
+                "Ports": dict.fromkeys(wanted, published) if self.running else {},
+                "Networks": {network: {"IPAddress": address}},
+            },
         }
 
     def listed(self) -> dict[str, Any]:
@@ -157,6 +165,16 @@ class Refusal(Exception):
         self.status, self.message = status, message
 
 
+def ipam(gateway: str) -> dict[str, Any]:
+    """How a network gives out addresses, as Docker tells it."""
+    return {"Config": [{"Subnet": f"{gateway}/16", "Gateway": gateway}]}
+
+
+def network(name: str) -> dict[str, Any]:
+    """A bridge that this box is not on: its address is one for documentation (RFC 5737)."""
+    return {"Name": name, "Driver": "bridge", "Internal": False, "IPAM": ipam("203.0.113.1")}
+
+
 def no_such_container(name: str) -> Refusal:
     return Refusal(404, f"No such container: {name}")
 
@@ -184,6 +202,9 @@ class FakeDocker(Resource):
         self.versions = {"Version": "28.2.2", "ApiVersion": "1.50", "MinAPIVersion": "1.24"}
         self.containers: dict[str, FakeContainer] = {}
         self.images = {"plane-tx-test/busybox:latest"}
+        self.networks = {"bridge": network("bridge")}
+        #: The box's address on networks made from now on; by default it is truly its own.
+        self.gateway = "127.0.0.1"
         #: What can be pulled: lines of progress, told a tenth of a second apart.
         self.registry: dict[str, list[dict[str, Any]]] = {}
         #: The login that a pull needs, as X-Registry-Auth is to decode.
@@ -191,8 +212,8 @@ class FakeDocker(Resource):
         #: What a connection fails with, and when it was tried.
         self.down: Exception | None = None
         self.knocks: list[float] = []
-        #: Whether ports are published, which not every network does.
-        self.publishes = True
+        #: Whether ports are published and addresses given, which not every network does.
+        self.connects = True
         #: What every container that runs takes, as Docker tells it.
         self.usage: dict[str, Any] = {
             "pids_stats": {"current": 3},
@@ -393,8 +414,11 @@ class FakeDocker(Resource):
     def _start(self, request: Request, name: str) -> None:
         container = self.named(name)
         network = container.config["HostConfig"].get("NetworkMode", "bridge")
-        if network not in ("bridge", "host"):
+        if network not in self.networks:
             raise Refusal(404, f"network {network} not found")
+        taken = {one.address for one in self.containers.values() if one.running}
+        free = (f"172.18.{at // 250}.{at % 250 + 2}" for at in itertools.count())
+        container.address = next(address for address in free if address not in taken)
         container.status = "running"
         environment = dict(line.split("=", 1) for line in container.config["Env"])
         self._end(request, 204)
@@ -429,8 +453,8 @@ class FakeDocker(Resource):
     @route("GET", "/containers/([^/]+)/json")
     def _inspect(self, request: Request, name: str) -> None:
         found = self.named(name).inspected()
-        if not self.publishes:
-            found["NetworkSettings"]["Ports"] = {}
+        if not self.connects:
+            found["NetworkSettings"] = {"Ports": {}, "Networks": {}}
         self._json(request, found)
 
     @route("POST", "/containers/([^/]+)/stop")
@@ -525,6 +549,27 @@ class FakeDocker(Resource):
             lambda _: listener in self._listeners and self._listeners.remove(listener) and None
         )
         request.write(b"")
+
+    # --- networks
+
+    @route("GET", "/networks")
+    def _networks(self, request: Request) -> None:
+        (part,) = json.loads(request.args[b"filters"][0])["name"]
+        self._json(request, [one for name, one in self.networks.items() if part in name])
+
+    @route("POST", "/networks/create")
+    def _make_network(self, request: Request) -> None:
+        said = json.loads(request.body)
+        if said["Name"] in self.networks:
+            raise Refusal(409, f"network with name {said['Name']} already exists")
+        self.networks[said["Name"]] = {**said, "IPAM": ipam(self.gateway)}
+        self._json(request, {"Id": "n"}, 201)
+
+    @route("DELETE", "/networks/([^/]+)")
+    def _remove_network(self, request: Request, name: str) -> None:
+        if self.networks.pop(name, None) is None:
+            raise Refusal(404, f"network {name} not found")
+        self._end(request, 204)
 
     # --- images
 
@@ -684,17 +729,24 @@ def err(*texts: str) -> tuple[LogLine, ...]:
 
 
 class Witness:
-    """Listens to an engine, and waits for what it says; log lines lose their time."""
+    """Listens to an engine, and waits for what it says; log lines lose their time.
+
+    What sessions leave behind is kept apart.
+    """
 
     def __init__(self, engine: IEngine) -> None:
         self.seen: list[EngineEvent] = []
+        self.left: list[LeftBehind] = []
         self._waiting: list[tuple[type, Deferred[Any]]] = []
         engine.events(self._saw)
 
     def _saw(self, event: EngineEvent) -> None:
         if isinstance(event, SessionExited):
             event = attrs.evolve(event, log_tail=untimed(event.log_tail))
-        self.seen.append(event)
+        if isinstance(event, LeftBehind):
+            self.left.append(event)
+        else:
+            self.seen.append(event)
         for kind, waiter in tuple(self._waiting):
             if isinstance(event, kind):
                 self._waiting.remove((kind, waiter))
@@ -726,12 +778,19 @@ class World:
         self.engine = self.another_engine()
         self.witness = Witness(self.engine)
 
-    def another_engine(self, instance: str | None = None) -> DockerEngine:
+    def another_engine(
+        self,
+        instance: str | None = None,
+        networks: NetworkSettings | None = None,
+        pull_seconds: float = 0.0,
+    ) -> DockerEngine:
         client = DockerClient(self.make_daemon())
         mounts = None
         if self.mount_base:
             mounts = MountDirectories(self.mount_base, self.in_thread)
-        engine = DockerEngine(self.clock, client, instance or self.instance, mounts=mounts)
+        engine = DockerEngine(
+            self.clock, client, instance or self.instance, networks, mounts, pull_seconds
+        )
         self._engines.append(engine)
         return engine
 
@@ -747,7 +806,7 @@ class World:
 
     def config(self, script: str) -> dict[str, Any]:
         """A container's, as `DockerClient.create` takes it."""
-        return create_body(self.order(script), self.instance, "127.0.0.1")
+        return create_body(self.order(script), self.instance, Place("bridge", True))
 
     async def spawned(self, script: str, **fields: Any) -> str:
         order = self.order(script, **fields)
@@ -777,6 +836,14 @@ class World:
         for container in await docker.containers([f"plane-tx.instance={self.instance}"]):
             await docker.remove(container["Id"])
         await docker.close()
+        await self._without_networks()
+
+    async def _without_networks(self) -> None:
+        daemon = self.make_daemon()
+        for name in (f"plane-tx-{self.instance}", f"plane-tx-{self.instance}-internal"):
+            with suppress(NoSuchObject):
+                await daemon.ask("DELETE", f"/networks/{name}")
+        await daemon.close()
 
 
 def scenario(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:

@@ -46,7 +46,7 @@ def clock() -> Clock:
 @pytest.fixture
 def child(clock: Clock) -> Any:
     order = SpawnOrder("s1", Executable(command=("x",)), {}, {}, Key("k"))
-    child = Child(order, 29_000, clock, lambda _: None)
+    child = Child(order, 29_000, clock, lambda _: None, b"")
     child.started.addErrback(lambda _: None)
     child.makeConnection(Pipes())
     return child

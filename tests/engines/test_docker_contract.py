@@ -1,4 +1,4 @@
-"""What every engine promises, claimed of Docker: of the fake and of the real one alike."""
+"""What every engine promises, claimed of Docker: of the fake, the real one and podman alike."""
 
 import os
 from collections.abc import Callable, Coroutine, Iterator
@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
@@ -20,17 +21,19 @@ from plane_tx.core.model import (
     ResourceLimits,
     Volume,
 )
+from plane_tx.core.pulls import Pulling
+from plane_tx.engines.docker.container import Place, create_body
 from plane_tx.engines.docker.daemon import Daemon, unix_daemon
 from plane_tx.engines.docker.errors import NoSuchObject
 from plane_tx.engines.interface import (
     Created,
     Creating,
-    Pulling,
     Running,
     SessionExited,
     SpawnOrder,
 )
 from plane_tx.engines.threads import threads_of
+from tests.engines import podman
 from tests.engines.fake_docker import (
     DEAF,
     ENDS_AT_ONCE,
@@ -57,12 +60,28 @@ def mount_base(tmp_path: Path) -> Path:
     return tmp_path / "mounts"
 
 
-@pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.docker)])
+@pytest.fixture(scope="module")
+def podman_socket() -> Iterator[str]:
+    with podman.running() as socket:
+        yield socket
+
+
+@pytest.fixture(
+    params=[
+        "fake",
+        pytest.param("docker", marks=pytest.mark.docker),
+        pytest.param("podman", marks=[pytest.mark.docker, pytest.mark.podman]),
+    ]
+)
 def world(request: pytest.FixtureRequest, mount_base: Path) -> Iterator[World]:
     if request.param == "fake":
         yield from fake_world(FakeDocker(), str(mount_base))
-    else:
+    elif request.param == "docker":
         yield from docker_world(mount_base)
+    elif reason := podman.UNLIKE.get(request.node.originalname):
+        pytest.skip(f"podman: {reason}")
+    else:
+        yield from docker_world(mount_base, request.getfixturevalue("podman_socket"))
 
 
 @pytest.fixture
@@ -71,17 +90,17 @@ def real_world(mount_base: Path) -> Iterator[World]:
     yield from docker_world(mount_base)
 
 
-def docker_world(mount_base: Path) -> Iterator[World]:
+def docker_world(mount_base: Path, path: str = SOCKET) -> Iterator[World]:
     from twisted.internet import reactor
 
     def run(scenario: Coroutine[Any, Any, None]) -> Deferred[None]:
         return Deferred.fromCoroutine(scenario).addTimeout(60, reactor)
 
     threads = threads_of(reactor)
-    world = World(reactor, lambda: unix_daemon(reactor, SOCKET), run, threads, str(mount_base))
+    world = World(reactor, lambda: unix_daemon(reactor, path), run, threads, str(mount_base))
     yield world
     pytest_twisted.blockon(run(world.close()))
-    pytest_twisted.blockon(run(without_volume(unix_daemon(reactor, SOCKET), world.instance)))
+    pytest_twisted.blockon(run(without_volume(unix_daemon(reactor, path), world.instance)))
     assert not [one for one in reactor.getReaders() if "Client" in type(one).__name__]
     assert reactor.getDelayedCalls() == []
 
@@ -94,9 +113,10 @@ async def test_a_session_runs_at_the_address_its_spawn_gives(world: World) -> No
 
     found = await world.docker.inspect(f"plane-{order.session_id}")
     assert found["State"]["Running"]
-    (binding,) = found["NetworkSettings"]["Ports"]["8080/tcp"]
-    assert binding["HostIp"] == "127.0.0.1"
-    assert address == Address("127.0.0.1", int(binding["HostPort"]))
+    (network,) = found["NetworkSettings"]["Networks"].items()
+    assert network[0] == f"plane-tx-{world.instance}"
+    assert address == Address(network[1]["IPAddress"], 8080)
+    assert not found["HostConfig"].get("PortBindings")
 
 
 @claim
@@ -221,6 +241,81 @@ async def test_a_kill_overtakes_a_stop_that_is_not_heeded(world: World) -> None:
 
     assert world.clock.seconds() - began < 15
     assert world.witness.seen == [SessionExited(session_id, 137, False, out("up"))]
+
+
+@claim
+async def test_an_end_leaves_its_account_and_its_log_behind(world: World) -> None:
+    exited = world.witness.next(SessionExited)
+    session_id = await world.spawned(ENDS_SOON, env={"PASSWORD": "hunter2"})
+    await exited
+    await world.engine.stop(session_id, 5)
+
+    (left,) = world.witness.left
+
+    assert left.remains.account["State"]["ExitCode"] == 3
+    assert sorted(line.text for line in left.remains.log) == ["one", "two"]
+    assert "PASSWORD=…" in left.remains.account["Config"]["Env"]
+    assert "hunter2" not in repr(left)
+    assert not await world.exists(session_id)
+
+
+async def stopped_by(world: World, session_id: str, signal: str) -> str:
+    """Make an image of a session's container that is stopped by this signal; its name."""
+    image = f"plane-tx-test/{session_id}"
+    query = {"container": f"plane-{session_id}", "repo": image, "tag": "latest"}
+    daemon = world.make_daemon()
+    await daemon.ask("POST", "/commit", query, {"StopSignal": signal})
+    await daemon.close()
+    return image
+
+
+async def without_image(world: World, image: str) -> None:
+    daemon = world.make_daemon()
+    await daemon.ask("DELETE", f"/images/{image}", {"force": "1"})
+    await daemon.close()
+
+
+@pytest.mark.docker
+def test_a_session_is_stopped_by_the_signal_that_its_image_names(
+    real_world: World,
+) -> Deferred[None] | None:
+    async def scenario() -> None:
+        world = real_world
+        world.engine.start()
+        image = await stopped_by(world, await world.spawned(DEAF), "SIGUSR1")
+        script = "trap 'exit 8' USR1; trap '' TERM; echo up; while :; do sleep 0.05; done"
+        order = world.order(script)
+        executable = attrs.evolve(order.executable, image=image)
+        await world.engine.spawn(attrs.evolve(order, executable=executable), lambda _: None)
+        await world.sleep(0.3)
+
+        await world.engine.stop(order.session_id, 30)
+
+        assert [event.exit_code for event in world.witness.seen] == [8]
+        await without_image(world, image)
+
+    return real_world.run(scenario())
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_session_that_somebody_paused_can_be_ended(
+    real_world: World, end: str
+) -> Deferred[None] | None:
+    async def scenario() -> None:
+        world = real_world
+        world.engine.start()
+        session_id = await world.spawned(DEAF)
+        daemon = world.make_daemon()
+        await daemon.ask("POST", f"/containers/plane-{session_id}/pause")
+        await daemon.close()
+
+        await (world.engine.stop(session_id, 0) if end == "stop" else world.engine.kill(session_id))
+
+        assert [event.exit_code for event in world.witness.seen] == [137]
+        assert not await world.exists(session_id)
+
+    return real_world.run(scenario())
 
 
 @claim
@@ -707,7 +802,7 @@ async def test_an_image_that_may_not_be_pulled_is_not(world: World) -> None:
     executable = Executable(image="plane-tx-test/nowhere", pull_policy=PullPolicy.NEVER)
     order = SpawnOrder("nowhere", executable, {}, {}, Key("k"))
 
-    with pytest.raises(ImageUnavailable, match=r"plane-tx-test/nowhere:latest .*No such image"):
+    with pytest.raises(ImageUnavailable, match=r"(?i)plane-tx-test/nowhere:latest .*no such image"):
         await world.engine.spawn(order, told.append)
 
     assert told == [Creating()]
@@ -742,10 +837,8 @@ async def test_limits_and_the_rest_reach_docker(world: World) -> None:
 
 
 async def _accepted(world: World, order: SpawnOrder) -> dict[str, Any]:
-    from plane_tx.engines.docker.container import create_body
-
     await world.engine.spawn(order, lambda _: None)
-    return create_body(order, world.instance, "127.0.0.1")
+    return create_body(order, world.instance, Place("bridge", is_published=True))
 
 
 @claim

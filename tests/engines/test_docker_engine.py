@@ -5,6 +5,7 @@ an executable is said.
 import base64
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from plane_tx.core.errors import (
     InvalidRequest,
     SpawnFailed,
 )
+from plane_tx.core.hardening import Hardening
 from plane_tx.core.model import (
     Address,
     Credentials,
@@ -26,7 +28,8 @@ from plane_tx.core.model import (
     ResourceLimits,
     Volume,
 )
-from plane_tx.engines.docker.container import Image, check, create_body
+from plane_tx.core.pulls import Pulling
+from plane_tx.engines.docker.container import Place, check, create_body
 from plane_tx.engines.docker.stats import stats_of
 from plane_tx.engines.interface import (
     Created,
@@ -35,7 +38,6 @@ from plane_tx.engines.interface import (
     EngineRegained,
     EngineStats,
     Progress,
-    Pulling,
     Running,
     SessionExited,
     SpawnOrder,
@@ -266,14 +268,14 @@ async def test_a_session_that_runs_is_not_told_to_have_ended(
 
 
 @scenario
-async def test_a_network_that_publishes_no_port_is_a_failed_spawn(
+async def test_a_network_that_gives_no_address_is_a_failed_spawn(
     world: World, fake: FakeDocker
 ) -> None:
-    fake.publishes = False
+    fake.connects = False
 
     spawned = await outcome(world.engine.spawn(world.order(OBEYS), unheard))
 
-    assert "network 'default' publishes no port" in str(spawned)
+    assert "its network (of its own) gave it no address" in str(spawned)
     assert fake.containers == {}
 
 
@@ -369,11 +371,61 @@ async def test_progress_is_summed_over_layers(world: World, fake: FakeDocker) ->
     assert progress == [
         Pulling("app:latest"),
         Pulling("app:latest", 10, 100),
-        Pulling("app:latest", 15, 150),
         Pulling("app:latest", 105, 150),
         Creating(),
         Created(),
     ]
+
+
+@scenario
+async def test_a_pull_is_told_of_twice_a_second_at_most_and_how_it_ended(
+    world: World, fake: FakeDocker
+) -> None:
+    lines = [downloading("a", current, 100) for current in range(1, 101)]
+    fake.registry["app:latest"] = [*lines, {"status": "Download complete", "id": "a"}]
+    told: list[tuple[float, Progress]] = []
+
+    await world.engine.spawn(
+        wants(world), lambda progress: told.append((world.clock.seconds(), progress))
+    )
+
+    pulling = [(at, each) for at, each in told if isinstance(each, Pulling)]
+    # The first word comes before Docker has said anything, the last when it has ended.
+    moments = [at for at, _ in pulling[1:-1]]
+    assert len(moments) > 15
+    assert min(later - at for at, later in pairwise(moments)) >= 0.5 - 1e-6
+    assert pulling[-1][1] == Pulling("app:latest", 100, 100)
+
+
+@claim
+async def test_a_pull_that_takes_too_long_is_given_up_however_much_comes(
+    world: World, fake: FakeDocker
+) -> None:
+    fake.registry["app:latest"] = [downloading("a", current, 10_000) for current in range(10_000)]
+    engine = world.another_engine(pull_seconds=90)
+    spawning = [engine.spawn(wants(world), unheard)]
+    began = world.clock.seconds()
+    await world.sleep(60)
+    spawning.append(engine.spawn(wants(world), unheard))
+
+    first, late = [await outcome(each) for each in spawning]
+
+    assert world.clock.seconds() - began == pytest.approx(90, abs=1)
+    assert str(first) == str(late)
+    assert str(first).startswith(
+        "image app:latest is not to be had: its pull took longer than 90 s"
+    )
+    assert fake.images == {"plane-tx-test/busybox:latest"}
+
+
+@scenario
+async def test_a_pull_without_a_limit_may_take_all_day(world: World, fake: FakeDocker) -> None:
+    fake.registry["app:latest"] = [downloading("a", current, 40_000) for current in range(40_000)]
+    began = world.clock.seconds()
+
+    assert isinstance(await world.engine.spawn(wants(world), unheard), Address)
+
+    assert world.clock.seconds() - began > 3600
 
 
 def pulls(fake: FakeDocker) -> int:
@@ -396,7 +448,7 @@ async def test_who_wants_the_same_image_joins_its_pull(world: World, fake: FakeD
 
     assert pulls(fake) == 1
     assert first == second
-    assert late == [Pulling("app:latest", 15, 150), *first[3:]]
+    assert late == [Pulling("app:latest", 10, 100), *first[2:]]
 
 
 @scenario
@@ -482,6 +534,15 @@ async def test_an_error_within_the_stream_is_a_failure(world: World, fake: FakeD
 
 
 @scenario
+async def test_an_error_without_details_is_told_as_it_is(world: World, fake: FakeDocker) -> None:
+    fake.registry["app:latest"] = [*LAYERS[:3], {"error": "no space"}]
+
+    spawned = await outcome(world.engine.spawn(wants(world), unheard))
+
+    assert str(spawned) == "image app:latest is not to be had: no space"
+
+
+@scenario
 async def test_docker_lost_during_a_pull_is_unavailable(world: World, fake: FakeDocker) -> None:
     fake.registry["app:latest"] = LAYERS
     world.clock.callLater(0.3, fake.go_down)
@@ -492,24 +553,6 @@ async def test_docker_lost_during_a_pull_is_unavailable(world: World, fake: Fake
 
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
-
-
-@pytest.mark.parametrize(
-    ("text", "image", "said"),
-    [
-        ("app", Image("app", "latest"), "app:latest"),
-        ("app:1.2", Image("app", "1.2"), "app:1.2"),
-        ("me/app", Image("me/app", "latest"), "me/app:latest"),
-        ("localhost:5000/me/app", Image("localhost:5000/me/app", "latest"), None),
-        ("Reg.Example:5000/a__b/c-d:V_1", Image("Reg.Example:5000/a__b/c-d", "V_1"), None),
-        ("[::1]:5000/app", Image("[::1]:5000/app", "latest"), None),
-        (f"app@{DIGEST}", Image("app", digest=DIGEST), f"app@{DIGEST}"),
-        (f"app:1@{DIGEST}", Image("app", digest=DIGEST), f"app@{DIGEST}"),
-    ],
-)
-def test_a_reference_names_one_image(text: str, image: Image, said: str | None) -> None:
-    assert Image.parse(text) == image
-    assert said is None or str(image) == said
 
 
 @scenario
@@ -561,10 +604,22 @@ def test_what_docker_could_never_run_is_refused_by_its_field(
 
 def body(executable: Executable, mounted: str | None = None) -> dict[str, object]:
     order = SpawnOrder("s", executable, {"PORT": "8080"}, {"plane-tx.key": "k"}, Key("k"))
-    return create_body(order, "test", "127.0.0.1", mounted)
+    return create_body(order, "test", Place("net", is_published=False), mounted)
 
 
-def test_an_executable_that_asks_for_nothing_gets_nothing_but_its_port() -> None:
+#: What a container is given unless the configuration has it otherwise.
+SHUT_IN = {
+    "CapDrop": ["ALL"],
+    "SecurityOpt": ["no-new-privileges"],
+    "Privileged": False,
+    "Init": True,
+    "PidsLimit": 512,
+    "LogConfig": {"Type": "json-file", "Config": {"max-size": "10485760", "max-file": "3"}},
+    "NetworkMode": "net",
+}
+
+
+def test_an_executable_that_asks_for_nothing_is_shut_in() -> None:
     assert body(Executable(image="app")) == {
         "Image": "app:latest",
         "Env": ["PORT=8080"],
@@ -573,8 +628,31 @@ def test_an_executable_that_asks_for_nothing_gets_nothing_but_its_port() -> None
             "dev.plane.backend": "true",
             "plane-tx.instance": "test",
         },
-        "ExposedPorts": {"8080/tcp": {}},
-        "HostConfig": {"PortBindings": {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}},
+        "HostConfig": SHUT_IN,
+    }
+
+
+def test_each_default_is_loosened_by_its_name() -> None:
+    hardening = Hardening(
+        cap_drop=(), no_new_privileges=False, pids_limit=0, swap=True, init=False, log_max_bytes=0
+    )
+    limits = ResourceLimits(memory_limit_bytes=1 << 30)
+
+    said = body(Executable(image="app", hardening=hardening, limits=limits))
+
+    assert said["HostConfig"] == {
+        "Privileged": False, "Init": False, "Memory": 1 << 30, "NetworkMode": "net",
+    }  # fmt: skip
+
+
+def test_where_a_container_has_no_address_here_its_port_is_published_on_loopback_only() -> None:
+    order = SpawnOrder("s", Executable(image="app", port=9000), {}, {}, Key("k"))
+
+    said = create_body(order, "test", Place("net", is_published=True))
+
+    assert said["ExposedPorts"] == {"9000/tcp": {}}
+    assert said["HostConfig"]["PortBindings"] == {
+        "9000/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]
     }
 
 
@@ -587,7 +665,6 @@ def test_every_field_has_its_place() -> None:
         port=9000,
         user="1000:1000",
         workdir="/srv",
-        network_name="mine",
         read_only=True,
         tmpfs={"/tmp": "size=1m"},
         volumes=(Volume("models", "/models", read_only=True),),
@@ -611,8 +688,8 @@ def test_every_field_has_its_place() -> None:
     assert said["Entrypoint"] == ["/init"]
     assert said["User"] == "1000:1000"
     assert said["WorkingDir"] == "/srv"
-    assert said["ExposedPorts"] == {"9000/tcp": {}}
     assert said["HostConfig"] == {
+        **SHUT_IN,
         "CpuPeriod": 50_000,
         "CpuQuota": 75_000,
         "Memory": 1 << 30,
@@ -620,7 +697,6 @@ def test_every_field_has_its_place() -> None:
         "PidsLimit": 7,
         "Ulimits": [{"Name": "cpu", "Soft": 60, "Hard": 60}],
         "StorageOpt": {"size": "5"},
-        "NetworkMode": "mine",
         "ReadonlyRootfs": True,
         "Tmpfs": {"/tmp": "size=1m"},
         "Mounts": [
@@ -630,7 +706,6 @@ def test_every_field_has_its_place() -> None:
         "CapAdd": ["NET_ADMIN"],
         "Runtime": "runsc",
         "DeviceRequests": [{"Count": 2, "Capabilities": [["gpu"]]}],
-        "PortBindings": {"9000/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]},
     }
 
 

@@ -46,7 +46,10 @@ def steps(monkeypatch, replaced):
         "control", "close_above", "end_with_server", "default_signals"
     ).items():
         monkeypatch.setattr(launch, name, recorder)
-    replaced("os", **recorders("setsid", "dup2", "set_inheritable", "umask", "chdir", "execvpe"))
+    replaced("os", **recorders(
+        "setsid", "dup2", "set_inheritable", "umask", "chdir", "execvpe", "mkdir", "chown",
+        "fchown", "setgroups", "setresgid", "setresuid",
+    ))  # fmt: skip
     replaced("resource", **recorders("setrlimit"))
     return done
 
@@ -90,7 +93,29 @@ def test_an_order_of_a_server_that_died_is_dropped(ordered, answer, steps) -> No
     assert [name for name, *_ in steps] == ["control"]
 
 
-def test_no_workdir_is_the_servers_own(ordered, answer, steps) -> None:
+def test_a_directory_is_made_and_given_away_before_it_is_entered_and_root_given_up(
+    ordered, answer, steps
+) -> None:
+    ordered(parent=os.getppid(), workdir=None, directory="/d", user=[7, 8, [8, 9]])
+
+    launch.main()
+
+    first = steps.index(("mkdir", "/d", 0o700))
+    assert steps[first:-2] == [
+        ("mkdir", "/d", 0o700), ("chown", "/d", 7, 8), ("chdir", "/d"),
+        ("fchown", launch.LOG, 7, 8), ("fchown", launch.ERRORS, 7, 8),
+        ("setgroups", [8, 9]), ("setresgid", 8, 8, 8), ("setresuid", 7, 7, 7),
+        ("control", 1, signal.SIGKILL),
+    ]  # fmt: skip
+    assert [name for name, *_ in steps[-2:]] == ["setrlimit", "execvpe"]
+
+
+def test_a_server_that_dies_while_root_is_given_up_is_noticed(ordered, answer, steps) -> None:
+    with pytest.raises(launch.Refused, match="the server is gone"):
+        launch.become((7, 8, []), parent=-1)
+
+
+def test_no_workdir_and_no_directory_is_the_servers_own(ordered, answer, steps) -> None:
     ordered(parent=os.getppid(), workdir=None)
 
     launch.main()

@@ -3,14 +3,17 @@
 import errno
 import json
 import os
+import pwd
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import attrs
 import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
+from twisted.internet import threads
 from twisted.internet.defer import CancelledError, Deferred, DeferredQueue, gatherResults
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.internet.task import Clock
@@ -18,6 +21,7 @@ from twisted.protocols.basic import LineOnlyReceiver
 from zope.interface.verify import verifyObject
 
 from plane_tx.core.errors import InvalidRequest, SpawnFailed
+from plane_tx.core.hardening import Egress
 from plane_tx.core.model import (
     Address,
     Credentials,
@@ -28,17 +32,20 @@ from plane_tx.core.model import (
     ResourceLimits,
     Volume,
 )
-from plane_tx.engines.child import DRAIN_SECONDS
+from plane_tx.engines import launch
+from plane_tx.engines.child import DRAIN_SECONDS, Conditions
 from plane_tx.engines.interface import (
     Created,
     Creating,
     IEngine,
+    LeftBehind,
     Running,
     SessionExited,
     SpawnOrder,
 )
 from plane_tx.engines.ports import Ports
 from plane_tx.engines.process import CLOSE_GRACE_SECONDS, ProcessEngine
+from plane_tx.engines.users import user_named
 
 # That a child's end is noticed is the reactor's doing, so these run under the other one as well.
 pytestmark = pytest.mark.reactor
@@ -117,15 +124,22 @@ def texts(lines):
 
 
 class Watched(ProcessEngine):
-    """An engine that remembers what it told, of log lines the text."""
+    """An engine that remembers what it told, of log lines the text.
 
-    def __init__(self, reactor, port_range=PORTS, clock=None):
-        super().__init__(reactor, port_range, True, clock or reactor)
+    What sessions leave behind is kept apart.
+    """
+
+    def __init__(self, reactor, port_range=PORTS, clock=None, conditions=None):
+        super().__init__(reactor, port_range, True, clock or reactor, conditions)
         self.told = []
+        self.left = []
         self.awaited = {}
         self.events(self.hear)
 
     def hear(self, event):
+        if isinstance(event, LeftBehind):
+            self.left.append(event)
+            return
         event = attrs.evolve(event, log_tail=texts(event.log_tail))
         self.told.append(event)
         if event.session_id in self.awaited:
@@ -170,6 +184,8 @@ class Spawns:
 
     def __init__(self, reactor):
         self._reactor = reactor
+        self.getThreadPool = reactor.getThreadPool
+        self.callFromThread = reactor.callFromThread
         self.pids = []
 
     def spawnProcess(self, *args, **kwargs):
@@ -401,6 +417,46 @@ async def test_what_is_removed_is_not_told_of(engine, ear):
     assert engine.told == []
 
 
+# What sessions leave behind.
+
+
+@ensureDeferred
+async def test_what_is_left_is_told_without_the_values_of_the_environment(engine, reactor):
+    made = order(sys.executable, "-c", "print('one')", environment={"A": "hunter2"})
+
+    await engine.run(made)
+    await turn(reactor)
+
+    (left,) = engine.left
+    account = left.remains.account
+    assert (left.session_id, texts(left.remains.log)) == ("s1", ("one",))
+    assert (account["running"], account["exit_code"]) == (False, 0)
+    assert account["command"][0] == sys.executable
+    assert "A=…" in account["environment"]
+    assert "hunter2" not in repr(left)
+
+
+@ensureDeferred
+async def test_what_could_not_run_leaves_its_account(engine):
+    with pytest.raises(SpawnFailed):
+        await engine.begin(order("no-such"))
+
+    (left,) = engine.left
+    assert left.remains.account["command"] == ["no-such"]
+
+
+@ensureDeferred
+async def test_what_there_is_of_a_session_that_runs_can_be_asked(engine, ear):
+    await engine.begin(python(ear.program(STUBBORN)))
+    await ear.hears("here")
+
+    remains = await engine.remains("s1")
+
+    assert remains.account["running"]
+    assert is_alive(remains.account["pid"])
+    assert await engine.remains("nobody") is None
+
+
 # What cannot be started.
 
 
@@ -442,6 +498,7 @@ async def test_an_end_before_the_start_is_a_failure(reactor, end):
 
     await (engine.kill("s1") if end == "kill" else engine.stop("s1", 1.0))
 
+    await engine.close()
     with pytest.raises(SpawnFailed, match=r"ended with exit code (137|143) before its command"):
         await started
     assert engine.told == []
@@ -463,15 +520,17 @@ async def test_a_spawn_that_is_cancelled_leaves_nothing(reactor):
 
 @ensureDeferred
 async def test_a_box_that_is_full_is_said_to_be(reactor):
-    class Full:
+    class Full(Spawns):
         def spawnProcess(self, *args, **kwargs):
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    engine = Watched(Full(), (FIRST, FIRST), reactor)
+    engine = Watched(Full(reactor), (FIRST, FIRST), reactor)
 
     for _ in range(2):
         with pytest.raises(SpawnFailed, match="cannot start a process: Resource temporarily"):
             await engine.begin(order("true"))
+
+    await engine.close()
 
 
 @ensureDeferred
@@ -509,6 +568,88 @@ async def test_a_session_has_a_session_group_umask_and_stdin_of_its_own(engine, 
     pid, session, group, mask, cwd, stdin = json.loads(ended.log_tail[0])
     assert (session, group) == (pid, pid)
     assert (mask, cwd, stdin) == (0o077, str(tmp_path), "/dev/null")
+
+
+@ensureDeferred
+async def test_each_session_has_a_directory_of_its_own_that_goes_with_it(engine):
+    code = (
+        "import os; open('left', 'w').close(); here = os.stat('.');"
+        "print(os.getcwd(), oct(here.st_mode), os.listdir())"
+    )
+
+    first = await engine.run(python(code))
+    second = await engine.run(python(code))
+    told = [ended.log_tail[0].split(maxsplit=1) for ended in (first, second)]
+    await engine.close()
+
+    assert [rest for _, rest in told] == 2 * ["0o40700 ['left']"]
+    (one, other) = [Path(path) for path, _ in told]
+    assert one != other
+    assert one.parent == other.parent
+    assert not one.parent.exists()
+
+
+@ensureDeferred
+async def test_without_room_for_a_directory_the_spawn_fails(engine, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such")
+    engine = Watched(engine._reactor)
+
+    with pytest.raises(SpawnFailed, match=r"no directory can be made: No such file.*see TMPDIR"):
+        await engine.begin(order("true"))
+
+    await engine.close()
+
+
+AS_NOBODY = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+
+
+@AS_NOBODY
+@ensureDeferred
+async def test_a_session_runs_as_the_user_that_is_configured(reactor):
+    engine = Watched(reactor, conditions=Conditions(user=user_named("nobody")))
+    # Not our own Python, which this user may have no way to.
+    says = (
+        "id -u; id -g; id -G; echo $HOME $USER; grep CapEff /proc/self/status;"
+        "echo kept > mine; cat mine; echo heard > /dev/stderr"
+    )
+
+    ended = await engine.run(order("sh", "-c", says))
+
+    await engine.close()
+    nobody = pwd.getpwnam("nobody")
+    user, group, *others = ended.log_tail
+    assert (user, group) == (str(nobody.pw_uid), str(nobody.pw_gid))
+    assert others == [
+        str(nobody.pw_gid), f"{nobody.pw_dir} nobody", f"CapEff:\t{16 * '0'}", "kept", "heard",
+    ]  # fmt: skip
+
+
+@AS_NOBODY
+@ensureDeferred
+async def test_as_another_user_too_it_ends_with_the_server(reactor):
+    engine = Watched(reactor, conditions=Conditions(user=user_named("nobody")))
+    await engine.begin(order("sh", "-c", "sleep 1000 & wait"))
+    (child,) = engine._children.values()
+    user = await threads.deferToThread(Path(f"/proc/{child.group}").owner)
+
+    child.transport.closeChildFD(launch.ORDER)
+    await child.when_over()
+
+    await engine.close()
+    assert user == "nobody"
+    assert child.exit_code == 128 + signal.SIGKILL
+
+
+@AS_NOBODY
+@ensureDeferred
+async def test_a_workdir_that_the_user_may_not_enter_fails_the_spawn(reactor, tmp_path):
+    engine = Watched(reactor, conditions=Conditions(user=user_named("nobody")))
+    tmp_path.chmod(0o700)
+
+    with pytest.raises(SpawnFailed, match=r"cannot enter the workdir .*: Permission denied"):
+        await engine.begin(order("true", workdir=str(tmp_path)))
+
+    await engine.close()
 
 
 @ensureDeferred
@@ -676,6 +817,7 @@ async def test_close_leaves_no_descriptor(reactor):
 
 SERVER = """
 import sys
+import tempfile
 from twisted.internet import reactor
 from plane_tx.core.model import Executable, Key
 from plane_tx.engines.interface import SpawnOrder
@@ -734,6 +876,7 @@ async def test_a_server_that_is_killed_takes_its_sessions_along_with_all_they_st
         ({"cap_add": ("ALL",)}, "cap_add: "),
         ({"runtime": "runsc"}, "runtime: "),
         ({"gpus": 1}, "gpus: "),
+        ({"egress": Egress.NONE}, "egress: "),
         ({"mount": True}, "mount: "),
         ({"port": 1234}, "port: "),
         ({"pull_policy": PullPolicy.ALWAYS}, "pull_policy: "),

@@ -24,6 +24,7 @@ PROCESS = """
 kind = "process"
 [apps.raw]
 command = ["{python}", "tests/plane/raw_server.py"]
+workdir = "."
 """
 
 

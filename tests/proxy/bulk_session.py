@@ -17,6 +17,7 @@ CONF = """
 kind = "process"
 [apps.bulk]
 command = ["{python}", "tests/proxy/bulk.py"]
+workdir = "."
 """
 
 MIB = 1024 * 1024

@@ -259,6 +259,7 @@ CONF = """
 kind = "process"
 [apps.turning]
 command = ["{python}", "-m", "tests.proxy.turning_away"]
+workdir = "."
 [apps.never]
 command = ["sleep", "3600"]
 """

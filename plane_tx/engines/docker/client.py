@@ -105,12 +105,12 @@ class DockerClient:
         """The same, and each new line, told as they come; returns when the container has ended."""
         await self._logs(container, {**_log_query(tail, since_ns), "follow": "1"}, tell)
 
-    async def stats(self, container: str) -> JsonObject:
-        """What it takes of the box now (`GET /containers/{id}/stats`).
+    async def stats(self, container: str) -> JsonObject | None:
+        """What it takes of the box now (`GET /containers/{id}/stats`); podman may have nothing.
 
         An Engine of API 1.40 does not know `one-shot` and takes two seconds for it.
         """
-        found: JsonObject = await self._daemon.ask(
+        found: JsonObject | None = await self._daemon.ask(
             "GET", _container(container, "stats"), {"stream": "false", "one-shot": "true"}
         )
         return found
@@ -122,6 +122,17 @@ class DockerClient:
     async def follow_json(self, stream: Stream, tell: Callable[[JsonObject], None]) -> None:
         """Hand on each JSON object of a stream; returns when it ends."""
         await self._follow(stream, JsonLines(tell))
+
+    async def networks(self, name: str) -> list[JsonObject]:
+        """Every network with `name` in its name (`GET /networks`), without its containers."""
+        found: list[JsonObject] = await self._daemon.ask(
+            "GET", "/networks", {"filters": json.dumps({"name": [name]})}
+        )
+        return found
+
+    async def create_network(self, config: JsonObject) -> None:
+        """Make a network (`POST /networks/create`)."""
+        await self._daemon.ask("POST", "/networks/create", None, config, _SLOW_CALL_SECONDS)
 
     async def has_image(self, reference: str) -> bool:
         """Whether the image is on this box (`GET /images/{name}/json`)."""
@@ -146,7 +157,8 @@ class DockerClient:
 
         def line(progress: JsonObject) -> None:
             if "error" in progress:
-                errors.append(str(progress.get("errorDetail", {}).get("message", "")))
+                detail = progress.get("errorDetail") or {}
+                errors.append(str(detail.get("message") or progress["error"]))
             else:
                 tell(progress)
 

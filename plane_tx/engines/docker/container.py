@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,8 @@ import attrs
 
 from plane_tx.core.containers import MOUNT_TARGET
 from plane_tx.core.errors import InvalidRequest
+from plane_tx.core.hardening import Hardening
+from plane_tx.core.images import Image
 from plane_tx.core.model import Address, Executable, ResourceLimits
 from plane_tx.engines.interface import Running, SpawnOrder
 
@@ -19,47 +20,20 @@ BACKEND_LABEL = "dev.plane.backend"
 #: Tells the containers of one server from those of another on the same Docker.
 INSTANCE_LABEL = "plane-tx.instance"
 
+#: Where ports are published: nobody gets around the proxy from another box.
+PUBLISHED_ON = "127.0.0.1"
+
 _NAME_PREFIX = "plane-"
 _DEFAULT_CPU_PERIOD = 100_000
 _LEAST_MEMORY = 6 * 1024 * 1024
 
-_HOST = r"(?:[a-zA-Z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
-_PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
-_REFERENCE = re.compile(
-    rf"(?P<name>(?:{_HOST}/)?{_PART}(?:/{_PART})*)"
-    r"(?::(?P<tag>\w[\w.-]{0,127}))?"
-    r"(?:@(?P<digest>[a-zA-Z][\w+.-]*:[0-9a-fA-F]{32,}))?",
-    re.ASCII,
-)
-
 
 @attrs.frozen
-class Image:
-    """One image and no other: a name with a tag, or with a digest."""
+class Place:
+    """The network a container is put on, and whether its port is published to reach it there."""
 
-    name: str
-    tag: str = ""
-    digest: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Image:
-        """Read a reference; without tag and digest it is `:latest`.
-
-        Docker itself would pull every tag of a name that has none (moby issue 42053).
-        Raises `ValueError` for what is no reference.
-        """
-        match = _REFERENCE.fullmatch(text)
-        if match is None:
-            raise ValueError(
-                f"{text!r} is no image reference: expected name, name:tag or name@digest"
-            )
-        name, tag, digest = match.group("name", "tag", "digest")
-        if digest:
-            return cls(name, digest=digest)
-        return cls(name, tag=tag or "latest")
-
-    def __str__(self) -> str:
-        return f"{self.name}@{self.digest}" if self.digest else f"{self.name}:{self.tag}"
+    network: str
+    is_published: bool
 
 
 @attrs.frozen
@@ -74,12 +48,18 @@ class Container:
     oom: bool
     memory_limit: int | None
     error: str
-    ports: Mapping[str, Any]
+    #: Where its ports are published; None for one that has none to publish.
+    ports: Mapping[str, Any] | None
+    #: Its own addresses, one for each network it is on.
+    addresses: tuple[str, ...]
 
     @classmethod
     def parse(cls, found: Mapping[str, Any]) -> Container:
         """Read Docker's account."""
         state, config = found["State"], found["Config"]
+        host_config, network = found.get("HostConfig", {}), found.get("NetworkSettings", {})
+        ports = network.get("Ports") or {}
+        each = (network.get("Networks") or {}).values()
         return cls(
             id=found["Id"],
             labels=config.get("Labels") or {},
@@ -87,15 +67,21 @@ class Container:
             fresh=state.get("Status") == "created",
             exit_code=state.get("ExitCode"),
             oom=state.get("OOMKilled", False),
-            memory_limit=found.get("HostConfig", {}).get("Memory") or None,
+            memory_limit=host_config.get("Memory") or None,
             error=state.get("Error", ""),
-            ports=found.get("NetworkSettings", {}).get("Ports") or {},
+            ports=ports if host_config.get("PortBindings") else None,
+            addresses=tuple(one["IPAddress"] for one in each if one.get("IPAddress")),
         )
 
-    def address(self, executable: Executable, host: str) -> Address | None:
-        """Where its server is reached from this box; None when its port is not published."""
-        for binding in self.ports.get(f"{executable.port}/tcp") or ():
-            return Address(host, int(binding["HostPort"]))
+    def address(self, port: int) -> Address | None:
+        """Where its server is reached from this box; None when its network gives it no address.
+
+        As it was made: by a published port, or at the container's own address.
+        """
+        if self.ports is None:
+            return next((Address(own, port) for own in self.addresses), None)
+        for binding in self.ports.get(f"{port}/tcp") or ():
+            return Address(PUBLISHED_ON, int(binding["HostPort"]))
         return None
 
 
@@ -178,31 +164,51 @@ def _check_places(where: str, executable: Executable) -> None:
 
 
 def create_body(
-    order: SpawnOrder, instance: str, host: str, mounted: str | None = None
+    order: SpawnOrder, instance: str, place: Place, mounted: str | None = None
 ) -> dict[str, Any]:
     """The body of `POST /containers/create` for an executable that has passed `check`.
 
     `mounted` is the directory of this box that it finds at `MOUNT_TARGET`.
     """
     executable = order.executable
-    port = f"{executable.port}/tcp"
     environment = {**executable.env, **order.environment}
     host_config: dict[str, Any] = {
-        **_limits(executable.limits),
+        **_hardening(executable.hardening),
+        **_limits(executable.limits, executable.hardening),
         **_surroundings(executable),
         **_storage(executable, mounted),
+        "NetworkMode": place.network,
     }
-    if executable.network_name is not None:
-        host_config["NetworkMode"] = executable.network_name
-    host_config["PortBindings"] = {port: [{"HostIp": host, "HostPort": ""}]}
-    return {
+    body = {
         "Image": str(Image.parse(executable.image or "")),
         "Env": [f"{name}={value}" for name, value in environment.items()],
         "Labels": {**order.labels, **instance_labels(instance)},
-        "ExposedPorts": {port: {}},
         "HostConfig": host_config,
         **_command(executable),
     }
+    if place.is_published:
+        port = f"{executable.port}/tcp"
+        body["ExposedPorts"] = {port: {}}
+        host_config["PortBindings"] = {port: [{"HostIp": PUBLISHED_ON, "HostPort": ""}]}
+    return body
+
+
+def _hardening(hardening: Hardening) -> dict[str, Any]:
+    said: dict[str, Any] = {"Init": hardening.init, "Privileged": False}
+    if hardening.cap_drop:
+        said["CapDrop"] = list(hardening.cap_drop)
+    if hardening.no_new_privileges:
+        said["SecurityOpt"] = ["no-new-privileges"]
+    if hardening.log_max_bytes:
+        # Not the daemon's own driver, which may keep every line, or none that can be read.
+        said["LogConfig"] = {
+            "Type": "json-file",
+            "Config": {
+                "max-size": str(hardening.log_max_bytes),
+                "max-file": str(hardening.log_files),
+            },
+        }
+    return said
 
 
 def _command(executable: Executable) -> dict[str, Any]:
@@ -246,15 +252,16 @@ def _storage(executable: Executable, mounted: str | None) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value}
 
 
-def _limits(limits: ResourceLimits) -> dict[str, Any]:
+def _limits(limits: ResourceLimits, hardening: Hardening) -> dict[str, Any]:
     """Plane's units in Docker's (plane.md 3.4); what is not limited is not said."""
+    most_pids = hardening.pids_limit or None
     said: dict[str, Any] = {
         "CpuPeriod": limits.cpu_period,
         "NanoCpus": limits.cpus and int(limits.cpus * 1_000_000_000),
         "Memory": limits.memory_limit_bytes,
         # The same again as swap is Docker's default; a limit that swaps is none.
-        "MemorySwap": limits.memory_limit_bytes,
-        "PidsLimit": limits.pids_limit,
+        "MemorySwap": None if hardening.swap else limits.memory_limit_bytes,
+        "PidsLimit": most_pids if limits.pids_limit is None else limits.pids_limit,
     }
     if limits.cpu_period_percent is not None:
         period = limits.cpu_period or _DEFAULT_CPU_PERIOD

@@ -13,8 +13,9 @@ from plane_tx.core.model import Address, LogLine
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.container import Container, running, session_named
 from plane_tx.engines.docker.errors import DockerError
+from plane_tx.engines.docker.remains import Coroner
 from plane_tx.engines.docker.removal import Removal
-from plane_tx.engines.interface import SessionExited
+from plane_tx.engines.interface import LeftBehind, SessionExited
 from plane_tx.engines.lines import TAIL_LINES, told_with_end
 from plane_tx.flights import Flight
 
@@ -35,6 +36,7 @@ class Held:
     exit_code: int | None = None
     oom: bool = False
     asked: Deferred[Address] | None = None
+    address: Address | None = None
 
     @property
     def unwanted(self) -> bool:
@@ -50,18 +52,20 @@ class Endings:
     """The sessions held, and the one way in which each of them ends.
 
     However an end is noticed (event, list, or after a stop), the same work is done once: ask
-    how it ended, read its last lines, tell, remove.
+    how it ended, read its last lines, tell, read what else is left, tell that too, remove.
     """
 
     def __init__(
         self,
         client: DockerClient,
         removal: Removal,
-        tell: Callable[[SessionExited], None],
+        coroner: Coroner,
+        tell: Callable[[SessionExited | LeftBehind], None],
         doubt: Callable[[str], None],
     ) -> None:
         self._client = client
         self._removal = removal
+        self._coroner = coroner
         self._tell = tell
         self._doubt = doubt
         self._held: dict[str, Held] = {}
@@ -83,6 +87,17 @@ class Endings:
         held.announced = True
         if held.died and self._held.get(held.session_id) is held:
             self._begin(held)
+
+    def moved_in(self, held: Held, address: Address) -> None:
+        """Take note of where a session is reached: who was there before has ended.
+
+        Docker gives the address of a container that has ended to the next one at once, and its
+        `die` may be late: nobody is to find one session at the address of another for long.
+        """
+        for other in tuple(self._held.values()):
+            if other.address == address and other is not held and other.announced:
+                self._begin(other)
+        held.address = address
 
     def forget(self, session_id: str) -> None:
         """Its end is no longer to be told."""
@@ -152,6 +167,16 @@ class Endings:
             return
         del self._held[held.session_id]
         self._tell(_exited(held, container, tail))
+        await self.clear_away(held)
+
+    async def clear_away(self, held: Held, *, readable: bool = True) -> None:
+        """Tell what its container, when Docker is there to say, can still tell, and remove it.
+
+        Never fails.
+        """
+        remains = await self._coroner.examine_if_possible(held.container_id) if readable else None
+        if remains is not None:
+            self._tell(LeftBehind(held.session_id, remains))
         await self._removal.remove_in_time(held.container_id)
 
     async def last_lines(self, container: Container | None) -> tuple[LogLine, ...]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -24,9 +24,17 @@ from plane_tx.engines.docker import container as said
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.container import Container, container_name
 from plane_tx.engines.docker.endings import Endings, Held
-from plane_tx.engines.docker.errors import Conflict, DockerError, NoSuchObject, NotModified
+from plane_tx.engines.docker.errors import (
+    Conflict,
+    DockerError,
+    NoSuchObject,
+    NotModified,
+    telling,
+)
 from plane_tx.engines.docker.images import Images, unavailable
 from plane_tx.engines.docker.mounts import MountDirectories
+from plane_tx.engines.docker.networks import Networks, NetworkSettings
+from plane_tx.engines.docker.remains import Coroner
 from plane_tx.engines.docker.removal import Removal
 from plane_tx.engines.docker.stats import stats_of
 from plane_tx.engines.docker.watch import Watch
@@ -39,6 +47,7 @@ from plane_tx.engines.interface import (
     EngineStats,
     IEngine,
     Progress,
+    Remains,
     Running,
     SpawnOrder,
     Tell,
@@ -46,16 +55,19 @@ from plane_tx.engines.interface import (
 from plane_tx.engines.listeners import Listeners
 from plane_tx.flights import Flight, to_the_end
 
-#: How long a stopping server waits for what it has begun to clear away.
+#: How long a stopping server waits for what it has begun to clear away or to make.
 CLOSE_SECONDS = 3.0
+
+#: Said after Docker's own words where its storage has no limit to give.
+_NO_DISK_LIMIT = "; leave out resource_limits.disk_limit_bytes, or give Docker storage with quotas"
 
 
 @implementer(IEngine)
 class DockerEngine:
-    """Runs sessions as containers named `plane-<id>`, published on `host` at a random port.
+    """Runs sessions as containers named `plane-<id>`.
 
     `instance` tells this server's containers from those of another on the same Docker. Without
-    `mounts` a session can have none.
+    `mounts` a session can have none. A pull takes `pull_seconds` at most; 0 means any time.
     """
 
     def __init__(
@@ -63,35 +75,40 @@ class DockerEngine:
         clock: IReactorTime,
         client: DockerClient,
         instance: str,
-        host: str = "127.0.0.1",
+        networks: NetworkSettings | None = None,
         mounts: MountDirectories | None = None,
+        pull_seconds: float = 0.0,
     ) -> None:
         self._clock = clock
         self._client = client
         self._instance = instance
-        self._host = host
+        self._networks = Networks(client, instance, networks or NetworkSettings())
         self._mounts = mounts
         self._listeners = Listeners()
-        self._images = Images(clock, client)
+        self._images = Images(clock, client, pull_seconds)
         self._removal = Removal(clock, client, instance)
-        self._endings = Endings(client, self._removal, self._listeners.tell, self._doubt)
-        self._watch = Watch(clock, client, instance, self._endings, self._listeners.tell)
+        self._coroner = Coroner(client, instance)
+        tell = self._listeners.tell
+        self._endings = Endings(client, self._removal, self._coroner, tell, self._doubt)
+        self._watch = Watch(clock, client, instance, self._endings, tell)
         self._stops: dict[str, Flight[None]] = {}
 
     def start(self) -> None:
         """Begin to watch."""
         self._watch.start()
+        self._networks.start()
 
     def close(self) -> Deferred[None]:
         """Stop watching; containers go on, calls in flight fail with `EngineUnavailable`.
 
-        What has ended is cleared away first, if Docker does so within `CLOSE_SECONDS`.
+        What has begun is ended first, if Docker does so within `CLOSE_SECONDS`.
         """
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
         self._watch.stop()
-        await self._endings.settled().addTimeout(CLOSE_SECONDS, self._clock)
+        begun: list[Deferred[Any]] = [self._endings.settled(), self._networks.settled()]
+        await DeferredList(begun).addTimeout(CLOSE_SECONDS, self._clock)
         self._removal.close()
         await self._client.close()
 
@@ -102,6 +119,7 @@ class DockerEngine:
     def check(self, executable: Executable) -> None:
         """Raise `InvalidRequest` for what Docker could never run."""
         said.check(executable)
+        self._networks.check(executable)
         if executable.mount and self._mounts is None:
             raise InvalidRequest(
                 "spawn_config.executable.mount: this server mounts nothing: leave it out, or have"
@@ -162,6 +180,10 @@ class DockerEngine:
         """What Docker's cgroups count."""
         return Deferred.fromCoroutine(self._stats(session_id))
 
+    def remains(self, session_id: str) -> Deferred[Remains | None]:
+        """Docker's account of the container, and its log."""
+        return Deferred.fromCoroutine(self._remains(session_id))
+
     def list_running(self) -> Deferred[list[Running]]:
         """Every container of this instance."""
         return Deferred.fromCoroutine(self._list_running())
@@ -215,19 +237,22 @@ class DockerEngine:
         # An id may be used again as soon as its end is told; its name is free a little later.
         await self._endings.ended(order.session_id)
         mounted = None if self._mounts is None else await self._mounts.of(order)
+        with telling(f"say where to put session {order.session_id}"):
+            place = await self._networks.place(order.executable)
+        body = said.create_body(order, self._instance, place, mounted)
         try:
-            await to_the_end(self._create(held, order, mounted))
+            await to_the_end(self._create(held, body))
             tell(Created())
             await to_the_end(self._start(held))
             return await self._started(held, order.executable)
-        except (CancelledError, PlaneError):
+        except (CancelledError, PlaneError) as error:
             if held.container_id:
-                await to_the_end(self._removal.remove_in_time(held.container_id))
+                readable = not isinstance(error, EngineUnavailable)
+                await to_the_end(self._endings.clear_away(held, readable=readable))
             raise
 
-    async def _create(self, held: Held, order: SpawnOrder, mounted: str | None) -> None:
-        name = container_name(order.session_id)
-        body = said.create_body(order, self._instance, self._host, mounted)
+    async def _create(self, held: Held, body: dict[str, Any]) -> None:
+        name = container_name(held.session_id)
         try:
             held.container_id = await self._client.create(name, body)
         except EngineUnavailable:
@@ -239,7 +264,8 @@ class DockerEngine:
                 raise unavailable(body["Image"], error.message) from None
             raise _failed("make", held, error.message) from None
         except DockerError as error:
-            raise _failed("make", held, error.message) from None
+            cure = _NO_DISK_LIMIT if "storage-opt" in error.message else ""
+            raise _failed("make", held, error.message + cure) from None
 
     async def _start(self, held: Held) -> None:
         try:
@@ -248,24 +274,27 @@ class DockerEngine:
             raise _failed("start", held, error.message) from None
 
     async def _started(self, held: Held, executable: Executable) -> Address:
-        with _telling(f"start session {held.session_id}"):
+        with telling(f"start session {held.session_id}"):
             container = await self._removal.find(held.container_id)
             if container is None:
                 raise _failed("start", held, "somebody removed its container")
             if not container.running:
                 tail = await self._endings.last_lines(container)
-                raise EndedAtOnce(_at_once(held, container), container.exit_code, tail)
+                sentence = _at_once(held, container)
+                raise EndedAtOnce(sentence, container.exit_code, tail, oom=container.oom)
             return self._address(held, container, executable)
 
     def _address(self, held: Held, container: Container, executable: Executable) -> Address:
-        address = container.address(executable, self._host)
+        address = container.address(executable.port)
         if address is None:
-            network = executable.network_name or "default"
-            raise _failed("reach", held, f"network {network!r} publishes no port")
+            what = "address" if container.ports is None else "published port"
+            network = executable.network_name or "of its own"
+            raise _failed("reach", held, f"its network ({network}) gave it no {what}")
+        self._endings.moved_in(held, address)
         return address
 
     async def _adopt(self, held: Held, executable: Executable, start: bool) -> Address:
-        with _telling(f"adopt session {held.session_id}"):
+        with telling(f"adopt session {held.session_id}"):
             container = await self._removal.find(container_name(held.session_id))
         if container is not None and container.fresh and start:
             held.container_id = container.id
@@ -299,7 +328,7 @@ class DockerEngine:
     async def _end(
         self, session_id: str, ask: Callable[[str], Coroutine[Deferred[Any], Any, None]]
     ) -> None:
-        with _telling(f"end session {session_id}"):
+        with telling(f"end session {session_id}"):
             container = await self._removal.find(container_name(session_id))
             if container is not None and container.running:
                 # Each of these says that it has ended, or is gone.
@@ -340,34 +369,29 @@ class DockerEngine:
         return stats_of(found, container.memory_limit)
 
     async def _find(self, session_id: str) -> Container | None:
-        with _telling(f"find session {session_id}"):
+        with telling(f"find session {session_id}"):
             return await self._removal.find(container_name(session_id))
 
+    async def _remains(self, session_id: str) -> Remains | None:
+        with telling(f"show session {session_id}"):
+            return await self._coroner.examine(container_name(session_id))
+
     async def _list_running(self) -> list[Running]:
-        with _telling("list its containers"):
-            listed = await self._client.containers(said.label_filter(self._instance))
+        with telling("list its containers"):
+            listed = await self._watch.listed()
         return [said.running(found) for found in listed if found.get("Names")]
 
     async def _remove(self, session_id: str) -> None:
-        with _telling(f"remove session {session_id}"):
+        with telling(f"remove session {session_id}"):
             await self._removal.remove(container_name(session_id))
 
     async def _health(self) -> EngineHealth:
         try:
-            with _telling("tell its version"):
+            with telling("tell its version"):
                 version = str((await self._client.version()).get("Version", ""))
         except EngineUnavailable as error:
             return EngineHealth(False, str(error))
         return EngineHealth(True, f"Docker {version} answers at {self._client.where}", version)
-
-
-@contextmanager
-def _telling(what: str) -> Iterator[None]:
-    """An answer that we have no use for is as good as none."""
-    try:
-        yield
-    except DockerError as error:
-        raise EngineUnavailable(f"Docker could not {what}: {error.message}") from None
 
 
 def _failed(what: str, held: Held, message: str) -> SpawnFailed:

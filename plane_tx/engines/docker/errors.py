@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from plane_tx.core.errors import EngineUnavailable
 
 
 class DockerError(Exception):
@@ -40,3 +43,12 @@ def error_for(status: int, message: str) -> DockerError:
 
 class NotDocker(Exception):
     """What came over the socket is not what a Docker Engine sends."""
+
+
+@contextmanager
+def telling(what: str) -> Iterator[None]:
+    """Let an answer that we have no use for be as good as none: raise `EngineUnavailable` of it."""
+    try:
+        yield
+    except DockerError as error:
+        raise EngineUnavailable(f"Docker could not {what}: {error.message}") from None

@@ -7,29 +7,37 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from plane_tx.core.errors import ImageUnavailable
+from plane_tx.core.images import Image
 from plane_tx.core.model import Credentials, Executable, PullPolicy
+from plane_tx.core.pulls import Pulling
 from plane_tx.engines.docker.client import DockerClient
-from plane_tx.engines.docker.container import Image
 from plane_tx.engines.docker.errors import DockerError
-from plane_tx.engines.interface import Progress, Pulling
+from plane_tx.engines.interface import Progress
 from plane_tx.flights import Flight
 
 #: How long a pull may stay without a word of progress.
 SILENCE_SECONDS = 60.0
 
+#: How far apart its news are told: Docker has them ten times a second for each layer.
+NEWS_SECONDS = 0.5
+
 Report = Callable[[Progress], None]
 
 
 class Images:
-    """Sees to it that an image is there; pulls of the same image with the same login are one."""
+    """Sees to it that an image is there; pulls of the same image with the same login are one.
 
-    def __init__(self, clock: IReactorTime, client: DockerClient) -> None:
+    A pull that takes longer than `pull_seconds` is given up; 0 means never.
+    """
+
+    def __init__(self, clock: IReactorTime, client: DockerClient, pull_seconds: float) -> None:
         self._clock = clock
         self._client = client
+        self._pull_seconds = pull_seconds
         self._pulls: dict[tuple[Image, Credentials | None], _Pull] = {}
 
     async def ensure(self, executable: Executable, report: Report) -> None:
@@ -53,7 +61,8 @@ class Images:
         key = (image, credentials)
         pull = self._pulls.get(key)
         if pull is None:
-            pull = self._pulls[key] = _Pull(self._clock, self._client, image, credentials)
+            pull = _Pull(self._clock, self._client, image, credentials, self._pull_seconds)
+            self._pulls[key] = pull
         try:
             await pull.join(report)
         finally:
@@ -67,7 +76,10 @@ def unavailable(image: str, message: str) -> ImageUnavailable:
 
 
 class _Pull:
-    """One pull, and those who hear of its progress; it is given up when its registry is silent."""
+    """One pull, and those who hear of its progress.
+
+    It is given up when its registry is silent, or `most_seconds` are over.
+    """
 
     def __init__(
         self,
@@ -75,18 +87,26 @@ class _Pull:
         client: DockerClient,
         image: Image,
         credentials: Credentials | None,
+        most_seconds: float,
     ) -> None:
+        self._clock = clock
         self._image = str(image)
         self._layers: dict[str, tuple[int, int]] = {}
         self._told = Pulling(self._image)
         self._reports: list[Report] = []
-        work = Deferred.fromCoroutine(
+        self._news: IDelayedCall | None = None
+        self._given_up = ""
+        self._work = Deferred.fromCoroutine(
             client.pull(image.name, image.digest or image.tag, credentials, self._line)
         )
-        self._silent = False
-        self._silence = clock.callLater(SILENCE_SECONDS, self._give_up, work)
-        work.addBoth(self._listened)
-        self._flight = Flight(work, deserted=work.cancel)
+        self._silence = clock.callLater(
+            SILENCE_SECONDS, self._give_up, f"nothing came of it for {SILENCE_SECONDS:g} s"
+        )
+        self._limit = most_seconds and clock.callLater(
+            most_seconds, self._give_up, _too_long(most_seconds)
+        )
+        self._work.addBoth(self._pulled)
+        self._flight = Flight(self._work, deserted=self._work.cancel)
 
     @property
     def over(self) -> bool:
@@ -101,19 +121,21 @@ class _Pull:
             self._report(report, waiter)
             await waiter
         except CancelledError:
-            if self._silent:
-                raise DockerError(f"nothing came of it for {SILENCE_SECONDS:g} s") from None
+            if self._given_up:
+                raise DockerError(self._given_up) from None
             raise
         finally:
             self._reports.remove(report)
 
-    def _give_up(self, work: Deferred[None]) -> None:
-        self._silent = True
-        work.cancel()
+    def _give_up(self, why: str) -> None:
+        self._given_up = why
+        self._work.cancel()
 
-    def _listened(self, result: Failure | None) -> Failure | None:
-        if self._silence.active():
-            self._silence.cancel()
+    def _pulled(self, result: Failure | None) -> Failure | None:
+        for timer in (self._silence, self._limit, self._news):
+            if timer and timer.active():
+                timer.cancel()
+        self._tell()
         return result
 
     def _report(self, report: Report, waiter: Deferred[None]) -> None:
@@ -132,15 +154,30 @@ class _Pull:
         elif status == "Download complete" and layer in self._layers:
             _, total = self._layers[layer]
             self._layers[layer] = (total, total)
-        self._tell()
+        if self._news is None:
+            self._tell_news()
 
-    def _tell(self) -> None:
+    def _tell_news(self) -> None:
+        """Tell what is new; what comes within `NEWS_SECONDS` of that is told after them."""
+        self._news = self._clock.callLater(NEWS_SECONDS, self._tell_news) if self._tell() else None
+
+    def _tell(self) -> bool:
+        """Tell how far it is, and return whether that was news."""
         current = sum(current for current, _ in self._layers.values())
         total = sum(total for _, total in self._layers.values())
         told = Pulling(self._image, current, total)
-        if told != self._told:
-            self._told = told
-            for report in tuple(self._reports):
-                # Who gives up on hearing this does not stop the pull for the others.
-                with suppress(CancelledError):
-                    report(told)
+        if told == self._told:
+            return False
+        self._told = told
+        for report in tuple(self._reports):
+            # Who gives up on hearing this does not stop the pull for the others.
+            with suppress(CancelledError):
+                report(told)
+        return True
+
+
+def _too_long(seconds: float) -> str:
+    return (
+        f"its pull took longer than {seconds:g} s: pull it by hand, or give it more time in"
+        " [engine] pull_timeout_seconds"
+    )

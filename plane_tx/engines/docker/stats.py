@@ -8,13 +8,16 @@ from typing import Any
 from plane_tx.engines.interface import EngineStats
 
 
-def stats_of(found: Mapping[str, Any], memory_limit: int | None) -> EngineStats | None:
+def stats_of(found: Mapping[str, Any] | None, memory_limit: int | None) -> EngineStats | None:
     """Read `GET /containers/{id}/stats`; None for a container that does not run.
 
     `memory_limit` is the container's own: where it has none, Docker tells the memory of the box.
     """
+    # A container that has ended is answered with every value empty, and with no status of its own;
+    # by podman with nothing at all.
+    if found is None:
+        return None
     memory: Mapping[str, Any] = found.get("memory_stats") or {}
-    # A container that has ended is answered with every value empty, and with no status of its own.
     if "usage" not in memory and not found.get("pids_stats"):
         return None
     networks = (found.get("networks") or {}).values()

@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from plane_tx.core.errors import EngineUnavailable
-from plane_tx.engines.docker.client import DockerClient
+from plane_tx.engines.docker.client import DockerClient, JsonObject
 from plane_tx.engines.docker.container import label_filter
 from plane_tx.engines.docker.endings import Endings
 from plane_tx.engines.docker.errors import DockerError
@@ -20,6 +20,9 @@ from plane_tx.engines.interface import EngineEvent, EngineLost, EngineRegained
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
+
+#: Podman tells a `die` too, but calls it `died` when it filters; Docker has no event of that name.
+_EVENTS = ["die", "died", "oom"]
 
 
 class Watch:
@@ -62,6 +65,19 @@ class Watch:
             self._doubted = why
             self._stream.hang_up()
 
+    async def listed(self) -> list[JsonObject]:
+        """Every container of the instance; ends that no event told of are told from now on.
+
+        Fails with `EngineUnavailable`, and then doubts the stream, or with `DockerError`.
+        """
+        try:
+            found = await self._client.containers(self._labels)
+        except EngineUnavailable as error:
+            self.doubt(str(error))
+            raise
+        self._endings.reconcile(found)
+        return found
+
     def stop(self) -> None:
         """End it, telling nobody."""
         self._stopped = True
@@ -93,11 +109,10 @@ class Watch:
     async def _follow(self) -> None:
         # First the stream, then the list: what happens in between waits in the stream.
         self._stream = stream = await self._client.events(
-            {"type": ["container"], "event": ["die", "oom"], "label": self._labels}
+            {"type": ["container"], "event": _EVENTS, "label": self._labels}
         )
         try:
-            listed = await self._client.containers(self._labels)
-            self._endings.reconcile(listed)
+            await self.listed()
             self._told_regained()
             await self._client.follow_json(stream, self._saw)
         finally:

@@ -1,0 +1,96 @@
+"""Directories of sessions: made when needed, gone with them, and after a server that was killed."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import maybeDeferred
+
+from plane_tx.engines.scratch import Scratch
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    return Scratch(maybeDeferred, str(tmp_path))
+
+
+def made(scratch, session_id):
+    """What a session makes of what it is told."""
+    path = Path(scratch.take(session_id))
+    path.mkdir()
+    (path / "file").touch()
+    return path
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_nothing_is_made_before_it_is_needed(scratch, tmp_path):
+    scratch.sweep()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_session_may_be_made_again_before_its_directory_is_gone(scratch):
+    first = scratch.take("s1")
+    second = scratch.take("s1")
+
+    assert first != second
+    assert Path(first).parent == Path(second).parent
+
+
+def test_others_pass_through_but_do_not_see_what_is_there(scratch):
+    base = made(scratch, "s1").parent
+
+    assert stat.S_IMODE(base.stat().st_mode) == 0o711
+
+
+def test_a_directory_goes_with_its_session(scratch):
+    one, other = made(scratch, "one"), made(scratch, "other")
+
+    scratch.release("one")
+    scratch.release("one")
+    scratch.release("never-was")
+
+    assert (one.exists(), other.exists()) == (False, True)
+
+
+def test_closing_leaves_nothing(scratch, tmp_path):
+    made(scratch, "s1")
+    before = open_files()
+
+    closed = scratch.close()
+
+    assert closed.called
+    assert list(tmp_path.iterdir()) == []
+    assert open_files() == before - 1
+
+
+def test_a_server_clears_away_after_dead_ones_and_not_after_living_ones(scratch, tmp_path):
+    living = made(scratch, "s1")
+    dead = tmp_path / "plane_tx-dead"
+    (dead / "s2.1").mkdir(parents=True)
+    strange = tmp_path / "plane_tx-link"
+    strange.symlink_to(living)
+    file = tmp_path / "plane_tx-file"
+    file.touch()
+
+    Scratch(maybeDeferred, str(tmp_path)).sweep()
+
+    assert not dead.exists()
+    assert living.exists()
+    assert strange.is_symlink()
+    assert file.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a directory away")
+def test_what_is_another_users_is_let_be(scratch, tmp_path):
+    theirs = tmp_path / "plane_tx-theirs"
+    theirs.mkdir()
+    os.chown(theirs, 1, 1)
+
+    scratch.sweep()
+
+    assert theirs.exists()
