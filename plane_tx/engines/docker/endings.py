@@ -78,10 +78,6 @@ class Endings:
         held = self._held[session_id] = Held(session_id)
         return held
 
-    def holds(self, session_id: str) -> bool:
-        """Whether a session is watched."""
-        return session_id in self._held
-
     def announce(self, held: Held) -> None:
         """From now on its end is told; if it has ended already, as soon as that is read up."""
         held.announced = True
@@ -134,6 +130,22 @@ class Endings:
             return self._begin(held).wait()
         flight = self._ending.get(session_id)
         return succeed(None) if flight is None else flight.wait()
+
+    async def conclude(self, session_id: str, container_id: str) -> None:
+        """Tell the end of a session that has ended, watched or not; else do nothing.
+
+        Fails with `EngineUnavailable`.
+        """
+        if session_id in self._held:
+            await self.ended(session_id)
+            return
+        held = self.hold(session_id)
+        held.container_id = container_id
+        self.announce(held)
+        try:
+            await self.ended(session_id)
+        finally:
+            self.forget(session_id)
 
     def settled(self) -> Deferred[object]:
         """Fires when every end that has begun is told and its remains are gone."""

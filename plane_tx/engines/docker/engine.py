@@ -137,7 +137,8 @@ class DockerEngine:
 
     def conclude(self, session_id: str) -> Deferred[None]:
         """Tell how a container ended, and remove it."""
-        return Deferred.fromCoroutine(self._conclude(session_id))
+        ending = self._endings.conclude(session_id, container_name(session_id))
+        return Deferred.fromCoroutine(ending)
 
     def stop(self, session_id: str, grace_seconds: float) -> Deferred[None]:
         """Send the container its stop signal; concurrent stops of one session are one."""
@@ -305,18 +306,6 @@ class DockerEngine:
             raise _failed("adopt", held, "it does not run any more")
         held.container_id = container.id
         return self._address(held, container, executable)
-
-    async def _conclude(self, session_id: str) -> None:
-        if self._endings.holds(session_id):
-            await self._endings.ended(session_id)
-            return
-        held = self._endings.hold(session_id)
-        held.container_id = container_name(session_id)
-        self._endings.announce(held)
-        try:
-            await self._endings.ended(session_id)
-        finally:
-            self._endings.forget(session_id)
 
     async def _stop(self, session_id: str, grace_seconds: float) -> None:
         # Docker's own SIGKILL is only for the case that nobody comes back to this one.
