@@ -16,7 +16,7 @@ from plane_tx.core.hardening import Addressing, Egress
 from plane_tx.core.model import Executable
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.container import Place, instance_labels
-from plane_tx.engines.docker.errors import Conflict, DockerError
+from plane_tx.engines.docker.errors import DockerError
 from plane_tx.flights import Flight
 
 #: Whether containers on one bridge reach each other (Docker's bridge driver).
@@ -156,10 +156,10 @@ class Networks:
         }
         try:
             await self._client.create_network(body)
-        except Conflict:
-            # Somebody else has just made it.
-            return
         except DockerError as error:
+            # Perhaps somebody else has just made it: podman has no status of its own for that.
+            if await self._found(name) is not None:
+                return
             raise SpawnFailed(f"could not make the network {name}: {error.message}") from None
 
     def _check_is_as_made(self, name: str, network: Mapping[str, Any], is_internal: bool) -> None:
