@@ -12,6 +12,7 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
 
 from plane_tx.core.errors import EndedAtOnce, ImageUnavailable, InvalidRequest, SpawnFailed
+from plane_tx.core.hardening import Addressing
 from plane_tx.core.model import (
     Address,
     Executable,
@@ -25,6 +26,7 @@ from plane_tx.core.pulls import Pulling
 from plane_tx.engines.docker.container import Place, create_body
 from plane_tx.engines.docker.daemon import Daemon, unix_daemon
 from plane_tx.engines.docker.errors import NoSuchObject
+from plane_tx.engines.docker.networks import NetworkSettings
 from plane_tx.engines.interface import (
     Created,
     Creating,
@@ -81,7 +83,15 @@ def world(request: pytest.FixtureRequest, mount_base: Path) -> Iterator[World]:
     elif reason := podman.UNLIKE.get(request.node.originalname):
         pytest.skip(f"podman: {reason}")
     else:
-        yield from docker_world(mount_base, request.getfixturevalue("podman_socket"))
+        # It does not keep containers apart, and has no bridge before one runs.
+        networks = NetworkSettings(Addressing.CONTAINER, inter_container=True)
+        yield from docker_world(mount_base, request.getfixturevalue("podman_socket"), networks)
+
+
+@pytest.fixture
+def strict_podman(mount_base: Path, podman_socket: str) -> Iterator[World]:
+    """As it is by default, with sessions that are to be kept apart."""
+    yield from docker_world(mount_base, podman_socket)
 
 
 @pytest.fixture
@@ -90,14 +100,18 @@ def real_world(mount_base: Path) -> Iterator[World]:
     yield from docker_world(mount_base)
 
 
-def docker_world(mount_base: Path, path: str = SOCKET) -> Iterator[World]:
+def docker_world(
+    mount_base: Path, path: str = SOCKET, networks: NetworkSettings | None = None
+) -> Iterator[World]:
     from twisted.internet import reactor
 
     def run(scenario: Coroutine[Any, Any, None]) -> Deferred[None]:
         return Deferred.fromCoroutine(scenario).addTimeout(60, reactor)
 
     threads = threads_of(reactor)
-    world = World(reactor, lambda: unix_daemon(reactor, path), run, threads, str(mount_base))
+    world = World(
+        reactor, lambda: unix_daemon(reactor, path), run, threads, str(mount_base), networks
+    )
     yield world
     pytest_twisted.blockon(run(world.close()))
     pytest_twisted.blockon(run(without_volume(unix_daemon(reactor, path), world.instance)))
@@ -854,3 +868,15 @@ def test_check_refuses_what_can_never_run(world: World) -> None:
     world.engine.check(Executable(image="plane-tx-test/busybox"))
     with pytest.raises(InvalidRequest, match=r"spawn_config\.executable\.image: "):
         world.engine.check(Executable(command=("sh",)))
+
+
+@pytest.mark.docker
+@pytest.mark.podman
+def test_podman_runs_nothing_before_sessions_are_allowed_to_reach_each_other(
+    strict_podman: World,
+) -> Deferred[None] | None:
+    async def scenario() -> None:
+        with pytest.raises(SpawnFailed, match=r"set \[engine\] inter_container = true"):
+            await strict_podman.spawned(OBEYS)
+
+    return strict_podman.run(scenario())

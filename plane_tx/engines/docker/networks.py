@@ -169,7 +169,11 @@ class Networks:
             raise SpawnFailed(f"the network {name} {what}, which it should not: {cure}")
         options = network.get("Options") or {}
         if not self._settings.inter_container and options.get(_INTER_CONTAINER) != "false":
-            raise SpawnFailed(f"on the network {name} containers reach each other: {cure}")
+            # Podman makes it all the same, and leaves out what it does not know.
+            raise SpawnFailed(
+                f"on the network {name} containers reach each other: {cure}. Podman cannot make it"
+                " otherwise: there, set [engine] inter_container = true and let them"
+            )
 
     def _reaches(self, network: Mapping[str, Any]) -> bool:
         if self._settings.address is not Addressing.AUTO:
@@ -185,5 +189,6 @@ class Networks:
 
 _NO_WAY_IN = (
     '"none" needs containers that are reached at their own addresses, which this box cannot: it'
-    " does not have the address that their network has for it"
+    " does not have the address that their network has for it. Podman has it only while one runs:"
+    ' there, set [engine] address = "container"'
 )
