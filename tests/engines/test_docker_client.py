@@ -506,3 +506,16 @@ async def test_a_stream_of_events_that_does_not_begin_is_given_up(
 
     gate.open()
     await world.docker.version()
+
+
+@scenario
+async def test_what_a_registry_says_is_told_no_longer_than_that_either(
+    world: World, fake: FakeDocker
+) -> None:
+    fake.registry["app:1"] = [{"error": "denied\n" + 100_000 * "x"}]
+
+    with pytest.raises(DockerError) as raised:
+        await world.docker.pull("app", "1", None, lambda _: None)
+
+    assert raised.value.message.startswith("denied xxx")
+    assert len(raised.value.message) < 2001

@@ -46,7 +46,6 @@ OLDEST_API, NEWEST_API = (1, 40), (1, 47)
 SHORT_CALL_SECONDS = 30.0
 
 _CONNECT_SECONDS = 5
-_LONGEST_MESSAGE = 2000
 _LONGEST_PATH = 107
 _KEEP_ALIVE_SECONDS = 30
 
@@ -309,16 +308,11 @@ def unix_daemon(reactor: IReactorUNIX, path: str) -> Daemon:
 
 
 def _message(content: bytes) -> str:
-    """Docker's own words from an error's body, on one line, and no more of them than one reads.
-
-    What a request asked for may stand in them, of any length and with anything in it.
-    """
+    """Docker's own words from an error's body."""
     try:
-        text = str(json.loads(content)["message"])
+        return str(json.loads(content)["message"])
     except (ValueError, KeyError, TypeError):
-        text = content.decode("utf-8", "replace")
-    text = "".join(each if each.isprintable() else " " for each in text[:_LONGEST_MESSAGE])
-    return " ".join(text.split())
+        return content.decode("utf-8", "replace")
 
 
 def _api_version(text: str) -> tuple[int, int]:
