@@ -63,21 +63,22 @@ class Scratch:
 
     def close(self) -> Deferred[None]:
         """Fires when all is cleared away."""
-        if self._base is not None:
-            self._clear(partial(_clear_base, self._base))
-        done = DeferredList(tuple(self._clearing))
-        return done.addCallback(self._unlock)
+        return Deferred.fromCoroutine(self._close())
 
-    def _clear(self, work: partial[None]) -> None:
+    async def _close(self) -> None:
+        # One after the other: what is just being moved would keep the rest from going.
+        await DeferredList(tuple(self._clearing))
+        if self._base is not None:
+            base, self._base = self._base, None
+            await self._clear(partial(_clear_base, base))
+            os.close(self._lock)
+
+    def _clear(self, work: partial[None]) -> Deferred[None]:
         clearing = self._in_thread(work)
         self._clearing.add(clearing)
         clearing.addErrback(partial(self._log.failure, "could not clear away directories"))
         clearing.addBoth(lambda _: self._clearing.discard(clearing))
-
-    def _unlock(self, _: object) -> None:
-        if self._base is not None:
-            self._base = None
-            os.close(self._lock)
+        return clearing
 
 
 def _locked_directory(parent: Path) -> tuple[int, Path]:

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from plane_tx.engines.scratch import Scratch, clear_away
 
@@ -87,6 +87,28 @@ def test_closing_leaves_nothing(scratch, tmp_path):
     assert closed.called
     assert list(tmp_path.iterdir()) == []
     assert open_files() == before - 1
+
+
+def test_closing_waits_for_what_is_just_being_cleared_away(tmp_path):
+    works = []
+
+    def later(work):
+        works.append((work, Deferred()))
+        return works[-1][1]
+
+    scratch = Scratch(later, str(tmp_path))
+    made(scratch, "s1")
+    scratch.release("s1")
+
+    closed = scratch.close()
+    begun = len(works)
+    while works and not closed.called:
+        work, done = works.pop(0)
+        done.callback(work())
+
+    assert begun == 1
+    assert closed.called
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_server_clears_away_after_dead_ones_and_not_after_living_ones(scratch, tmp_path):
