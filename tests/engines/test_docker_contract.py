@@ -287,7 +287,7 @@ def test_a_session_is_stopped_by_the_signal_that_its_image_names(
         order = world.order(script)
         executable = attrs.evolve(order.executable, image=image)
         await world.engine.spawn(attrs.evolve(order, executable=executable), lambda _: None)
-        await world.sleep(0.3)
+        await printed(world, order.session_id)
 
         await world.engine.stop(order.session_id, 30)
 
