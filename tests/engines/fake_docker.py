@@ -781,7 +781,7 @@ class World:
     in_thread: InThread
     #: Where the engine's mounts are; "" for none.
     mount_base: str = ""
-    networks: NetworkSettings | None = None
+    networks: NetworkSettings = NetworkSettings()
     instance: str = attrs.field(factory=lambda: f"test-{os.getpid()}-{next(numbers)}")
     _engines: list[DockerEngine] = attrs.field(factory=list)
 

@@ -12,7 +12,6 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
 
 from plane_tx.core.errors import EndedAtOnce, ImageUnavailable, InvalidRequest, SpawnFailed
-from plane_tx.core.hardening import Addressing
 from plane_tx.core.model import (
     Address,
     Executable,
@@ -83,9 +82,9 @@ def world(request: pytest.FixtureRequest, mount_base: Path) -> Iterator[World]:
     elif reason := podman.UNLIKE.get(request.node.originalname):
         pytest.skip(f"podman: {reason}")
     else:
-        # It does not keep containers apart, and has no bridge before one runs.
-        networks = NetworkSettings(Addressing.CONTAINER, inter_container=True)
-        yield from docker_world(mount_base, request.getfixturevalue("podman_socket"), networks)
+        yield from docker_world(
+            mount_base, request.getfixturevalue("podman_socket"), podman.NETWORKS
+        )
 
 
 @pytest.fixture
@@ -110,7 +109,12 @@ def docker_world(
 
     threads = threads_of(reactor)
     world = World(
-        reactor, lambda: unix_daemon(reactor, path), run, threads, str(mount_base), networks
+        reactor,
+        lambda: unix_daemon(reactor, path),
+        run,
+        threads,
+        str(mount_base),
+        networks or NetworkSettings(),
     )
     yield world
     pytest_twisted.blockon(run(world.close()))
@@ -246,14 +250,13 @@ async def test_stop_asks_and_has_told_when_it_fires(world: World) -> None:
 async def test_a_kill_overtakes_a_stop_that_is_not_heeded(world: World) -> None:
     session_id = await world.spawned(DEAF)
     await world.sleep(0.2)
-    began = world.clock.seconds()
-    stops = [world.engine.stop(session_id, 20), world.engine.stop(session_id, 20)]
+    # Far longer than a test may take.
+    stops = [world.engine.stop(session_id, 600), world.engine.stop(session_id, 600)]
 
     await world.engine.kill(session_id)
     for stop in stops:
         await stop
 
-    assert world.clock.seconds() - began < 15
     assert world.witness.seen == [SessionExited(session_id, 137, False, out("up"))]
 
 
@@ -301,7 +304,7 @@ def test_a_session_is_stopped_by_the_signal_that_its_image_names(
         order = world.order(script)
         executable = attrs.evolve(order.executable, image=image)
         await world.engine.spawn(attrs.evolve(order, executable=executable), lambda _: None)
-        await world.sleep(0.3)
+        await printed(world, order.session_id)
 
         await world.engine.stop(order.session_id, 30)
 

@@ -56,7 +56,8 @@ def gateways(network: Mapping[str, Any]) -> Iterator[str]:
 class Networks:
     """Two bridges of an instance: `plane-tx-INSTANCE`, and `-internal` for those without egress.
 
-    They are made when they are missing, and stay. On neither do containers reach each other.
+    They are made when they are missing, and stay. On neither do containers reach each other, unless
+    the settings let them.
     """
 
     _log = Logger()
