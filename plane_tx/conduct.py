@@ -59,8 +59,10 @@ from plane_tx.engines.interface import (
     EngineRegained,
     IEngine,
     Progress,
+    Reachable,
     SessionExited,
     SpawnOrder,
+    Unreachable,
 )
 from plane_tx.probe import probe
 from plane_tx.reactor import INetworkReactor
@@ -207,6 +209,14 @@ class Conductor:
                 session = self._registry.get(event.session_id)
                 if session is not None:
                     self.apply(session, Exited(event.exit_code, event.oom, event.log_tail))
+            case Unreachable():
+                session = self._registry.get(event.session_id)
+                if session is not None:
+                    self._lose_sight(session)
+            case Reachable():
+                session = self._registry.get(event.session_id)
+                if session is not None and session.unconfirmed:
+                    self.confirm(session, event.address)
             case EngineLost():
                 self.engine_lost = event.why
                 self._log.warn("the engine is lost: {why}", why=event.why)
@@ -297,8 +307,18 @@ class Conductor:
                 # To Plane's clients it has been `starting` since it was being made.
                 self._registry.start_began(session, self._reactor.seconds())
 
+    def _lose_sight(self, session: Session) -> None:
+        """Let nobody come to its address any more, neither a client nor our own probe."""
+        if session.status in ENDING:
+            return
+        session.unconfirmed = True
+        if session.status is Status.WAITING:
+            self._abandon_flight(session.id)
+
     def _begin_probe(self, session: Session) -> None:
         assert isinstance(session.state, Waiting)
+        if session.unconfirmed:
+            return  # `confirm` begins it
         readiness = session.spec.executable.readiness
         probing = ensureDeferred(probe(self._reactor, session.state.address, readiness))
         self._fly(session, probing.addCallback(lambda _: self._answered(session)))

@@ -23,6 +23,7 @@ from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from bench import processes
+from tests.chaos.server import clock_can_step
 from tests.conformance import suite
 from tests.engines import podman, registry
 
@@ -171,6 +172,7 @@ def _bench_is_missing() -> str | None:
 def _chaos_is_missing() -> str | None:
     programs = ("dockerd", "docker", "docker-init", "unshare", "nsenter", "iptables", "ip", "mount")
     missing = [each for each in programs if shutil.which(each) is None]
+    missing += [] if clock_can_step() else ["libfaketime"]
     if os.geteuid() != 0:
         return "only root may start a Docker of its own (`sudo make test`)"
     return f"there is no {', no '.join(missing)}" if missing else None

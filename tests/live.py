@@ -88,11 +88,16 @@ def ask(method: str, url: str, body: Any = None, headers: dict[str, str] | None 
 
 
 class DockerConnection(http.client.HTTPConnection):
-    """A connection to the Docker of this box."""
+    """A connection to the Docker of this box, or to the one at another socket."""
+
+    def __init__(self, path: str = DOCKER_SOCKET) -> None:
+        super().__init__("docker", timeout=PATIENCE_SECONDS)
+        self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(DOCKER_SOCKET)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 def remove_networks(instance: str) -> None:
@@ -101,7 +106,7 @@ def remove_networks(instance: str) -> None:
     One that still has containers stays.
     """
     for name in (f"plane-tx-{instance}", f"plane-tx-{instance}-internal"):
-        with contextlib.closing(DockerConnection("docker", timeout=PATIENCE_SECONDS)) as docker:
+        with contextlib.closing(DockerConnection()) as docker:
             docker.request("DELETE", f"/networks/{name}")
             docker.getresponse().read()
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Put in place what the tests need beside Python: a Docker Engine, three images and a registry for
-# more, podman, Chromium, the programs of the bench, and the Autobahn Testsuite where there is a
-# Python 2.7.
+# more, podman, Chromium, the programs of the bench and of the chaos suite, and the Autobahn Testsuite
+# where there is a Python 2.7.
 # As root on Debian it installs what is missing; elsewhere it uses what it finds. Nothing is written
 # into the repository. What was left out is said in one line, and is a failure when CI=true.
 set -euo pipefail
@@ -17,6 +17,8 @@ say() { printf 'provision: %s\n' "$*"; }
 can_install() { [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null; }
 
 answers() { docker version >/dev/null 2>&1; }
+
+has_faketime() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
 
 has_image() { docker image inspect "$1" >/dev/null 2>&1; }
 
@@ -36,6 +38,9 @@ install_packages() {
     command -v nginx >/dev/null || missing+=(nginx-light)
     command -v wrk >/dev/null || missing+=(wrk)
     command -v gcc >/dev/null || missing+=(gcc libc6-dev)
+    command -v ip >/dev/null || missing+=(iproute2)
+    command -v unshare >/dev/null || missing+=(util-linux)
+    has_faketime || missing+=(libfaketime)
     [ ${#missing[@]} -gt 0 ] || return 0
     say "installing ${missing[*]} ..."
     apt-get -qq -o DPkg::Lock::Timeout=300 update >/dev/null
@@ -160,6 +165,8 @@ note_what_is_left_out() {
     command -v docker-registry >/dev/null || left_out+=("tests of pulls (no docker-registry)")
     { command -v podman && command -v runc && command -v catatonit; } >/dev/null ||
         left_out+=("tests with podman (no podman, no runc or no catatonit)")
+    { command -v ip && command -v unshare && command -v nsenter && has_faketime; } >/dev/null ||
+        left_out+=("tests that do harm (no iproute2, no util-linux or no libfaketime)")
     [ -x /usr/bin/chromium ] || left_out+=("browser tests (no /usr/bin/chromium)")
     { command -v nginx && command -v wrk && command -v gcc; } >/dev/null ||
         left_out+=("tests of the bench (no nginx, no wrk or no gcc)")

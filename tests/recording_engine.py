@@ -44,11 +44,13 @@ from plane_tx.engines.interface import (
     IEngine,
     LeftBehind,
     Progress,
+    Reachable,
     Remains,
     Running,
     SessionExited,
     SpawnOrder,
     Tell,
+    Unreachable,
 )
 from plane_tx.engines.listeners import Listeners
 from plane_tx.engines.log import Log
@@ -188,6 +190,12 @@ class RecordingEngine:
         held.log.end()
         for ended in held.ends:
             ended.callback(None)
+
+    def lose_sight(self, session_id: str) -> None:
+        self._listeners.tell(Unreachable(session_id))
+
+    def find_again(self, session_id: str, address: Address) -> None:
+        self._listeners.tell(Reachable(session_id, address))
 
     def lose(self, why: str = "Docker does not answer") -> None:
         self.refusal = EngineUnavailable(why)

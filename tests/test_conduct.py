@@ -12,7 +12,15 @@ from plane_tx.chronicle import PROMISE_SECONDS
 from plane_tx.conduct import ENDING_RETRY_SECONDS
 from plane_tx.core import errors
 from plane_tx.core.connect import CapacityLimits
-from plane_tx.core.model import LogLine, LogStream, Reason, Session, Status, TerminationKind
+from plane_tx.core.model import (
+    Address,
+    LogLine,
+    LogStream,
+    Reason,
+    Session,
+    Status,
+    TerminationKind,
+)
 from plane_tx.core.wire import ExecutableRequest, ReadinessRequest
 from plane_tx.engines.interface import SessionExited
 from plane_tx.journal import Journal
@@ -472,3 +480,81 @@ def test_a_journal_that_fails_is_no_reason_to_make_no_sessions() -> None:
     session = box.ready()
 
     assert session.status is Status.READY
+
+
+# Out of sight.
+
+
+ELSEWHERE = Address("elsewhere.invalid", 8080)
+
+
+def test_nobody_is_led_to_the_address_of_one_that_may_be_gone(box: Box) -> None:
+    session = grown_to(box, "ready")
+
+    box.engine.lose_sight(session.id)
+    address, held = box.supervisor.address_of(session), box.supervisor.hold(session)
+    box.engine.exit(session.id, 1)
+
+    assert address is None
+    with pytest.raises(errors.SessionEnded):
+        now(held)
+    box.assert_at_rest()
+
+
+def test_one_that_is_found_again_is_reached_where_it_is_now(box: Box) -> None:
+    session = grown_to(box, "ready")
+    box.engine.lose_sight(session.id)
+    held = box.supervisor.hold(session)
+
+    box.engine.find_again(session.id, ELSEWHERE)
+
+    assert now(held) == ELSEWHERE
+    assert box.supervisor.address_of(session) == ELSEWHERE
+    assert history(session).endswith("waiting ready")
+
+
+def test_the_probe_of_one_that_may_be_gone_is_called_off_and_begins_anew(box: Box) -> None:
+    session = grown_to(box, "waiting")
+    box.engine.lose_sight(session.id)
+    dials = len(box.dials.reactor.tcpClients)
+    box.clock.advance(5)
+    meanwhile = len(box.dials.reactor.tcpClients)
+
+    box.engine.find_again(session.id, ELSEWHERE)
+    box.dials.answer(ELSEWHERE.host)
+
+    assert meanwhile == dials
+    assert (session.status, session.state.address) == (Status.READY, ELSEWHERE)
+
+
+def test_one_that_is_gone_before_its_address_is_known_is_not_probed(box: Box) -> None:
+    session = grown_to(box, "starting")
+    box.engine.lose_sight(session.id)
+
+    box.engine.run(session.id)
+    dials = box.dials.of(address_of(session.id).host)
+    box.engine.exit(session.id, 1)
+
+    assert dials == []
+    assert history(session).endswith("waiting terminated")
+    box.assert_at_rest()
+
+
+def test_one_that_is_ending_goes_on_ending_out_of_sight(box: Box) -> None:
+    box.engine.obeys = False
+    session = grown_to(box, "ready")
+    box.supervisor.soft_terminate(session.id)
+
+    box.engine.lose_sight(session.id)
+    box.supervisor.hard_terminate(session.id)
+
+    assert session.status is Status.TERMINATED
+
+
+@pytest.mark.parametrize("tell", ["lose_sight", "find_again"])
+def test_news_of_one_that_nobody_knows_is_no_news(box: Box, tell: str) -> None:
+    where = (ELSEWHERE,) if tell == "find_again" else ()
+
+    getattr(box.engine, tell)("nobody", *where)
+
+    assert box.supervisor.registry.get("nobody") is None

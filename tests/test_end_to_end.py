@@ -18,14 +18,20 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.live import Answer, LiveServer, ask, entered, live_server, until
+from tests.live import Answer, LiveServer, ask, entered, live_server, remove_networks, until
 
 PROCESS = '[engine]\nkind = "process"\n'
 
 
-def docker_conf() -> str:
+@pytest.fixture
+def docker_conf() -> Iterator[str]:
     """The docker engine, as an instance that no other server or run has."""
-    return f'[engine]\nkind = "docker"\ninstance = "test-{uuid.uuid4().hex[:12]}"\n'
+    instance = f"test-{uuid.uuid4().hex[:12]}"
+    yield f'[engine]\nkind = "docker"\ninstance = "{instance}"\n'
+    # A test that failed may have left some.
+    if left := containers(instance).split():
+        subprocess.run(["docker", "rm", "--force", *left], check=True, capture_output=True)
+        remove_networks(instance)
 
 
 @pytest.fixture
@@ -35,8 +41,8 @@ def server(tmp_path: Path) -> Iterator[LiveServer]:
 
 
 @pytest.fixture
-def docker_server(tmp_path: Path) -> Iterator[LiveServer]:
-    with live_server(tmp_path, docker_conf()) as running:
+def docker_server(tmp_path: Path, docker_conf: str) -> Iterator[LiveServer]:
+    with live_server(tmp_path, docker_conf) as running:
         yield running
         end_all(running)
 
@@ -251,10 +257,12 @@ def containers(instance: str) -> str:
 
 
 @pytest.mark.docker
-def test_mounts_are_directories_of_the_custom_name_and_of_the_key(tmp_path: Path) -> None:
+def test_mounts_are_directories_of_the_custom_name_and_of_the_key(
+    tmp_path: Path, docker_conf: str
+) -> None:
     """Plane's volume_mounts (plane.md part 7)."""
     base = tmp_path / "mounts"
-    conf = f'{docker_conf()}mount_base = "{base}"\nallow_requests = ["mount"]\n'
+    conf = f'{docker_conf}mount_base = "{base}"\nallow_requests = ["mount"]\n'
     with live_server(tmp_path, conf) as running:
         for key, mount in (("k", True), ("l", "custom")):
             made = running.connect("docker-busybox", key=key, executable={"mount": mount})
@@ -368,10 +376,12 @@ class SocketRelay:
 
 
 @pytest.mark.docker
-def test_docker_missing_or_stopped_is_said_and_works_again_when_it_returns(tmp_path: Path) -> None:
+def test_docker_missing_or_stopped_is_said_and_works_again_when_it_returns(
+    tmp_path: Path, docker_conf: str
+) -> None:
     path = tmp_path / "docker.sock"
     relay = SocketRelay(path)
-    running = LiveServer(tmp_path, f'{docker_conf()}docker_socket = "{path}"\n')
+    running = LiveServer(tmp_path, f'{docker_conf}docker_socket = "{path}"\n')
     try:
         running.wait_until_listening()
         missing_at_start(running)
@@ -409,14 +419,15 @@ def missing_at_start(server: LiveServer) -> None:
 
 
 @pytest.mark.docker
-def test_a_container_goes_on_over_a_restart_of_the_server(tmp_path: Path) -> None:
-    conf = docker_conf()
+def test_a_container_goes_on_over_a_restart_of_a_server_that_has_lost_its_journal(
+    tmp_path: Path, docker_conf: str
+) -> None:
     first_run, second_run = tmp_path / "first", tmp_path / "second"
     first_run.mkdir(), second_run.mkdir()
-    with live_server(first_run, conf) as before:
+    with live_server(first_run, docker_conf) as before:
         made = before.connect("docker-whiteboard", key="kept")
         assert ask("GET", made["url"]).status == 200
-    with live_server(second_run, conf) as after:
+    with live_server(second_run, docker_conf) as after:
         again = after.connect("docker-whiteboard", key="kept")
         assert (again["spawned"], again["backend_id"]) == (False, made["backend_id"])
         assert ask("GET", again["url"]).status == 200
@@ -475,8 +486,10 @@ def servers(tmp_path: Path) -> Iterator[Callable[[str], Servers]]:
 
 
 @pytest.mark.docker
-def test_a_killed_server_goes_on_where_it_was(servers: Callable[[str], Servers]) -> None:
-    runs = servers(docker_conf())
+def test_a_killed_server_goes_on_where_it_was(
+    docker_conf: str, servers: Callable[[str], Servers]
+) -> None:
+    runs = servers(docker_conf)
     before = runs.start()
     before.wait_until_ready()
     limits = {"lifetime_limit_seconds": 3600, "max_idle_seconds": 600}
@@ -521,9 +534,9 @@ def test_a_killed_server_goes_on_where_it_was(servers: Callable[[str], Servers])
 
 @pytest.mark.docker
 def test_what_ended_while_the_server_was_away_says_how(
-    servers: Callable[[str], Servers],
+    docker_conf: str, servers: Callable[[str], Servers]
 ) -> None:
-    runs = servers(docker_conf())
+    runs = servers(docker_conf)
     before = runs.start()
     before.wait_until_ready()
     made = [before.connect("docker-busybox") for _ in range(3)]

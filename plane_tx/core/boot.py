@@ -12,8 +12,8 @@ class BootSeconds:
     """The phases of one boot in seconds; None for one that has not ended, or was not seen.
 
     `pull` looks up and fetches the image, `create` makes the container, `start` starts it, and
-    `ready` waits for its server to answer. Of one that an earlier run made,
-    those that the journal tells.
+    `ready` waits for its server to answer. Of a session that an earlier run made they are what the
+    journal tells.
     """
 
     pull: float | None = None

@@ -12,7 +12,7 @@ import attrs
 from plane_tx.core import strict
 from plane_tx.core.errors import InvalidRequest
 from plane_tx.core.hardening import Egress, Hardening, HardeningChange
-from plane_tx.core.strict import Most, Text
+from plane_tx.core.strict import Most, Name, Text
 
 #: Where a session finds its mount (plane.md 3.5).
 MOUNT_TARGET = "/plane-data"
@@ -25,6 +25,10 @@ _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}", re.ASCII)
 
 #: The name of a runtime, as Docker is configured with it.
 RUNTIME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
+
+#: The name of a network, by Docker's rule. With a ':' it would be another container's network, or
+#: in podman any of this box; and without a name it would be Docker's default one.
+NETWORK = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}", re.ASCII)
 
 _MOST_PATH = 1024
 
@@ -71,6 +75,7 @@ class ContainerFields:
     runtime: str | None = None
     gpus: Gpus | None = None
     mount: bool | str | None = None
+    network_name: Name | None = None
     egress: Egress | None = None
 
 
@@ -104,6 +109,9 @@ def check_container(where: str, asked: ContainerFields) -> None:
         raise InvalidRequest(
             f"{where}.runtime: expected the name of a runtime, got {strict.show(asked.runtime)}"
         )
+    if asked.network_name is not None and not NETWORK.fullmatch(asked.network_name):
+        got = strict.show(asked.network_name)
+        raise InvalidRequest(f"{where}.network_name: expected the name of a network, got {got}")
     if isinstance(asked.mount, str):
         _check_mount(f"{where}.mount", asked.mount)
 

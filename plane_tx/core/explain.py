@@ -40,7 +40,8 @@ def phase(session: Session) -> str | None:
 def why_not_ready(session: Session) -> str:
     """Say what a session that cannot be reached yet is waited for."""
     if session.unconfirmed:
-        return "the server was restarted, and does not know yet whether the session still runs"
+        why = "was restarted, and" if session.adopted else "lost the session's address, and"
+        return f"the server {why} does not know yet whether the session still runs"
     return f"the session is still {session.status} ({phase(session)})"
 
 

@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 
 import attrs
 
-_HOST = r"(?:[a-zA-Z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 _PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 _REFERENCE = re.compile(
     rf"(?P<name>(?:{_HOST}/)?{_PART}(?:/{_PART})*)"
@@ -19,6 +20,9 @@ _REFERENCE = re.compile(
 
 #: Where a name without a registry is looked for, and its old name.
 _DEFAULT_REGISTRY, _OLD_REGISTRY = "docker.io", "index.docker.io"
+
+#: What looks like the name in an image's ID, or the beginning of one: `sha256:0123`.
+_ID = "sha256"
 
 
 @attrs.frozen
@@ -48,7 +52,12 @@ class Image:
 
     @property
     def in_full(self) -> Image:
-        """The same with its registry, which Docker adds to what names none."""
+        """The same with its registry, which Docker adds to what names none.
+
+        An ID has none: Docker takes it for any image on this box, wherever that came from.
+        """
+        if self.name == _ID and not self.digest:
+            return self
         first, slash, rest = self.name.partition("/")
         # As distribution's reference.ParseNormalizedNamed tells a registry from a name.
         is_registry = set(first) & set(".:") or first == "localhost" or first != first.lower()

@@ -111,7 +111,6 @@ class ExecutableFields(ContainerFields):
     credentials: CredentialsRequest | None = None
     resource_limits: ResourceLimitsRequest = ResourceLimitsRequest()
     readiness: ReadinessRequest | None = None
-    network_name: Name | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -365,7 +364,7 @@ def check_executable(where: str, executable: ExecutableRequest) -> None:
             raise InvalidRequest(f"{where}.env: {name[:64]!r} cannot be an environment variable")
     if executable.command == ():
         raise InvalidRequest(f"{where}.command: expected at least one word")
-    for field in ("image", "command", "entrypoint", "user", "workdir", "network_name"):
+    for field in ("image", "command", "entrypoint", "user", "workdir"):
         given: str | tuple[str, ...] = getattr(executable, field) or ()
         if any("\x00" in part for part in given):
             raise InvalidRequest(f"{where}.{field}: expected no NUL")

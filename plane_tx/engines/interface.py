@@ -78,6 +78,24 @@ class LeftBehind:
 
 
 @attrs.frozen
+class Unreachable:
+    """A session is not, or no longer, to be found at its address: another may be there by now.
+
+    Told at once, and followed by `SessionExited`, or by `Reachable` where it runs after all.
+    """
+
+    session_id: str
+
+
+@attrs.frozen
+class Reachable:
+    """A session that was unreachable is found at this address."""
+
+    session_id: str
+    address: Address
+
+
+@attrs.frozen
 class EngineLost:
     """The engine stopped answering; exits may go unseen from now on."""
 
@@ -89,7 +107,7 @@ class EngineRegained:
     """The engine answers again: list what runs, for exits that nobody saw."""
 
 
-EngineEvent = SessionExited | LeftBehind | EngineLost | EngineRegained
+EngineEvent = SessionExited | LeftBehind | Unreachable | Reachable | EngineLost | EngineRegained
 
 
 @attrs.frozen

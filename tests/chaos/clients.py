@@ -79,8 +79,8 @@ class Clients:
         self.promises: dict[str, Promise] = {}
         self._stopping = threading.Event()
         self._threads = [
-            threading.Thread(target=self._live, args=(Random(f"{seed} client {number}"),))
-            for number in range(count)
+            threading.Thread(target=self._live, args=(Random(f"{seed} client {n}"),), daemon=True)
+            for n in range(count)
         ]
 
     def start(self) -> None:

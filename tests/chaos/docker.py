@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +17,7 @@ import attrs
 
 from plane_tx.core.record import RECORD_LABEL
 from plane_tx.engines.docker.container import INSTANCE_LABEL, session_named
-from tests.live import PATIENCE_SECONDS, Answer, until
+from tests.live import Answer, DockerConnection, until
 
 #: What the sessions of the suite are made of.
 IMAGE = "plane-tx-test/python"
@@ -39,17 +37,6 @@ class Contained:
         return self.state in ("running", "paused")
 
 
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("docker", timeout=PATIENCE_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 class Docker:
     """Docker's API at a unix socket, spoken plainly."""
 
@@ -58,7 +45,7 @@ class Docker:
         self._instance = instance
 
     def ask(self, method: str, path: str) -> Answer:
-        with contextlib.closing(_Connection(self.path)) as connection:
+        with contextlib.closing(DockerConnection(self.path)) as connection:
             connection.request(method, path)
             return Answer(connection.getresponse())
 

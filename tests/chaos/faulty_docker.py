@@ -3,7 +3,7 @@
     python -m tests.chaos.faulty_docker SOCKET DOCKER_SOCKET SEED
 
 It takes orders on its standard input, one JSON object a line, and answers each with a line:
-`{"odds": {"error": 0.01}}` sets how many calls of a hundred go wrong, `{"cut": true}` breaks every
+`{"odds": {"error": 0.01}}` has one call of a hundred go wrong so, `{"cut": true}` breaks every
 connection, and `{"away": true}` does so and lets none in until `{"away": false}`.
 """
 

@@ -194,7 +194,7 @@ class Watcher:
     def __init__(self, rules: Invariants) -> None:
         self._rules = rules
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:

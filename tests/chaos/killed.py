@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,19 +35,19 @@ class Killed:
 
     def run(self, kills: int, within_seconds: float) -> None:
         """Kill it so often; whoever was reached before is to be within that time of listening."""
-        self._server.start()
-        self.clients.start()
-        watcher = Watcher(self._rules)
-        time.sleep(3)
-        for _ in range(kills):
-            if self.findings.all:
-                break
-            self._kill_once(within_seconds)
-            self._rules.check()
-        self.clients.stop()
-        watcher.stop()
-        self._server.stop()
-        self._docker.remove_all()
+        with contextlib.ExitStack() as undoing:
+            undoing.callback(self._docker.remove_all)
+            undoing.callback(self._server.stop)
+            self._server.start()
+            undoing.callback(Watcher(self._rules).stop)
+            self.clients.start()
+            undoing.callback(self.clients.stop)
+            time.sleep(LONGEST_LIFE_SECONDS)
+            for _ in range(kills):
+                if self.findings.all:
+                    break
+                self._kill_once(within_seconds)
+                self._rules.check()
 
     def _kill_once(self, within_seconds: float) -> None:
         time.sleep(self._random.uniform(0, LONGEST_LIFE_SECONDS))

@@ -21,6 +21,7 @@ from random import Random
 
 from tests.chaos.docker import IMAGE, OwnDaemon
 from tests.chaos.killed import Killed
+from tests.chaos.server import clock_can_step
 from tests.chaos.steps import STEPS
 from tests.chaos.world import World
 
@@ -99,6 +100,8 @@ def main() -> None:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     folder = Path(os.environ[_FOLDER])
     say(f"seed {asked.seed}, in {folder}")
+    if not clock_can_step():
+        say("the clock is let be: there is no libfaketime")
     ran: Killed | World
     if asked.kills:
         ran = kill(folder, asked.kills, asked.seed, asked.docker)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable
 
 from tests.chaos.server import clock_can_step
 from tests.chaos.world import USUAL_ODDS, World
+
+#: How long a container may take to run out of memory.
+STARVED_SECONDS = 10.0
 
 
 def kill_server(world: World) -> None:
@@ -81,6 +85,9 @@ def starve_container(world: World) -> None:
         command = ["docker", "--host", f"unix://{world.docker.path}", "exec", "--detach", victim.id]
         eat = "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/eat')"
         subprocess.run([*command, "python3", "-c", eat], check=False, capture_output=True)
+        deadline = time.monotonic() + STARVED_SECONDS
+        while world.docker.process_of(victim.id) and time.monotonic() < deadline:
+            time.sleep(0.1)
 
 
 def pause_container(world: World) -> None:

@@ -31,7 +31,8 @@ def test_sessions_outlive_a_server_that_is_killed_at_any_moment(tmp_path: Path) 
 @pytest.mark.docker
 def test_all_holds_whatever_is_done_to_the_server_and_to_docker() -> None:
     steps = (
-        "fail_often kill_server crash_docker fill_disk restart_docker remove_container blackhole"
+        "fail_often kill_server crash_docker fill_disk restart_docker remove_container"
+        " starve_container pause_container blackhole step_clock"
     )
     command = [sys.executable, "-m", "tests.chaos.run", "--seed=1", "--pace=0.2", "--take"]
 

@@ -26,6 +26,9 @@ INSTANCE = "chaos"
 #: Sessions that nobody uses end while the suite runs, so that ends by themselves come up too.
 IDLE_SECONDS = 15.0
 
+#: How long a step waits for a container to do harm to.
+VICTIM_SECONDS = 10.0
+
 
 class FaultySocket:
     """The program before Docker's socket."""
@@ -81,13 +84,21 @@ class World:
         time.sleep(self.random.uniform(least, most) * self._pace)
 
     def victim(self) -> Contained | None:
-        """Some running container, to which harm is to be done."""
-        running = [each for each in self.docker.containers() if each.state == "running"]
-        if not running:
-            return None
+        """Some running container that nobody ends, to harm it; None if there is none for long."""
+        deadline = time.monotonic() + VICTIM_SECONDS
+        while not (running := self._running()):
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.1)
         victim = self.random.choice(sorted(running, key=lambda each: each.id))
         self.rules.harmed.add(victim.session_id)
         return victim
+
+    def _running(self) -> list[Contained]:
+        # Harm to one that a client has just ended would show nothing.
+        ended = {name for name, each in list(self.clients.promises.items()) if each.ended}
+        found = self.docker.containers()
+        return [each for each in found if each.state == "running" and each.session_id not in ended]
 
     def close(self) -> None:
         self.clients.stop()

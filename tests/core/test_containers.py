@@ -28,10 +28,19 @@ from plane_tx.core.errors import InvalidRequest
         {"mount": "a"},
         {"mount": "projects/Ünïcode a b"},
         {"mount": "..a/b.."},
+        {"network_name": "project_default"},
     ],
 )
 def test_what_a_container_can_have_is_let_be(fields: dict[str, Any]) -> None:
     assert check_container("executable", ContainerFields(**fields)) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["", "container:other", "ns:/proc/1/ns/net", "bridge:ip=1.2.3.4", ".x", "a b", "a\n"]
+)
+def test_a_network_is_a_name_and_nothing_else_that_an_engine_would_understand(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"^executable\.network_name: expected the name of a"):
+        check_container("executable", ContainerFields(network_name=name))
 
 
 PATHS = ["", "/", "x", "//x", "/x/", "/x/../y", "/./x", "/x//y", "/x\n", "/x\0", "/" + 2000 * "x"]

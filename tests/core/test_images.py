@@ -25,7 +25,10 @@ def test_a_reference_names_one_image(text: str, image: Image, said: str | None) 
     assert said is None or str(image) == said
 
 
-@pytest.mark.parametrize("text", ["", "App", "app:", "app@sha256:12", "app\n", "My App", "/app"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "App", "app:", "app@sha256:12", "app\n", "My App", "/app", "../app", "-/app", "a..b/app"],
+)
 def test_what_is_no_reference_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"is no image reference"):
         Image.parse(text)
@@ -45,6 +48,9 @@ def test_what_is_no_reference_is_refused(text: str) -> None:
         ("REGISTRY/app", "REGISTRY/app:latest"),
         ("[::1]:5000/app", "[::1]:5000/app:latest"),
         (f"app@{DIGEST}", f"docker.io/library/app@{DIGEST}"),
+        (DIGEST, DIGEST),
+        ("sha256:0123", "sha256:0123"),
+        (f"sha256@{DIGEST}", f"docker.io/library/sha256@{DIGEST}"),
     ],
 )
 def test_in_full_a_reference_has_the_registry_that_docker_would_ask(text: str, said: str) -> None:
@@ -69,3 +75,8 @@ def test_an_image_is_allowed_when_it_is_in_full_like_one_of_the_globs(
     globs = ("ghcr.io/me/*", "docker.io/library/busybox:1.36")
 
     assert is_allowed(Image.parse(text), globs) is allowed
+
+
+def test_an_image_named_by_its_id_is_from_no_registry_that_is_allowed() -> None:
+    assert not is_allowed(Image.parse(DIGEST), ("docker.io/*", "*/library/*"))
+    assert is_allowed(Image.parse(DIGEST), ("sha256:*",))

@@ -160,7 +160,7 @@ def test_our_own_fields_are_taken() -> None:
             (spawning({field: value}), f"spawn_config.executable.{field}: expected no NUL")
             for field, value in {
                 "image": "a\0", "command": ["a", "\0"], "entrypoint": ["\0"], "user": "\0",
-                "workdir": "/\0", "network_name": "\0",
+                "workdir": "/\0",
             }.items()
         ),
         *(

@@ -35,7 +35,15 @@ from plane_tx.engines.docker.engine import DockerEngine
 from plane_tx.engines.docker.errors import NoSuchObject
 from plane_tx.engines.docker.mounts import MountDirectories
 from plane_tx.engines.docker.networks import NetworkSettings
-from plane_tx.engines.interface import EngineEvent, IEngine, LeftBehind, SessionExited, SpawnOrder
+from plane_tx.engines.interface import (
+    EngineEvent,
+    IEngine,
+    LeftBehind,
+    Reachable,
+    SessionExited,
+    SpawnOrder,
+    Unreachable,
+)
 from plane_tx.engines.threads import InThread
 
 NO_SUCH_FILE = ConnectError(2, "No such file or directory")
@@ -731,12 +739,13 @@ def err(*texts: str) -> tuple[LogLine, ...]:
 class Witness:
     """Listens to an engine, and waits for what it says; log lines lose their time.
 
-    What sessions leave behind is kept apart.
+    What sessions leave behind is kept apart, and so is which of them can be reached.
     """
 
     def __init__(self, engine: IEngine) -> None:
         self.seen: list[EngineEvent] = []
         self.left: list[LeftBehind] = []
+        self.moves: list[Unreachable | Reachable] = []
         self._waiting: list[tuple[type, Deferred[Any]]] = []
         engine.events(self._saw)
 
@@ -745,6 +754,8 @@ class Witness:
             event = attrs.evolve(event, log_tail=untimed(event.log_tail))
         if isinstance(event, LeftBehind):
             self.left.append(event)
+        elif isinstance(event, Unreachable | Reachable):
+            self.moves.append(event)
         else:
             self.seen.append(event)
         for kind, waiter in tuple(self._waiting):
@@ -770,6 +781,7 @@ class World:
     in_thread: InThread
     #: Where the engine's mounts are; "" for none.
     mount_base: str = ""
+    networks: NetworkSettings = NetworkSettings()
     instance: str = attrs.field(factory=lambda: f"test-{os.getpid()}-{next(numbers)}")
     _engines: list[DockerEngine] = attrs.field(factory=list)
 
@@ -789,7 +801,12 @@ class World:
         if self.mount_base:
             mounts = MountDirectories(self.mount_base, self.in_thread)
         engine = DockerEngine(
-            self.clock, client, instance or self.instance, networks, mounts, pull_seconds
+            self.clock,
+            client,
+            instance or self.instance,
+            networks or self.networks,
+            mounts,
+            pull_seconds,
         )
         self._engines.append(engine)
         return engine

@@ -11,6 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from plane_tx.core.hardening import Addressing
+from plane_tx.engines.docker.networks import NetworkSettings
+
 IMAGE = "plane-tx-test/busybox"
 
 # Nothing is shared with another podman of the box, and a box without systemd and without the right
@@ -28,6 +31,10 @@ tmp_dir = "{directory}/tmp"
 [network]
 network_config_dir = "{directory}/networks"
 """
+
+#: Podman 4 cannot keep the containers of one network apart, and so this server must not want it to;
+#: and its bridge comes with the first container on it, so that nobody can look for it before.
+NETWORKS = NetworkSettings(Addressing.CONTAINER, inter_container=True)
 
 _SECONDS_ONLY = "its logs have whole seconds only"
 _TOLD_OTHERWISE = "its inspect tells of them otherwise"

@@ -469,3 +469,53 @@ def test_work_that_is_cancelled_from_within_is_cancelled() -> None:
 
     work.addErrback(lambda failure: failure.check(CancelledError))
     assert work.result is CancelledError
+
+
+@scenario
+async def test_an_error_is_told_on_one_line_and_not_at_any_length(
+    world: World, fake: FakeDocker
+) -> None:
+    fake.refuse("GET", "/version", 500, "no such\n\x1b[31mcommand: " + 100_000 * "x")
+
+    with pytest.raises(DockerError) as raised:
+        await world.docker.version()
+
+    assert raised.value.message.startswith("no such [31mcommand: xxx")
+    assert len(raised.value.message) < 2001
+
+
+@pytest.mark.parametrize("said", [b"[]", b'"x"', b'{"ApiVersion": "new"}', b'{"ApiVersion": 1.4}'])
+@scenario
+async def test_versions_that_nobody_understands_are_no_dockers(
+    world: World, fake: FakeDocker, said: bytes
+) -> None:
+    fake.say("GET", "/version", 200, said)
+
+    with pytest.raises(EngineUnavailable, match=r"is not Docker \(it tells no versions"):
+        await world.docker.version()
+
+
+@scenario
+async def test_a_stream_of_events_that_does_not_begin_is_given_up(
+    world: World, fake: FakeDocker
+) -> None:
+    gate = fake.gate("GET", "/events")
+
+    with pytest.raises(EngineUnavailable, match=r"did not answer within 30 s"):
+        await world.docker.events({"event": [], "label": []})
+
+    gate.open()
+    await world.docker.version()
+
+
+@scenario
+async def test_what_a_registry_says_is_told_no_longer_than_that_either(
+    world: World, fake: FakeDocker
+) -> None:
+    fake.registry["app:1"] = [{"error": "denied\n" + 100_000 * "x"}]
+
+    with pytest.raises(DockerError) as raised:
+        await world.docker.pull("app", "1", None, lambda _: None)
+
+    assert raised.value.message.startswith("denied xxx")
+    assert len(raised.value.message) < 2001

@@ -93,6 +93,23 @@ async def test_a_network_that_another_has_just_made_is_used(world: World, fake: 
     assert container.config["HostConfig"]["NetworkMode"] == name
 
 
+@scenario
+async def test_how_an_engine_says_that_another_has_just_made_it_does_not_matter(
+    world: World, fake: FakeDocker
+) -> None:
+    name = f"plane-tx-{world.instance}"
+    fake.refuse("POST", "/networks/create", 500, "network name already used")
+    gate = fake.gate("POST", "/networks/create")
+    spawning = spawned(world, world.engine)
+    await gate.come
+    options = {"com.docker.network.bridge.enable_icc": "false"}
+    fake.networks[name] = {"Name": name, "Options": options, "IPAM": ipam("127.0.0.1")}
+
+    gate.open()
+
+    assert (await spawning).port == 8080
+
+
 @claim
 async def test_a_network_that_somebody_removed_is_made_again(
     world: World, fake: FakeDocker

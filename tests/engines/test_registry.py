@@ -126,11 +126,15 @@ async def test_what_was_pulled_with_a_login_needs_none_afterwards(
 ) -> None:
     push("come/in")
     await world.engine.spawn(wants(world, f"{registry.host}/come/in"), unheard)
-    again = wants(world, f"{registry.host}/come/in", None)
+    again, asked = (
+        wants(world, f"{registry.host}/come/in", None),
+        registry.manifests_asked("come/in"),
+    )
 
     await world.engine.spawn(again, unheard)
 
-    assert registry.manifests_asked("come/in") > 0
+    assert await image_of(world, again)
+    assert registry.manifests_asked("come/in") == asked > 0
 
 
 @claim

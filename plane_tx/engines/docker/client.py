@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+
 from plane_tx.core.model import Credentials, LogLine
-from plane_tx.engines.docker.daemon import Daemon
+from plane_tx.engines.docker.daemon import SHORT_CALL_SECONDS, Daemon
 from plane_tx.engines.docker.errors import DockerError, NoSuchObject
 from plane_tx.engines.docker.streams import JsonLines, LogFrames, Sink, Stream
 from plane_tx.engines.interface import Tell
@@ -17,6 +20,9 @@ from plane_tx.engines.lines import Ring
 
 #: Making and starting may wait for a slow disk.
 _SLOW_CALL_SECONDS = 120.0
+
+#: How long a log may take to be read: it is told as far as it came by then.
+LOG_SECONDS = 10.0
 
 #: How much of a log is read into memory.
 MAX_LOG_CHARACTERS = 4 * 1024 * 1024
@@ -92,11 +98,14 @@ class DockerClient:
     ) -> tuple[LogLine, ...]:
         """The last `tail` lines of its output (`GET /containers/{id}/logs`).
 
-        Those from `since_ns` on, and no more than `MAX_LOG_CHARACTERS`.
+        Those from `since_ns` on, and no more than `MAX_LOG_CHARACTERS` or come in `LOG_SECONDS`:
+        a log that hangs is not to keep an end from being told.
         """
         # Docker counts each piece of a long line as one.
         ring = Ring(tail, MAX_LOG_CHARACTERS)
-        await self._logs(container, _log_query(tail, since_ns), ring.add)
+        with suppress(DeferredTimeout):
+            reading = self._logs(container, _log_query(tail, since_ns), ring.add)
+            await self._daemon.within(LOG_SECONDS, reading)
         return ring.lines()
 
     async def follow_logs(
@@ -117,7 +126,8 @@ class DockerClient:
 
     async def events(self, filters: Mapping[str, list[str]]) -> Stream:
         """What happens from now on, as a stream to `follow_json` (`GET /events`)."""
-        return await self._daemon.open("GET", "/events", {"filters": json.dumps(dict(filters))})
+        query = {"filters": json.dumps(dict(filters))}
+        return await self._daemon.open("GET", "/events", query, seconds=SHORT_CALL_SECONDS)
 
     async def follow_json(self, stream: Stream, tell: Callable[[JsonObject], None]) -> None:
         """Hand on each JSON object of a stream; returns when it ends."""

@@ -12,6 +12,7 @@ from plane_tx.core.errors import InvalidRequest
 from plane_tx.core.hardening import Hardening
 from plane_tx.core.images import Image
 from plane_tx.core.model import Address, Executable, ResourceLimits
+from plane_tx.engines.docker.errors import DockerError
 from plane_tx.engines.interface import Running, SpawnOrder
 
 #: Marks every session's container, as Plane does.
@@ -55,7 +56,14 @@ class Container:
 
     @classmethod
     def parse(cls, found: Mapping[str, Any]) -> Container:
-        """Read Docker's account."""
+        """Read Docker's account. Raises `DockerError` for what is none."""
+        try:
+            return cls._parse(found)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise DockerError(f"its account of a container is not understood: {error!r}") from None
+
+    @classmethod
+    def _parse(cls, found: Mapping[str, Any]) -> Container:
         state, config = found["State"], found["Config"]
         host_config, network = found.get("HostConfig", {}), found.get("NetworkSettings", {})
         ports = network.get("Ports") or {}

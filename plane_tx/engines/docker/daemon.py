@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from treq.client import HTTPClient
-from twisted.internet import defer
 from twisted.internet import error as net
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import (
     IConsumer,
@@ -36,6 +36,8 @@ from plane_tx.core.errors import ConfigError, EngineUnavailable
 from plane_tx.engines.docker.errors import NotDocker, error_for
 from plane_tx.engines.docker.streams import Stream, parsed
 from plane_tx.failures import innermost_reason, is_cancelled
+
+T = TypeVar("T")
 
 #: Versions of the Engine API that this client speaks.
 OLDEST_API, NEWEST_API = (1, 40), (1, 47)
@@ -173,10 +175,19 @@ class Daemon:
         path: str,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        seconds: float | None = None,
     ) -> Stream:
-        """Make a call whose answer is a stream; only the connecting has a time limit."""
+        """Make a call whose answer is a stream, which is to begin within `seconds`.
+
+        With None only the connecting has a time limit.
+        """
         prefix = await self._prefix()
-        return Stream(await self._send(method, prefix + path, params, headers=headers))
+        asking = self._send(method, prefix + path, params, headers=headers)
+        return Stream(await self._timed(asking, seconds))
+
+    async def within(self, seconds: float, call: Coroutine[Deferred[Any], Any, T]) -> T:
+        """Wait for `call`, and break it off with Twisted's `TimeoutError` after `seconds`."""
+        return await Deferred.fromCoroutine(call).addTimeout(seconds, self._clock)
 
     async def close(self) -> None:
         """Break off every call and stream; fires when no connection is left."""
@@ -204,8 +215,12 @@ class Daemon:
         return f"/v{self._api}"
 
     def _agreed(self, found: Mapping[str, Any]) -> str:
-        newest = _api_version(found.get("ApiVersion", "0.0"))
-        oldest = _api_version(found.get("MinAPIVersion", "0.0"))
+        try:
+            newest = _api_version(found.get("ApiVersion", "0.0"))
+            oldest = _api_version(found.get("MinAPIVersion", "0.0"))
+        except (ValueError, AttributeError) as error:
+            with self.translated():
+                raise NotDocker(f"it tells no versions: {error}") from None
         agreed = min(newest, NEWEST_API)
         if agreed < max(oldest, OLDEST_API):
             raise EngineUnavailable(
@@ -215,12 +230,11 @@ class Daemon:
         return _dotted(agreed)
 
     async def _timed(self, call: Any, seconds: float | None) -> Any:
-        asked = Deferred.fromCoroutine(call)
-        if seconds is not None:
-            asked.addTimeout(seconds, self._clock)
+        if seconds is None:
+            return await call
         try:
-            return await asked
-        except defer.TimeoutError:
+            return await self.within(seconds, call)
+        except DeferredTimeout:
             self._api = None
             raise EngineUnavailable(
                 f"Docker at {self._where} did not answer within {seconds:g} s: look at its log"
@@ -298,7 +312,7 @@ def _message(content: bytes) -> str:
     try:
         return str(json.loads(content)["message"])
     except (ValueError, KeyError, TypeError):
-        return content.decode("utf-8", "replace").strip()
+        return content.decode("utf-8", "replace")
 
 
 def _api_version(text: str) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.python.failure import Failure
 
 from plane_tx.core.errors import EngineUnavailable, SpawnFailed
 from plane_tx.core.model import Address, LogLine
@@ -15,7 +16,7 @@ from plane_tx.engines.docker.container import Container, running, session_named
 from plane_tx.engines.docker.errors import DockerError
 from plane_tx.engines.docker.remains import Coroner
 from plane_tx.engines.docker.removal import Removal
-from plane_tx.engines.interface import LeftBehind, SessionExited
+from plane_tx.engines.interface import LeftBehind, Reachable, SessionExited, Unreachable
 from plane_tx.engines.lines import TAIL_LINES, told_with_end
 from plane_tx.flights import Flight
 
@@ -37,6 +38,9 @@ class Held:
     oom: bool = False
     asked: Deferred[Address] | None = None
     address: Address | None = None
+    #: Of its server, as the container itself sees it.
+    port: int = 0
+    unreachable: bool = False
 
     @property
     def unwanted(self) -> bool:
@@ -60,7 +64,7 @@ class Endings:
         client: DockerClient,
         removal: Removal,
         coroner: Coroner,
-        tell: Callable[[SessionExited | LeftBehind], None],
+        tell: Callable[[SessionExited | LeftBehind | Unreachable | Reachable], None],
         doubt: Callable[[str], None],
     ) -> None:
         self._client = client
@@ -82,18 +86,18 @@ class Endings:
         """From now on its end is told; if it has ended already, as soon as that is read up."""
         held.announced = True
         if held.died and self._held.get(held.session_id) is held:
-            self._begin(held)
+            self._lost_address(held)
 
-    def moved_in(self, held: Held, address: Address) -> None:
+    def moved_in(self, held: Held, address: Address, port: int) -> None:
         """Take note of where a session is reached: who was there before has ended.
 
         Docker gives the address of a container that has ended to the next one at once, and its
-        `die` may be late: nobody is to find one session at the address of another for long.
+        `die` may be late: nobody is to find one session at the address of another.
         """
         for other in tuple(self._held.values()):
             if other.address == address and other is not held and other.announced:
-                self._begin(other)
-        held.address = address
+                self._lost_address(other)
+        held.address, held.port = address, port
 
     def forget(self, session_id: str) -> None:
         """Its end is no longer to be told."""
@@ -111,13 +115,15 @@ class Endings:
             held.died = True
             held.exit_code = _number(actor["Attributes"].get("exitCode"))
             if held.announced:
-                self._begin(held)
+                self._lost_address(held)
 
     def reconcile(self, listed: Iterable[Mapping[str, Any]]) -> None:
         """Compare with what Docker lists, for ends that no event told of."""
         alive = {found.session_id for found in map(running, listed) if found.running}
         for held in tuple(self._held.values()):
             if held.announced and held.session_id not in alive:
+                self._lost_address(held)
+            elif held.unreachable:
                 self._begin(held)
 
     def ended(self, session_id: str) -> Deferred[None]:
@@ -152,23 +158,36 @@ class Endings:
         waits = [flight.wait() for flight in self._ending.values()]
         return DeferredList(waits, consumeErrors=True).addCallback(lambda _: None)
 
+    def held(self, session_id: str) -> Held | None:
+        """What is known of a session that is watched."""
+        return self._held.get(session_id)
+
+    def _lost_address(self, held: Held) -> None:
+        # At once: how it ended takes calls to Docker, and its address is free by now.
+        if not held.unreachable:
+            held.unreachable = True
+            self._tell(Unreachable(held.session_id))
+        self._begin(held)
+
     def _begin(self, held: Held) -> Flight[None]:
         session_id = held.session_id
         flight = self._ending.get(session_id)
         if flight is None:
-            ending = Deferred.fromCoroutine(self._end(held))
-            flight = self._ending[session_id] = Flight(ending)
 
-            def ended(_: object) -> None:
-                del self._ending[session_id]
+            def ended(result: Failure | None) -> Failure | None:
+                # First of all: who waited for it may ask for the next one at once.
+                self._ending.pop(session_id, None)
+                return result
 
-            ending.addBoth(ended)
+            flight = Flight(Deferred.fromCoroutine(self._end(held)).addBoth(ended))
+            if not flight.landed:
+                self._ending[session_id] = flight
         return flight
 
     async def _end(self, held: Held) -> None:
         try:
             container = await self._removal.find(held.container_id)
-            if container is not None and container.running:
+            if container is not None and container.running and self._goes_on(held, container):
                 return
             tail = await self.last_lines(container)
         except (EngineUnavailable, DockerError) as error:
@@ -180,6 +199,16 @@ class Endings:
         del self._held[held.session_id]
         self._tell(_exited(held, container, tail))
         await self.clear_away(held)
+
+    def _goes_on(self, held: Held, container: Container) -> bool:
+        """Whether one that runs, perhaps because somebody has started it again, can be reached."""
+        if held.unreachable:
+            held.address = container.address(held.port)
+            if held.address is None:
+                return False
+            held.unreachable = held.died = False
+            self._tell(Reachable(held.session_id, held.address))
+        return True
 
     async def clear_away(self, held: Held, *, readable: bool = True) -> None:
         """Tell what its container, when Docker is there to say, can still tell, and remove it.

@@ -16,7 +16,6 @@ from plane_tx.core.errors import (
     EndedAtOnce,
     EngineUnavailable,
     InvalidRequest,
-    PlaneError,
     SpawnFailed,
 )
 from plane_tx.core.model import Address, Executable, LogLine
@@ -133,6 +132,8 @@ class DockerEngine:
 
     def adopt(self, session_id: str, executable: Executable, start: bool) -> Deferred[Address]:
         """Take up a container of an earlier run."""
+        if (known := self._endings.held(session_id)) is not None and known.announced:
+            return Deferred.fromCoroutine(self._found_again(known))
         return self._held(session_id, lambda held: self._adopt(held, executable, start))
 
     def conclude(self, session_id: str) -> Deferred[None]:
@@ -247,7 +248,7 @@ class DockerEngine:
             tell(Created())
             await to_the_end(self._start(held))
             return await self._started(held, order.executable)
-        except (CancelledError, PlaneError) as error:
+        except Exception as error:
             if held.container_id:
                 readable = not isinstance(error, EngineUnavailable)
                 await to_the_end(self._endings.clear_away(held, readable=readable))
@@ -257,7 +258,7 @@ class DockerEngine:
         name = container_name(held.session_id)
         try:
             held.container_id = await self._client.create(name, body)
-        except EngineUnavailable:
+        except (EngineUnavailable, LookupError, TypeError):
             # It may have been made all the same: then it has our name and our labels.
             held.container_id = name
             raise
@@ -292,7 +293,7 @@ class DockerEngine:
             what = "address" if container.ports is None else "published port"
             network = executable.network_name or "of its own"
             raise _failed("reach", held, f"its network ({network}) gave it no {what}")
-        self._endings.moved_in(held, address)
+        self._endings.moved_in(held, address, executable.port)
         return address
 
     async def _adopt(self, held: Held, executable: Executable, start: bool) -> Address:
@@ -306,6 +307,13 @@ class DockerEngine:
             raise _failed("adopt", held, "it does not run any more")
         held.container_id = container.id
         return self._address(held, container, executable)
+
+    async def _found_again(self, held: Held) -> Address:
+        """Where one is that was unreachable."""
+        await self._endings.ended(held.session_id)
+        if self._endings.held(held.session_id) is not held or held.address is None:
+            raise _failed("adopt", held, "it does not run any more")
+        return held.address
 
     async def _stop(self, session_id: str, grace_seconds: float) -> None:
         # Docker's own SIGKILL is only for the case that nobody comes back to this one.

@@ -7,14 +7,17 @@ from contextlib import contextmanager
 
 from plane_tx.core.errors import EngineUnavailable
 
+#: No more of a message is shown. What a request asked for may stand in it, or what a registry says.
+_LONGEST_MESSAGE = 2000
+
 
 class DockerError(Exception):
-    """Docker answered with an error; `message` is its own, fit to be shown."""
+    """Docker answered with an error; `message` is its own, on one line, and fit to be shown."""
 
     def __init__(self, message: str, status: int = 500) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = _on_one_line(message[:_LONGEST_MESSAGE])
         self.status = status
+        super().__init__(self.message)
 
 
 class NotModified(DockerError):
@@ -34,6 +37,10 @@ _BY_STATUS: Mapping[int, type[DockerError]] = {
     404: NoSuchObject,
     409: Conflict,
 }
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
 def error_for(status: int, message: str) -> DockerError:

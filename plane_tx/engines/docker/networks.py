@@ -16,7 +16,7 @@ from plane_tx.core.hardening import Addressing, Egress
 from plane_tx.core.model import Executable
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.container import Place, instance_labels
-from plane_tx.engines.docker.errors import Conflict, DockerError
+from plane_tx.engines.docker.errors import DockerError
 from plane_tx.flights import Flight
 
 #: Whether containers on one bridge reach each other (Docker's bridge driver).
@@ -56,7 +56,8 @@ def gateways(network: Mapping[str, Any]) -> Iterator[str]:
 class Networks:
     """Two bridges of an instance: `plane-tx-INSTANCE`, and `-internal` for those without egress.
 
-    They are made when they are missing, and stay. On neither do containers reach each other.
+    They are made when they are missing, and stay. On neither do containers reach each other, unless
+    the settings let them.
     """
 
     _log = Logger()
@@ -156,10 +157,10 @@ class Networks:
         }
         try:
             await self._client.create_network(body)
-        except Conflict:
-            # Somebody else has just made it.
-            return
         except DockerError as error:
+            # Perhaps somebody else has just made it: podman has no status of its own for that.
+            if await self._found(name) is not None:
+                return
             raise SpawnFailed(f"could not make the network {name}: {error.message}") from None
 
     def _check_is_as_made(self, name: str, network: Mapping[str, Any], is_internal: bool) -> None:
@@ -169,7 +170,11 @@ class Networks:
             raise SpawnFailed(f"the network {name} {what}, which it should not: {cure}")
         options = network.get("Options") or {}
         if not self._settings.inter_container and options.get(_INTER_CONTAINER) != "false":
-            raise SpawnFailed(f"on the network {name} containers reach each other: {cure}")
+            # Podman makes it all the same, and leaves out what it does not know.
+            raise SpawnFailed(
+                f"on the network {name} containers reach each other: {cure}. Podman cannot make it"
+                " otherwise: there, set [engine] inter_container = true and let them"
+            )
 
     def _reaches(self, network: Mapping[str, Any]) -> bool:
         if self._settings.address is not Addressing.AUTO:
@@ -185,5 +190,6 @@ class Networks:
 
 _NO_WAY_IN = (
     '"none" needs containers that are reached at their own addresses, which this box cannot: it'
-    " does not have the address that their network has for it"
+    " does not have the address that their network has for it. Podman has it only while one runs:"
+    ' there, set [engine] address = "container"'
 )

@@ -120,7 +120,8 @@ class Watch:
             stream.hang_up()
 
     def _saw(self, event: dict[str, Any]) -> None:
-        with self._log.failuresHandled("not understood: {event}", event=event):
+        # It is not shown: the labels of its container are in it, and in these are secrets.
+        with self._log.failuresHandled("an event of Docker's is not understood"):
             self._endings.saw(event)
 
     def _told_lost(self, why: str) -> None:
