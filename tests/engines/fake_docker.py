@@ -770,6 +770,7 @@ class World:
     in_thread: InThread
     #: Where the engine's mounts are; "" for none.
     mount_base: str = ""
+    networks: NetworkSettings = NetworkSettings()
     instance: str = attrs.field(factory=lambda: f"test-{os.getpid()}-{next(numbers)}")
     _engines: list[DockerEngine] = attrs.field(factory=list)
 
@@ -789,7 +790,12 @@ class World:
         if self.mount_base:
             mounts = MountDirectories(self.mount_base, self.in_thread)
         engine = DockerEngine(
-            self.clock, client, instance or self.instance, networks, mounts, pull_seconds
+            self.clock,
+            client,
+            instance or self.instance,
+            networks or self.networks,
+            mounts,
+            pull_seconds,
         )
         self._engines.append(engine)
         return engine

@@ -25,6 +25,7 @@ from plane_tx.core.pulls import Pulling
 from plane_tx.engines.docker.container import Place, create_body
 from plane_tx.engines.docker.daemon import Daemon, unix_daemon
 from plane_tx.engines.docker.errors import NoSuchObject
+from plane_tx.engines.docker.networks import NetworkSettings
 from plane_tx.engines.interface import (
     Created,
     Creating,
@@ -81,7 +82,9 @@ def world(request: pytest.FixtureRequest, mount_base: Path) -> Iterator[World]:
     elif reason := podman.UNLIKE.get(request.node.originalname):
         pytest.skip(f"podman: {reason}")
     else:
-        yield from docker_world(mount_base, request.getfixturevalue("podman_socket"))
+        yield from docker_world(
+            mount_base, request.getfixturevalue("podman_socket"), podman.NETWORKS
+        )
 
 
 @pytest.fixture
@@ -90,14 +93,23 @@ def real_world(mount_base: Path) -> Iterator[World]:
     yield from docker_world(mount_base)
 
 
-def docker_world(mount_base: Path, path: str = SOCKET) -> Iterator[World]:
+def docker_world(
+    mount_base: Path, path: str = SOCKET, networks: NetworkSettings | None = None
+) -> Iterator[World]:
     from twisted.internet import reactor
 
     def run(scenario: Coroutine[Any, Any, None]) -> Deferred[None]:
         return Deferred.fromCoroutine(scenario).addTimeout(60, reactor)
 
     threads = threads_of(reactor)
-    world = World(reactor, lambda: unix_daemon(reactor, path), run, threads, str(mount_base))
+    world = World(
+        reactor,
+        lambda: unix_daemon(reactor, path),
+        run,
+        threads,
+        str(mount_base),
+        networks or NetworkSettings(),
+    )
     yield world
     pytest_twisted.blockon(run(world.close()))
     pytest_twisted.blockon(run(without_volume(unix_daemon(reactor, path), world.instance)))
