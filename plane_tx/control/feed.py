@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.web.server import Request
 
 from plane_tx.control import sse
+from plane_tx.core.errors import InvalidRequest
 from plane_tx.core.explain import pull_of
 from plane_tx.core.model import ORDINAL, Session, Status, StatusEntry
 from plane_tx.core.views import last_status, status_entry
@@ -70,19 +71,22 @@ class StatusFeed:
         """Answer with the stream of the session's statuses: all there were, then as they come.
 
         It ends with `terminated`. Statuses up to the client's Last-Event-ID are left out; one
-        that has seen the end is told (by 204) not to come back. While its image is pulled an
-        event `detail` tells how far that has come, but not to a client that does not keep up.
+        that has seen the end is told (by 204) not to come back. Who asks for `detail=true` is told
+        by events of that name how far the pull of its image has come, unless they do not keep up:
+        Plane's clients know no such events. Raises `InvalidRequest`.
         """
-        seen = last_seen(request)
+        seen, detailed = last_seen(request), wants_detail(request)
         if seen is Status.TERMINATED and session.status is seen:
             request.setResponseCode(204)
             return b""
         if request.method == b"HEAD":
             sse.prepare(request)
             return b""
-        return self._stream(request, session, seen)
+        return self._stream(request, session, seen, detailed=detailed)
 
-    def _stream(self, request: Request, session: Session, seen: Status | None) -> Deferred[None]:
+    def _stream(
+        self, request: Request, session: Session, seen: Status | None, *, detailed: bool
+    ) -> Deferred[None]:
         stream = sse.EventStream(request, self._clock)
 
         def tell(entry: StatusEntry) -> None:
@@ -93,7 +97,9 @@ class StatusFeed:
                 stream.end()
 
         # Followed before it is read, all in one turn: nothing can be missed or told twice.
-        leaving = [self.follow(session.id, tell), self._streams.add(session.id, stream)]
+        leaving = [self.follow(session.id, tell)]
+        if detailed:
+            leaving.append(self._streams.add(session.id, stream))
 
         def left(result: T) -> T:
             for leave in leaving:
@@ -103,7 +109,7 @@ class StatusFeed:
         stream.ended.addBoth(left)
         for entry in tuple(session.history):
             tell(entry)
-        if pull_of(session) is not None:
+        if detailed and pull_of(session) is not None:
             _tell_pull(session, stream)
         return stream.ended
 
@@ -128,3 +134,11 @@ def last_seen(request: Request) -> Status | None:
         return Status(request.getHeader("last-event-id") or "")
     except ValueError:
         return None
+
+
+def wants_detail(request: Request) -> bool:
+    """Whether `detail=true` stands in the query, which may have anything else in it too."""
+    said = [value for value in (request.args or {}).get(b"detail", ()) if value]
+    if said not in ([], [b"true"], [b"false"]):
+        raise InvalidRequest("detail: expected true or false, once")
+    return said == [b"true"]

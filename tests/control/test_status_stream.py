@@ -19,10 +19,10 @@ def backend(spawn):
 
 @pytest.fixture
 def stream(site, backend):
-    def stream(**headers):
+    def stream(query="", **headers):
         connection = Connection(site)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request("GET", f"/pub/b/{backend}/status-stream", named)
+        connection.request("GET", f"/pub/b/{backend}/status-stream{query}", named)
         return connection
 
     return stream
@@ -86,7 +86,7 @@ def details(connection):
 
 
 def test_a_pull_is_told_as_it_comes_on(stream, backend, engine, make_ready, reactor):
-    connection = stream()
+    connection = stream("?detail=true")
 
     engine.pulling(backend, "registry.example/app:1", 0, 0)
     engine.pulling(backend, "registry.example/app:1", 12 << 20, 40 << 20)
@@ -105,13 +105,13 @@ def test_a_pull_is_told_as_it_comes_on(stream, backend, engine, make_ready, reac
 def test_who_comes_during_a_pull_is_told_at_once_how_far_it_is(stream, backend, engine):
     engine.pulling(backend, "app", 1, 2)
 
-    (told,) = details(stream())
+    (told,) = details(stream("?detail=true"))
 
     assert told["detail"] == "pulling app: 1 of 2 bytes"
 
 
 def test_who_does_not_keep_up_is_spared_the_details(stream, backend, engine, make_ready):
-    connection = stream()
+    connection = stream("?detail=true")
     connection.stop_reading()
 
     for current in range(10 * sse.MOST_WAITING):
@@ -124,7 +124,7 @@ def test_who_does_not_keep_up_is_spared_the_details(stream, backend, engine, mak
 
 
 def test_a_pull_of_a_session_that_was_given_up_is_no_news(stream, backend, engine, supervisor):
-    connection = stream()
+    connection = stream("?detail=true")
     engine.slow_to_clean = True
     report = engine.pending[backend].report
     supervisor.soft_terminate(backend)
@@ -133,6 +133,22 @@ def test_a_pull_of_a_session_that_was_given_up_is_no_news(stream, backend, engin
     engine.clean(backend)
 
     assert details(connection) == []
+
+
+def test_who_does_not_ask_for_details_is_told_none(stream, backend, engine, make_ready):
+    engine.pulling(backend, "app", 1, 2)
+    connections = [stream(query) for query in ("", "?detail=false", "?detail=&lastEventId=1")]
+
+    engine.pulling(backend, "app", 2, 2)
+    make_ready(backend)
+
+    assert [details(connection) for connection in connections] == [[], [], []]
+    assert [statuses(connection) for connection in connections] == [LIFE[:5]] * 3
+
+
+@pytest.mark.parametrize("query", ["?detail=yes", "?detail=true&detail=true"])
+def test_a_wish_for_details_that_makes_no_sense_is_refused(stream, query):
+    assert stream(query).answer.status == 422
 
 
 def test_who_comes_late_gets_the_history_oldest_first(stream, backend, make_ready):
