@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -43,6 +44,9 @@ RECOVERY_RETRY_SECONDS = 5.0
 
 #: How often sessions and engine are compared for what nobody has told.
 RECONCILE_SECONDS = 60.0
+
+#: How long a round waits until something is cleared away.
+CLEARING_SECONDS = 30.0
 
 #: How many sessions are taken up at the same time.
 AT_ONCE = 16
@@ -150,17 +154,34 @@ class Recovery:
         # First who is there, then the list: what is made meanwhile is not missed in it.
         made = self._conductor.made()
         held = map(_holding, await self._engine.list_running())
-        told = iter(verdicts(self._registry, held, made))
-        await _all_of([ensureDeferred(self._do_each(told)) for _ in range(AT_ONCE)])
+        told = verdicts(self._registry, held, made)
+        failed = await self._do_all(each for each in told if not isinstance(each, Sweep))
         self.done = True
         self._waiting.settle("recovery", None)
+        # By now every key that is held is known: nobody waits for what is cleared away.
+        await self._do_all(each for each in told if isinstance(each, Sweep))
+        if failed:
+            raise failed[0]
 
-    async def _do_each(self, told: Iterator[Verdict]) -> None:
+    async def _do_all(self, told: Iterator[Verdict]) -> list[errors.EngineUnavailable]:
+        """Do these side by side; what the engine would not do of them, though it is there."""
+        failed: list[errors.EngineUnavailable] = []
+        await _all_of([ensureDeferred(self._do_each(told, failed)) for _ in range(AT_ONCE)])
+        return failed
+
+    async def _do_each(
+        self, told: Iterator[Verdict], failed: list[errors.EngineUnavailable]
+    ) -> None:
         for verdict in told:
             try:
                 await self._do(verdict)
-            except (CancelledError, errors.EngineUnavailable):
+            except CancelledError:
                 raise
+            except errors.EngineUnavailable as error:
+                if self._conductor.engine_lost is not None:
+                    raise
+                self._log.warn("{error}", error=error)
+                failed.append(error)
             except Exception:  # noqa: BLE001  # one that fails must not keep the others from going on
                 self._log.failure("{what} failed", what=type(verdict).__name__)
 
@@ -171,15 +192,28 @@ class Recovery:
             case Finish(session):
                 await self._adopt(session, start=True)
             case Conclude(session):
-                await self._engine.conclude(session.id)
+                await self._in_time(session.id, self._engine.conclude(session.id))
             case End(session, event):
                 session.unconfirmed = False
                 self._conductor.apply(session, event)
             case EndAgain(session):
                 self._conductor.end_again(session)
             case Sweep(session_id):
-                self._log.info("{session}: what was left of it is removed", session=session_id)
-                await self._engine.remove(session_id)
+                await self._sweep(session_id)
+
+    async def _sweep(self, session_id: str) -> None:
+        session = self._registry.get(session_id)
+        if session is not None and not _has_ended(session):
+            return  # meanwhile one was asked for that has the id of a stranger
+        self._log.info("{session}: what was left of it is removed", session=session_id)
+        await self._in_time(session_id, self._engine.remove(session_id))
+
+    async def _in_time(self, session_id: str, clearing: Deferred[None]) -> None:
+        """Wait for what is cleared away, but not for ever; the next round comes back to it."""
+        try:
+            await clearing.addTimeout(CLEARING_SECONDS, self._reactor)
+        except DeferredTimeout:
+            self._log.warn("{session}: it takes long to clear it away", session=session_id)
 
     async def _adopt(self, session: Session, *, start: bool) -> None:
         if self._registry.get(session.id) is None and not self._take_in(session):
