@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -24,6 +25,7 @@ from plane_tx.core.adoption import (
     Holding,
     Sweep,
     Verdict,
+    in_order,
     verdicts,
 )
 from plane_tx.core.lifecycle import SpawnFailed
@@ -36,6 +38,8 @@ from plane_tx.reactor import INetworkReactor
 from plane_tx.tokens import FencingTokens
 from plane_tx.waiters import Waiters
 
+T = TypeVar("T")
+
 #: How long a connect waits for the sessions of an earlier run to be taken up.
 RECOVERY_SECONDS = 10.0
 
@@ -47,6 +51,9 @@ RECONCILE_SECONDS = 60.0
 
 #: How long a round waits until something is cleared away.
 CLEARING_SECONDS = 30.0
+
+#: How many sessions are compared in one turn of the reactor.
+IN_ONE_TURN = 50
 
 #: How many sessions are taken up at the same time.
 AT_ONCE = 16
@@ -152,9 +159,10 @@ class Recovery:
 
     async def _take_up(self) -> None:
         # First who is there, then the list: what is made meanwhile is not missed in it.
-        made = self._conductor.made()
-        held = map(_holding, await self._engine.list_running())
-        told = verdicts(self._registry, held, made)
+        made = set(filter(None, await self._in_turns(self._conductor.made())))
+        listed = await self._engine.list_running()
+        held = await self._in_turns(map(_holding, listed))
+        told = in_order(await self._in_turns(verdicts(self._registry, held, made)))
         failed = await self._do_all(each for each in told if not isinstance(each, Sweep))
         self.done = True
         self._waiting.settle("recovery", None)
@@ -162,6 +170,15 @@ class Recovery:
         await self._do_all(each for each in told if isinstance(each, Sweep))
         if failed:
             raise failed[0]
+
+    async def _in_turns(self, work: Iterable[T]) -> list[T]:
+        """All of this, done so much at a time that others have their turns between."""
+        done: list[T] = []
+        for each in work:
+            done.append(each)
+            if not len(done) % IN_ONE_TURN:
+                await deferLater(self._reactor, 0)
+        return done
 
     async def _do_all(self, told: Iterator[Verdict]) -> list[errors.EngineUnavailable]:
         """Do these side by side; what the engine would not do of them, though it is there."""

@@ -178,6 +178,15 @@ class Remembering(InOrder):
 
     def startService(self) -> None:
         """Open the journal, then start the parts; what cannot be opened ends the start."""
+        # All that is made meanwhile stays: to look through it for what is gone, again and again,
+        # would take twice the time of making it.
+        gc.disable()
+        try:
+            self._start()
+        finally:
+            gc.enable()
+
+    def _start(self) -> None:
         # Not earlier: a server that twistd sends into the background is another process till then.
         try:
             self._state.claim()

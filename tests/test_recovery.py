@@ -586,6 +586,22 @@ def test_sessions_are_taken_up_side_by_side_and_only_so_many(runs: Runs) -> None
     assert {session.unconfirmed for session in box.supervisor.registry} == {False}
 
 
+def test_many_sessions_are_compared_in_several_turns_of_the_reactor(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plane_tx.recovery.IN_ONE_TURN", 2)
+    box = runs.first()
+    for number in range(3):
+        box.ready(str(number))
+    box = runs.killed()
+    early = box.supervisor.recovered
+
+    box.clock.advance(0)
+
+    assert (early, box.supervisor.recovered) == (False, True)
+    assert {session.unconfirmed for session in box.supervisor.registry} == {False}
+
+
 def test_an_engine_that_goes_away_half_way_is_asked_again_for_the_rest(runs: Runs) -> None:
     box = runs.first()
     sessions = [box.ready(str(number)) for number in range(3)]
