@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
@@ -110,7 +111,9 @@ class Recovery:
         for session_id, reason, until in past.leases:
             held = registry.get(session_id)
             if held is not None and held.unconfirmed and until > now:
-                leases.take(held, until - now, reason)
+                # More than there may be are due to a clock that was set back.
+                with suppress(errors.InvalidRequest):
+                    leases.take(held, until - now, reason)
 
     def begin(self) -> None:
         """Start a round, or another one after that which runs: its list may be too old."""

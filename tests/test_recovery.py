@@ -17,6 +17,7 @@ from plane_tx.core.registry import ENDED_KEPT, ENDED_KEPT_SECONDS
 from plane_tx.core.use import UseKind, Visit
 from plane_tx.core.wire import ConnectRequest, ConnectResponse, ExecutableRequest, SpawnConfig
 from plane_tx.journal import Journal
+from plane_tx.leases import MOST_LEASES
 from plane_tx.recovery import AT_ONCE, CLEARING_SECONDS, RECOVERY_RETRY_SECONDS
 from tests.conftest import LoggedFailures
 from tests.recording_engine import EPOCH, Box, Held, address_of, now
@@ -213,6 +214,20 @@ def test_leases_run_on_until_their_end(runs: Runs) -> None:
     box.clock.advance(400)
     assert after.idle_since == EPOCH + 500
     box.supervisor.soft_terminate(session.id)
+
+
+def test_more_leases_than_there_may_be_keep_no_server_from_starting(runs: Runs) -> None:
+    box = runs.first()
+    session = box.ready()
+    box.supervisor.keep_alive(session.id, 100, "first")
+    for number in range(MOST_LEASES):
+        row = (session.id, str(number), EPOCH + 100)
+        box.journal._connection.execute("INSERT INTO leases VALUES (?, ?, ?)", row)
+
+    box = runs.killed(10)
+
+    assert len(box.supervisor._leases) == MOST_LEASES
+    box.supervisor.hard_terminate(session.id)
 
 
 def test_its_key_is_held_by_it(runs: Runs) -> None:
