@@ -22,6 +22,7 @@ from plane_tx.admission import Policy
 from plane_tx.autopsies import Autopsies
 from plane_tx.certificates import Endpoints
 from plane_tx.chronicle import USES_SECONDS
+from plane_tx.clock import keep_time
 from plane_tx.configuration import path_of, read_config, read_keys
 from plane_tx.control.forward_auth import forward_auth_at
 from plane_tx.control.guard import Access
@@ -342,6 +343,7 @@ def makeService(options: Options) -> MultiService:
     # again each time, and hold up the reactor meanwhile.
     reactor.callWhenRunning(gc.freeze)
     reactor.callWhenRunning(poll_plainly, reactor)
+    keep_time(reactor)
     path = options["config"]
     try:
         config = read_config(path)

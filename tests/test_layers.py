@@ -17,6 +17,7 @@ LAYERS = {
     "plane_tx.core": 0,
     "plane_tx.reactor": 0,  # interfaces of Twisted, no effect; core may not know it
     "plane_tx.accesslog": 1,
+    "plane_tx.clock": 1,
     "plane_tx.configuration": 1,
     "plane_tx.engines": 1,
     "plane_tx.lag": 1,
