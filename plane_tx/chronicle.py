@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -19,6 +20,10 @@ from plane_tx.core.registry import Registry
 from plane_tx.core.tables import Write
 from plane_tx.journal import Journal
 
+T = TypeVar("T")
+
+Row = tuple[Any, ...]
+
 #: How long whoever is answered waits at most for what they are told to be written.
 PROMISE_SECONDS = 1.0
 
@@ -27,6 +32,9 @@ USES_SECONDS = 10.0
 
 #: How many of them in one turn of the reactor.
 _MOST_AT_ONCE = 200
+
+#: How many ended sessions are forgotten in one turn.
+_MOST_FORGOTTEN = 20
 
 #: Names the leases of a session that go on: their reason, and until when.
 LeasesOf = Callable[[str], Iterable[tuple[str, float]]]
@@ -73,8 +81,11 @@ class Chronicle:
         A row that this version cannot read is passed over, with a line in the log.
         """
         memory = self._journal.take_memory()
-        sessions = [session for row in memory.sessions if (session := self._session_of(row))]
-        return Past(tuple(sessions), tuple(map(tables.token_of, memory.tokens)), memory.leases)
+        return Past(
+            self._understood(tables.session_of, memory.sessions),
+            self._understood(tables.token_of, memory.tokens),
+            self._understood(tables.lease_of, memory.leases),
+        )
 
     def together(self) -> AbstractContextManager[None]:
         """What is written meanwhile is written as one; nothing may be awaited within."""
@@ -129,44 +140,61 @@ class Chronicle:
         if until is None:
             self._write(session.id, tables.lease_gone(session.id, reason))
         else:
-            self._write(session.id, tables.lease(session.id, reason, until))
+            gone = tables.leases_gone(session.id, self._clock.seconds())
+            self._write(session.id, gone, tables.lease(session.id, reason, until))
 
     async def write_uses(self) -> None:
         """Write which sessions and tokens were used since the last time, and what failed before;
         what ended too long ago is forgotten.
         """
-        self._registry.forget_old(self._clock.seconds())
         self._forget()
-        unwritten, self._unwritten = self._unwritten, set()
-        while unwritten:
-            self._write_anew(unwritten.pop())
+        while self._registry.forget_old(self._clock.seconds(), _MOST_FORGOTTEN):
+            self._forget()
             await deferLater(self._clock, 0)
+        while self._unwritten and await self._write_anew(self._unwritten.pop()):
+            pass
         while self._write_some_uses():
             await deferLater(self._clock, 0)
 
-    def write_last_uses(self) -> None:
+    def write_last(self) -> None:
         """The same at the end, at once."""
+        unwritten, self._unwritten = self._unwritten, set()
+        for session_id in unwritten:
+            self._write(session_id, *self._anew(session_id))
         while self._write_some_uses():
             pass
 
     def forget(self, session_id: str) -> None:
-        """Nothing of this session is to be known any more."""
-        self._write(session_id, *tables.forgotten(session_id))
+        """Nothing of this session is to be known any more.
+
+        Where this fails the next run counts it among those that have ended, until it is too old.
+        """
+        self._unwritten.discard(session_id)
+        forgetting = self._journal.record(*tables.forgotten(session_id))
+        forgetting.addErrback(_journal_has_said_so)
 
     def _write_some_uses(self) -> bool:
         registry = self._registry
         sessions = registry.take_used(_MOST_AT_ONCE)
         tokens = registry.grants.take_used(_MOST_AT_ONCE)
         writing = self._journal.record(tables.uses(sessions), tables.token_uses(tokens))
-        writing.addErrback(self._not_written, *(session.id for session in sessions))
+        ids = {session.id for session in sessions} | {token.session_id for token, _ in tokens}
+        writing.addErrback(self._not_written, *ids)
         return bool(sessions or tokens)
 
-    def _write_anew(self, session_id: str) -> None:
+    async def _write_anew(self, session_id: str) -> bool:
+        """Write all there is to know of a session; whether that worked."""
+        await deferLater(self._clock, 0)
+        try:
+            await self._journal.record(*self._anew(session_id))
+        except JournalError:
+            self._unwritten.add(session_id)
+            return False
+        return True
+
+    def _anew(self, session_id: str) -> list[Write]:
         session = self._registry.get(session_id)
-        if session is None:
-            self.forget(session_id)
-        else:
-            self._write(session_id, *self._all_of(session))
+        return tables.forgotten(session_id) if session is None else self._all_of(session)
 
     def _all_of(self, session: Session) -> list[Write]:
         tokens = self._registry.grants.of_session(session.id)
@@ -188,11 +216,15 @@ class Chronicle:
         failure.trap(JournalError)
         self._unwritten.update(session_ids)
 
-    def _session_of(self, row: tuple[object, ...]) -> Session | None:
-        session = tables.session_of(row)
-        if session is None:
-            self._log.warn("the journal tells of {session} what is not understood", session=row[0])
-        return session
+    def _understood(self, read: Callable[[Row], T | None], rows: Iterable[Row]) -> tuple[T, ...]:
+        found = [read(row) for row in rows]
+        understood = tuple(each for each in found if each is not None)
+        if len(understood) < len(found):
+            self._log.warn(
+                "{count} rows of the journal are not understood, and passed over: {what}",
+                count=len(found) - len(understood), what=read.__name__,
+            )  # fmt: skip
+        return understood
 
 
 def _journal_has_said_so(failure: Failure) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from twisted.internet.defer import (
@@ -224,15 +224,16 @@ class Conductor:
                 self.engine_lost = None
                 self._log.info("the engine answers")
 
-    def made(self) -> set[str]:
-        """The sessions that the engine must hold now: made by this run, and not known as gone."""
-        return {
-            session.id
-            for session in self._registry
-            if session.status not in UNMADE
-            and session.status is not Status.TERMINATED
-            and self._flights.get(session.id) not in self._abandoned
-        }
+    def made(self) -> Iterator[str | None]:
+        """Each session that the engine must hold now: made by this run, and not known as gone.
+
+        None stands for each other one.
+        """
+        for session in self._registry:
+            status = session.status
+            gone = status in UNMADE or status is Status.TERMINATED
+            is_held = not gone and self._flights.get(session.id) not in self._abandoned
+            yield session.id if is_held else None
 
     def confirm(self, session: Session, address: Address) -> None:
         """The engine runs a session of an earlier run, at this address: it goes on from there."""

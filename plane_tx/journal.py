@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from plane_tx.core.tables import APPLICATION_ID, SCHEMA_STEPS, Write
 
 #: What SQLite says of a file that is damaged, is no database, or is not laid out as ours.
 _UNREADABLE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+
+#: How many records may wait for a disk that does not answer; what is more fails at once.
+MOST_WAITING = 10_000
 
 #: Does some work elsewhere than here, one piece after the other, and tells how it ended.
 Run = Callable[[Callable[[], None]], Deferred[None]]
@@ -72,6 +76,9 @@ class Journal:
         self._answers: list[Answer] = []
         self._memory = Memory()
         self._waiting: list[_Record] = []
+        #: Who waits for the transaction that runs, and for the next one.
+        self._settling: list[Deferred[None]] = []
+        self._settling_next: list[Deferred[None]] = []
         self._writing = False
         self._gathering = False
         self._lasting = False
@@ -91,7 +98,7 @@ class Journal:
         try:
             try:
                 self._connection = self._load(now)
-            except (sqlite3.Error, _Foreign) as error:
+            except (sqlite3.Error, _Foreign, UnicodeDecodeError) as error:
                 if not _is_unreadable(error):
                     raise
                 aside = _set_aside(self._path)
@@ -135,7 +142,12 @@ class Journal:
             return fail(JournalError("the server is stopping: try again when it is back"))
         if not any(write.rows for write in writes):
             return succeed(None)
-        return self._record(writes)
+        if len(self._waiting) >= MOST_WAITING:
+            return fail(JournalError("the journal does not keep up: look at the disk"))
+        record = _Record(writes)
+        self._waiting.append(record)
+        self._begin()
+        return record.written
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -151,7 +163,10 @@ class Journal:
         """Fires when all that was recorded until now is written, or has failed. Never fails."""
         if not self._writing and not self._waiting:
             return succeed(None)
-        return self._record(()).addErrback(lambda failure: failure.trap(JournalError) and None)
+        waiters = self._settling_next if self._waiting else self._settling
+        settled: Deferred[None] = Deferred(waiters.remove)
+        waiters.append(settled)
+        return settled
 
     def close(self) -> Deferred[None]:
         """Write what waits, then let go of the file; fires when both are done. Never fails."""
@@ -161,12 +176,6 @@ class Journal:
                 self._let_go()
         return self._closing
 
-    def _record(self, writes: tuple[Write, ...]) -> Deferred[None]:
-        record = _Record(writes)
-        self._waiting.append(record)
-        self._begin()
-        return record.written
-
     def _begin(self) -> None:
         if self._waiting and not self._writing and not self._gathering:
             self._write()
@@ -174,6 +183,7 @@ class Journal:
     def _write(self) -> None:
         self._writing = True
         batch, self._waiting = self._waiting, []
+        self._settling, self._settling_next = self._settling_next, []
         running = self._run(lambda: self._commit(batch))
         running.addCallbacks(
             self._written, self._not_written, callbackArgs=(batch,), errbackArgs=(batch,)
@@ -221,6 +231,9 @@ class Journal:
             record.written.errback(JournalError(f"the journal cannot be written: {failure.value}"))
 
     def _go_on(self, _: None) -> None:
+        settled = self._settling
+        while settled:
+            settled.pop(0).callback(None)
         # Only here: what the waiters have just recorded is one batch, not one each.
         self._writing = False
         if self._waiting:
@@ -240,6 +253,8 @@ class Journal:
     def _load(self, now: float) -> sqlite3.Connection:
         # Used by one thread after the other, never by two at once.
         connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+        # Of a text with a damaged character the row is judged, and not the whole file.
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         try:
             _check_ours(connection)
             connection.execute("PRAGMA journal_mode = WAL")
@@ -254,7 +269,7 @@ class Journal:
             connection.close()
             raise
         ((self.last_number,),) = read["number"]
-        self._answers = [Answer(*row) for row in read["answers"]]
+        self._answers = list(filter(None, map(tables.answer_of, read["answers"])))
         self._memory = Memory(*(tuple(read[name]) for name in ("sessions", "tokens", "leases")))
         return connection
 
@@ -287,9 +302,10 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 
 def _is_unreadable(error: Exception) -> bool:
-    # Of an extended error code the last byte is the plain one.
+    # Of an extended error code the last byte is the plain one. Without any it is Python that cannot
+    # read what SQLite has found.
     code = getattr(error, "sqlite_errorcode", None)
-    return isinstance(error, _Foreign) or (code is not None and code & 0xFF in _UNREADABLE)
+    return code is None or code & 0xFF in _UNREADABLE
 
 
 def _set_aside(path: Path) -> Path:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,6 +26,7 @@ from plane_tx.core.adoption import (
     Holding,
     Sweep,
     Verdict,
+    in_order,
     verdicts,
 )
 from plane_tx.core.lifecycle import SpawnFailed
@@ -35,6 +39,8 @@ from plane_tx.reactor import INetworkReactor
 from plane_tx.tokens import FencingTokens
 from plane_tx.waiters import Waiters
 
+T = TypeVar("T")
+
 #: How long a connect waits for the sessions of an earlier run to be taken up.
 RECOVERY_SECONDS = 10.0
 
@@ -43,6 +49,12 @@ RECOVERY_RETRY_SECONDS = 5.0
 
 #: How often sessions and engine are compared for what nobody has told.
 RECONCILE_SECONDS = 60.0
+
+#: How long a round waits until something is cleared away.
+CLEARING_SECONDS = 30.0
+
+#: How many sessions are compared in one turn of the reactor.
+IN_ONE_TURN = 50
 
 #: How many sessions are taken up at the same time.
 AT_ONCE = 16
@@ -99,7 +111,9 @@ class Recovery:
         for session_id, reason, until in past.leases:
             held = registry.get(session_id)
             if held is not None and held.unconfirmed and until > now:
-                leases.take(held, until - now, reason)
+                # More than there may be are due to a clock that was set back.
+                with suppress(errors.InvalidRequest):
+                    leases.take(held, until - now, reason)
 
     def begin(self) -> None:
         """Start a round, or another one after that which runs: its list may be too old."""
@@ -148,19 +162,46 @@ class Recovery:
 
     async def _take_up(self) -> None:
         # First who is there, then the list: what is made meanwhile is not missed in it.
-        made = self._conductor.made()
-        held = map(_holding, await self._engine.list_running())
-        told = iter(verdicts(self._registry, held, made))
-        await _all_of([ensureDeferred(self._do_each(told)) for _ in range(AT_ONCE)])
+        made = set(filter(None, await self._in_turns(self._conductor.made())))
+        listed = await self._engine.list_running()
+        held = await self._in_turns(map(_holding, listed))
+        told = in_order(await self._in_turns(verdicts(self._registry, held, made)))
+        failed = await self._do_all(each for each in told if not isinstance(each, Sweep))
         self.done = True
         self._waiting.settle("recovery", None)
+        # By now every key that is held is known: nobody waits for what is cleared away.
+        await self._do_all(each for each in told if isinstance(each, Sweep))
+        if failed:
+            raise failed[0]
 
-    async def _do_each(self, told: Iterator[Verdict]) -> None:
+    async def _in_turns(self, work: Iterable[T]) -> list[T]:
+        """All of this, done so much at a time that others have their turns between."""
+        done: list[T] = []
+        for each in work:
+            done.append(each)
+            if not len(done) % IN_ONE_TURN:
+                await deferLater(self._reactor, 0)
+        return done
+
+    async def _do_all(self, told: Iterator[Verdict]) -> list[errors.EngineUnavailable]:
+        """Do these side by side; what the engine would not do of them, though it is there."""
+        failed: list[errors.EngineUnavailable] = []
+        await _all_of([ensureDeferred(self._do_each(told, failed)) for _ in range(AT_ONCE)])
+        return failed
+
+    async def _do_each(
+        self, told: Iterator[Verdict], failed: list[errors.EngineUnavailable]
+    ) -> None:
         for verdict in told:
             try:
                 await self._do(verdict)
-            except (CancelledError, errors.EngineUnavailable):
+            except CancelledError:
                 raise
+            except errors.EngineUnavailable as error:
+                if self._conductor.engine_lost is not None:
+                    raise
+                self._log.warn("{error}", error=error)
+                failed.append(error)
             except Exception:  # noqa: BLE001  # one that fails must not keep the others from going on
                 self._log.failure("{what} failed", what=type(verdict).__name__)
 
@@ -171,15 +212,28 @@ class Recovery:
             case Finish(session):
                 await self._adopt(session, start=True)
             case Conclude(session):
-                await self._engine.conclude(session.id)
+                await self._in_time(session.id, self._engine.conclude(session.id))
             case End(session, event):
                 session.unconfirmed = False
                 self._conductor.apply(session, event)
             case EndAgain(session):
                 self._conductor.end_again(session)
             case Sweep(session_id):
-                self._log.info("{session}: what was left of it is removed", session=session_id)
-                await self._engine.remove(session_id)
+                await self._sweep(session_id)
+
+    async def _sweep(self, session_id: str) -> None:
+        session = self._registry.get(session_id)
+        if session is not None and not _has_ended(session):
+            return  # meanwhile one was asked for that has the id of a stranger
+        self._log.info("{session}: what was left of it is removed", session=session_id)
+        await self._in_time(session_id, self._engine.remove(session_id))
+
+    async def _in_time(self, session_id: str, clearing: Deferred[None]) -> None:
+        """Wait for what is cleared away, but not for ever; the next round comes back to it."""
+        try:
+            await clearing.addTimeout(CLEARING_SECONDS, self._reactor)
+        except DeferredTimeout:
+            self._log.warn("{session}: it takes long to clear it away", session=session_id)
 
     async def _adopt(self, session: Session, *, start: bool) -> None:
         if self._registry.get(session.id) is None and not self._take_in(session):

@@ -138,7 +138,7 @@ class Supervisor:
         await self._engine.close()
         await self._conductor.settle_endings()
         self._leases.close()
-        self.chronicle.write_last_uses()
+        self.chronicle.write_last()
         self._unlisten()
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:

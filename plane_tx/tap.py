@@ -11,12 +11,11 @@ from typing import Any, ClassVar
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from plane_tx.accesslog import AccessLog
 from plane_tx.admission import Policy
@@ -50,6 +49,9 @@ from plane_tx.state import StateDirectory
 from plane_tx.supervisor import Supervisor
 from plane_tx.thread import OwnThread
 from plane_tx.upkeep import Upkeep
+
+#: How long a stopping server waits for its journal.
+CLOSE_SECONDS = 5.0
 
 
 class Options(usage.Options):
@@ -172,13 +174,20 @@ class Remembering(InOrder):
         self._reactor = reactor
         self._state = StateDirectory(directory, instance)
         self.autopsies = KeptFiles(self._state.journal_path.with_suffix(".autopsies"))
-        self._thread = ThreadPool(0, 1, "journal")
-        self.journal = Journal(
-            self._state.journal_path, partial(deferToThreadPool, reactor, self._thread)
-        )
+        self._thread = OwnThread(reactor, "journal")
+        self.journal = Journal(self._state.journal_path, self._thread.run)
 
     def startService(self) -> None:
         """Open the journal, then start the parts; what cannot be opened ends the start."""
+        # All that is made meanwhile stays: to look through it for what is gone, again and again,
+        # would take twice the time of making it.
+        gc.disable()
+        try:
+            self._start()
+        finally:
+            gc.enable()
+
+    def _start(self) -> None:
         # Not earlier: a server that twistd sends into the background is another process till then.
         try:
             self._state.claim()
@@ -190,14 +199,23 @@ class Remembering(InOrder):
             raise StartRefused(f"plane: {error}") from None
 
     def stopService(self) -> Deferred[None]:
-        """Stop the parts, then close the journal."""
+        """Stop the parts, then close the journal; one that hangs is given up after 5 s."""
         return ensureDeferred(self._stop())
 
     async def _stop(self) -> None:
         await super().stopService()
-        await self.journal.close()
-        self._thread.stop()
-        self._state.release()
+        try:
+            await self.journal.close().addTimeout(CLOSE_SECONDS, self._reactor)
+        except DeferredTimeout:
+            # Its thread goes with this process, as does the lock on the directory.
+            self._log.error(
+                "the journal is not written within {seconds:g} s: the server ends without that;"
+                " look at the disk",
+                seconds=CLOSE_SECONDS,
+            )
+        else:
+            self._thread.stop()
+            self._state.release()
 
 
 class Greeting(Service):

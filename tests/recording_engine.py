@@ -353,12 +353,12 @@ class RecordingEngine:
             self.exit(session_id, held.exit_code)
 
     def remove(self, session_id: str) -> Deferred[None]:
-        self.calls.append(("remove", session_id))
-        if self.refusal is not None:
-            return fail(self.refusal)
+        return ensureDeferred(self._remove(session_id))
+
+    async def _remove(self, session_id: str) -> None:
+        await self._take("remove", session_id)
         if (held := self.held.pop(session_id, None)) is not None:
             held.log.end()
-        return succeed(None)
 
     def health(self) -> Deferred[EngineHealth]:
         return succeed(EngineHealth(self.refusal is None, str(self.refusal or "answers")))

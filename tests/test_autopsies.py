@@ -234,7 +234,7 @@ def test_what_was_kept_outlives_the_memory_of_the_session(morgue: Morgue) -> Non
     session = morgue.ended("key", "one")
     morgue.clock.advance(SETTLE_SECONDS)
 
-    morgue.supervisor.registry.forget_old(morgue.clock.seconds() + ENDED_KEPT_SECONDS)
+    morgue.supervisor.registry.forget_old(morgue.clock.seconds() + ENDED_KEPT_SECONDS, 1)
     shown = morgue.shown(session.id)
 
     assert texts(shown["log.txt"]) == ["one"]

@@ -12,7 +12,13 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred, DeferredList, execute, gatherResults
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    execute,
+    gatherResults,
+)
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.threadpool import ThreadPool
@@ -368,8 +374,16 @@ def a_lost_table(path: Path) -> None:
     connection.close()
 
 
+def a_damaged_schema(path: Path) -> None:
+    now(opened(path).close())
+    path.write_bytes(
+        path.read_bytes().replace(b"CREATE TABLE fencing", b"CREATE \xff\xfeBLE fencing")
+    )
+
+
 @pytest.mark.parametrize(
-    "spoil", [garbage, a_torn_page, another_program, a_newer_version, a_lost_table]
+    "spoil",
+    [garbage, a_torn_page, another_program, a_newer_version, a_lost_table, a_damaged_schema],
 )
 def test_a_file_that_cannot_be_read_is_kept_aside_with_one_line(
     path: Path, logged: list[LogEvent], spoil: Callable[[Path], None]
@@ -388,6 +402,22 @@ def test_a_file_that_cannot_be_read_is_kept_aside_with_one_line(
     now(journal.record_number(1))
     now(journal.close())
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_row_that_is_damaged_costs_no_other_one(path: Path) -> None:
+    journal = opened(path)
+    for key in ("first", "second"):
+        now(journal.record_answer(answer(key)))
+    now(journal.record_number(7))
+    journal._connection.execute(
+        "UPDATE answers SET at = 'x', key = CAST(x'ff' AS TEXT) WHERE key = 'first'"
+    )
+    now(journal.close())
+
+    again = opened(path)
+
+    assert (again.last_number, again.take_answers()) == (7, [answer("second")])
+    now(again.close())
 
 
 def test_nothing_that_was_kept_aside_is_overwritten(path: Path) -> None:
@@ -473,6 +503,36 @@ def test_all_is_settled_when_what_was_recorded_before_is_written_or_has_failed(p
     assert settled.called
     free_the_disk(journal)
     close(journal, later)
+
+
+def test_who_waits_for_what_is_written_adds_no_transaction_and_may_leave(path: Path) -> None:
+    later = Later()
+    journal = opened(path, run=later)
+    journal.record_number(1)
+    stays, leaves = journal.settled(), journal.settled()
+
+    leaves.addErrback(lambda failure: failure.trap(CancelledError) and None)
+    leaves.cancel()
+    later.finish()
+
+    assert stays.called
+    assert later.asked == []
+    close(journal, later)
+
+
+def test_a_disk_that_does_not_answer_is_not_waited_for_by_more_and_more(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plane_tx.journal.MOST_WAITING", 2)
+    later = Later()
+    journal = opened(path, run=later)
+    waiting = [journal.record_number(number) for number in range(3)]
+
+    with pytest.raises(JournalError, match="does not keep up"):
+        now(journal.record_number(3))
+
+    close(journal, later)
+    assert all(each.called for each in waiting)
 
 
 def test_what_a_killed_run_had_not_brought_into_the_file_goes_aside_with_it(path: Path) -> None:

@@ -17,7 +17,8 @@ from plane_tx.core.registry import ENDED_KEPT, ENDED_KEPT_SECONDS
 from plane_tx.core.use import UseKind, Visit
 from plane_tx.core.wire import ConnectRequest, ConnectResponse, ExecutableRequest, SpawnConfig
 from plane_tx.journal import Journal
-from plane_tx.recovery import AT_ONCE
+from plane_tx.leases import MOST_LEASES
+from plane_tx.recovery import AT_ONCE, CLEARING_SECONDS, RECOVERY_RETRY_SECONDS
 from tests.conftest import LoggedFailures
 from tests.recording_engine import EPOCH, Box, Held, address_of, now
 
@@ -83,6 +84,13 @@ def token_of(box: Box, response: ConnectResponse) -> object:
     return box.supervisor.registry.grants.get(response.token)
 
 
+def write_uses(box: Box) -> None:
+    writing = Deferred.fromCoroutine(box.supervisor.chronicle.write_uses())
+    while not writing.called:
+        box.clock.advance(0)
+    now(writing)
+
+
 # Sessions that live.
 
 
@@ -120,7 +128,7 @@ def test_the_claim_runs_on_unless_somebody_came(runs: Runs, came: bool) -> None:
     if came:
         use = box.supervisor.begin_use(session, UseKind.REQUEST)
         box.supervisor.end_use(session, use)
-    box.supervisor.chronicle.write_last_uses()
+    box.supervisor.chronicle.write_last()
 
     box = runs.killed()
 
@@ -170,7 +178,7 @@ def test_a_token_that_was_not_used_for_its_time_to_live_is_gone(runs: Runs) -> N
     closed = now(box.connect(user="bob", spawn=False))
     session = box.supervisor.get(opened.backend_id)
     box.supervisor.begin_use(session, UseKind.WEBSOCKET, Visit(token=opened.token))
-    box.supervisor.chronicle.write_last_uses()
+    box.supervisor.chronicle.write_last()
 
     box = runs.killed(100 + USES_SECONDS)
     box.supervisor.reap()
@@ -206,6 +214,20 @@ def test_leases_run_on_until_their_end(runs: Runs) -> None:
     box.clock.advance(400)
     assert after.idle_since == EPOCH + 500
     box.supervisor.soft_terminate(session.id)
+
+
+def test_more_leases_than_there_may_be_keep_no_server_from_starting(runs: Runs) -> None:
+    box = runs.first()
+    session = box.ready()
+    box.supervisor.keep_alive(session.id, 100, "first")
+    for number in range(MOST_LEASES):
+        row = (session.id, str(number), EPOCH + 100)
+        box.journal._connection.execute("INSERT INTO leases VALUES (?, ?, ?)", row)
+
+    box = runs.killed(10)
+
+    assert len(box.supervisor._leases) == MOST_LEASES
+    box.supervisor.hard_terminate(session.id)
 
 
 def test_its_key_is_held_by_it(runs: Runs) -> None:
@@ -403,11 +425,9 @@ def test_an_ended_session_is_forgotten_when_it_is_old(runs: Runs) -> None:
     box = runs.killed(ENDED_KEPT_SECONDS - 1)
 
     assert [session.key.name for session in box.supervisor.registry] == ["young"]
-    now(Deferred.fromCoroutine(box.supervisor.chronicle.write_uses()))
+    write_uses(box)
     box.clock.advance(1)
-    writing = Deferred.fromCoroutine(box.supervisor.chronicle.write_uses())
-    box.clock.advance(0)
-    now(writing)
+    write_uses(box)
     assert list(box.supervisor.registry) == []
     assert list(runs.killed().supervisor.registry) == []
 
@@ -485,9 +505,7 @@ def test_what_could_not_be_written_is_written_when_there_is_room(runs: Runs) -> 
     box.engine.exit(old.id, 4)
     box.journal._connection.execute("PRAGMA query_only = OFF")
 
-    writing = Deferred.fromCoroutine(box.supervisor.chronicle.write_uses())
-    while not writing.called:
-        box.clock.advance(0)
+    write_uses(box)
     box = runs.killed()
 
     assert token_of(box, made).user == "ada"
@@ -583,11 +601,27 @@ def test_sessions_are_taken_up_side_by_side_and_only_so_many(runs: Runs) -> None
     assert {session.unconfirmed for session in box.supervisor.registry} == {False}
 
 
+def test_many_sessions_are_compared_in_several_turns_of_the_reactor(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plane_tx.recovery.IN_ONE_TURN", 2)
+    box = runs.first()
+    for number in range(3):
+        box.ready(str(number))
+    box = runs.killed()
+    early = box.supervisor.recovered
+
+    box.clock.advance(0)
+
+    assert (early, box.supervisor.recovered) == (False, True)
+    assert {session.unconfirmed for session in box.supervisor.registry} == {False}
+
+
 def test_an_engine_that_goes_away_half_way_is_asked_again_for_the_rest(runs: Runs) -> None:
     box = runs.first()
     sessions = [box.ready(str(number)) for number in range(3)]
     box = runs.killed(0, "adopt")
-    box.engine.refusal = errors.EngineUnavailable("away")
+    box.engine.lose("away")
     box.engine.answer("adopt")
     lost = box.supervisor.recovered
     box.engine.waits.clear()
@@ -616,7 +650,151 @@ def test_one_that_cannot_be_judged_is_in_nobodys_way(
     assert sum(box.supervisor.get(each.id).unconfirmed for each in sessions) == 1
 
 
+def left_over(box: Box, key: str) -> str:
+    """A session that has ended and whose container is still there; its id."""
+    session = box.ready(key)
+    labels = box.engine.held[session.id].labels
+    box.engine.exit(session.id)
+    box.engine.held[session.id] = Held(labels, running=False)
+    return session.id
+
+
+def test_what_the_engine_does_not_remove_keeps_nobody_waiting(runs: Runs) -> None:
+    box = runs.first()
+    stuck, session = left_over(box, "stuck"), box.ready()
+    box = runs.killed(0, "remove")
+
+    early = box.supervisor.recovered, box.supervisor.address_of(box.supervisor.get(session.id))
+    box.clock.advance(CLEARING_SECONDS)
+    box.supervisor.recovery.begin_if_at_rest()
+
+    assert early == (True, address_of(session.id))
+    assert box.engine.called("remove") == [stuck, stuck]
+
+
+def test_one_that_the_engine_will_not_tell_of_keeps_nobody_waiting_and_is_asked_for_again(
+    runs: Runs,
+) -> None:
+    box = runs.first()
+    sessions = [box.ready(str(number)) for number in range(2)]
+    box = runs.killed(0, "adopt")
+    (_, waiting), *box.engine._waiting = box.engine._waiting
+
+    waiting.errback(errors.EngineUnavailable("Docker could not adopt it: input/output error"))
+    box.engine.answer("adopt")
+    early = [box.supervisor.get(each.id).unconfirmed for each in sessions]
+    joined = now(box.connect("1", spawn=False))
+    box.engine.waits.clear()
+    box.clock.advance(RECOVERY_RETRY_SECONDS)
+
+    assert early == [False, True]  # the one that was made last is asked for first
+    assert joined.backend_id == sessions[1].id
+    assert not box.supervisor.get(sessions[1].id).unconfirmed
+
+
+def test_a_stranger_is_not_swept_once_its_id_is_that_of_a_session(runs: Runs) -> None:
+    box = runs.first()
+    box.engine.waits.add("remove")
+    for number in range(AT_ONCE):
+        left_over(box, str(number))
+    box.engine.held["mine"] = Held({}, running=False)
+    box.supervisor.recovery.begin()
+
+    session = box.spawn(id="mine")
+    box.engine.run(session.id)
+    while "remove" in dict(box.engine._waiting):
+        box.engine.answer("remove")
+
+    assert "mine" not in box.engine.called("remove")
+    assert list(box.engine.held) == ["mine"]
+
+
 # The journal and whoever is answered.
+
+
+def test_a_row_that_is_damaged_costs_no_other_one(runs: Runs, logged: list[str]) -> None:
+    box = runs.first()
+    kept, spoilt = now(box.connect(user="ada")), now(box.connect(user="bob"))
+    box.engine.run(kept.backend_id)
+    box.supervisor.keep_alive(kept.backend_id, 50, "kept")
+    box.supervisor.keep_alive(kept.backend_id, 50, "spoilt")
+    execute_now = box.journal._connection.execute
+    execute_now("UPDATE tokens SET claims = 'x' WHERE value = ?", (spoilt.token,))
+    execute_now("UPDATE leases SET until = 'x' WHERE reason = 'spoilt'")
+    other = now(box.connect("other"))
+    execute_now("UPDATE sessions SET record = 5 WHERE id = ?", (other.backend_id,))
+
+    box = runs.killed()
+
+    found = [token_of(box, response) is not None for response in (kept, spoilt, other)]
+    assert found == [True, False, False]
+    assert [reason for reason, _ in box.supervisor._leases.of(kept.backend_id)] == ["kept"]
+    assert len([line for line in logged if "rows of the journal are not understood" in line]) == 3
+
+
+def test_leases_that_have_run_out_leave_no_rows(runs: Runs) -> None:
+    box = runs.first()
+    session = box.ready()
+    for number in range(3):
+        box.supervisor.keep_alive(session.id, 5, str(number))
+        box.clock.advance(5)
+
+    (count,) = box.journal._connection.execute("SELECT count(*) FROM leases").fetchone()
+
+    assert count == 1
+
+
+def test_a_token_in_use_that_a_failing_journal_did_not_note_is_noted_later(runs: Runs) -> None:
+    box = runs.first()
+    made = now(box.connect(token_ttl_seconds=100))
+    session = box.supervisor.get(made.backend_id)
+    box.supervisor.begin_use(session, UseKind.HOLD)
+    write_uses(box)
+    box.supervisor.begin_use(session, UseKind.WEBSOCKET, Visit(token=made.token))
+    box.journal._connection.execute("PRAGMA query_only = ON")
+    write_uses(box)
+    box.journal._connection.execute("PRAGMA query_only = OFF")
+    write_uses(box)
+
+    box = runs.killed(1000)
+    box.supervisor.reap()
+
+    assert token_of(box, made) is not None
+
+
+def test_what_could_not_be_written_is_written_at_the_end(runs: Runs) -> None:
+    box = runs.first()
+    session = box.ready()
+    box.journal._connection.execute("PRAGMA query_only = ON")
+    box.engine.exit(session.id, 4)
+    box.journal._connection.execute("PRAGMA query_only = OFF")
+
+    now(ensureDeferred(box.supervisor.close()))
+
+    assert runs.killed().supervisor.get(session.id).state.exit_code == 4
+
+
+def test_a_journal_that_goes_on_failing_is_asked_with_one_session_only(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = runs.first()
+    box.journal._connection.execute("PRAGMA query_only = ON")
+    for number in range(5):
+        box.ready(str(number))
+    asked: list[object] = []
+    record = box.journal.record
+
+    def noted(*writes: object) -> object:
+        asked.append(writes)
+        return record(*writes)
+
+    monkeypatch.setattr(box.journal, "record", noted)
+    write_uses(box)
+
+    assert len(asked) == 1 + 1  # and that nothing was used
+
+
+# What is promised to whoever is answered.
 
 
 class SlowRuns:

@@ -178,6 +178,33 @@ async def test_the_journal_is_open_before_the_parts_start_and_until_they_have_st
     await again.stopService()
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_journal_that_hangs_does_not_keep_the_server_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from threading import Event
+
+    from twisted.internet import reactor
+
+    from plane_tx import tap
+
+    monkeypatch.setattr(tap, "CLOSE_SECONDS", 0.01)
+    whole = tap.Remembering(reactor, str(tmp_path), "default")
+    whole.startService()
+    disk = Event()
+    hanging = whole._thread.run(disk.wait)
+    writing = whole.journal.record_number(1)
+
+    await whole.stopService()
+
+    assert not writing.called
+    disk.set()
+    await hanging
+    await writing
+    whole._thread.stop()
+    whole._state.release()
+
+
 def test_a_key_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     endpoint = "ssl:0:interface=127.0.0.1:privateKey=nowhere.pem"
     (tmp_path / "plane.toml").write_text(f'{PROCESS}[proxy]\nendpoint = "{endpoint}"\n')

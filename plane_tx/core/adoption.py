@@ -153,17 +153,26 @@ def stage_of(session: Session, made: Collection[str]) -> Stage:
     return Stage.IS_ENDING if status in ENDING else Stage.LIVES
 
 
-def verdicts(registry: Registry, held: Iterable[Holding], made: Collection[str]) -> list[Verdict]:
-    """What is to be done, in this order: what ends may free a key for what is taken up.
+def verdicts(
+    registry: Registry, held: Collection[Holding], made: Collection[str]
+) -> Iterator[Verdict | None]:
+    """What is to be done, one at a time; None for each that nothing is to be done about.
 
     `made` names the sessions of this run that the engine held before it was asked what it holds.
     """
     holdings = {holding.session_id: holding for holding in held}
-    known = [_of_known(session, holdings, made) for session in registry]
-    strangers = [each for each in holdings.values() if registry.get(each.session_id) is None]
-    unknown = list(_of_strangers(registry, strangers))
-    told = [verdict for verdict in (*known, *unknown) if verdict is not None]
-    return sorted(told, key=lambda verdict: not isinstance(verdict, End))
+    for session in registry:
+        yield _of_known(session, holdings, made)
+    yield from _of_strangers(registry, held)
+
+
+def in_order(told: Iterable[Verdict | None]) -> list[Verdict]:
+    """In which order all is to be done: what ends may free a key for what is taken up, and nobody
+    waits for what is cleared away.
+    """
+    places = {End: 0, Sweep: 2}
+    found = [verdict for verdict in told if verdict is not None]
+    return sorted(found, key=lambda verdict: places.get(type(verdict), 1))
 
 
 def _of_known(
@@ -174,10 +183,13 @@ def _of_known(
     return TABLE[stage_of(session, made)][found](session)
 
 
-def _of_strangers(registry: Registry, strangers: Iterable[Holding]) -> Iterator[Verdict]:
+def _of_strangers(registry: Registry, held: Iterable[Holding]) -> Iterator[Verdict | None]:
     """Of those that run under one key, the one made last has it, unless this run made another."""
     newest: dict[Key, Session] = {}
-    for holding in strangers:
+    for holding in held:
+        yield None
+        if registry.get(holding.session_id) is not None:
+            continue
         session = from_labels(holding.session_id, holding.labels)
         if session is None or holding.found is not Found.RUNS:
             yield Sweep(holding.session_id)

@@ -46,12 +46,12 @@ class Grants:
         values = self._of_session.get(session_id, {}).values()
         return [(self._tokens[each], self._last_used(each)) for some in values for each in some]
 
-    def take_used(self, most: int) -> list[tuple[str, float | None]]:
+    def take_used(self, most: int) -> list[tuple[Token, float | None]]:
         """So many tokens at most whose use began or ended since they were taken here, as
         `of_session` has them; only such with a time to live.
         """
         values = [self._used.pop() for _ in range(min(most, len(self._used)))]
-        return [(value, self._last_used(value)) for value in values]
+        return [(self._tokens[value], self._last_used(value)) for value in values]
 
     def _last_used(self, value: str) -> float | None:
         term = self._terms.get(value)

@@ -220,13 +220,14 @@ class Registry:
             session.idle_since = now
         return True
 
-    def forget_old(self, now: float) -> None:
-        """Forget the sessions that ended too long ago. Costs what is forgotten."""
-        while self._ended:
-            oldest = self._by_id[next(iter(self._ended))]
-            if now - oldest.history[-1].at < ENDED_KEPT_SECONDS:
-                break
+    def forget_old(self, now: float, most: int) -> int:
+        """Forget so many at most of the sessions that ended too long ago; how many it were."""
+        for forgotten in range(most):
+            oldest = next(iter(self._ended), None)
+            if oldest is None or now - self._by_id[oldest].history[-1].at < ENDED_KEPT_SECONDS:
+                return forgotten
             self._forget_oldest()
+        return most
 
     def take_used(self, most: int) -> list[Session]:
         """So many of the sessions at most that were used since they were taken here."""

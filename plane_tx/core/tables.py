@@ -82,7 +82,7 @@ _EXCESS_SESSIONS = """
 
 #: What is read at the start, by what it is called; one statement each.
 READ = {
-    "number": "SELECT coalesce(max(last), 0) FROM fencing",
+    "number": "SELECT coalesce(max(CAST(last AS INTEGER)), 0) FROM fencing",
     "answers": "SELECT caller, key, digest, body, at FROM answers ORDER BY rowid",
     "sessions": "SELECT * FROM sessions ORDER BY ended_at",
     "tokens": "SELECT * FROM tokens ORDER BY rowid",
@@ -107,6 +107,7 @@ def too_old(now: float) -> list[Write]:
     return [
         Write("DELETE FROM answers WHERE abs(at - ?) >= ?", ((now, KEPT_SECONDS),)),
         Write(_EXCESS_ANSWERS, ((MOST_KEPT,),)),
+        Write("DELETE FROM leases WHERE until <= ?", ((now,),)),
         Write("DELETE FROM sessions WHERE ended_at < ?", ((now - ENDED_KEPT_SECONDS,),)),
         Write(_EXCESS_SESSIONS, ((ENDED_KEPT,),)),
         *(
@@ -180,9 +181,9 @@ def tokens(granted: Iterable[tuple[Token, float | None]]) -> Write:
     return Write("INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
-def token_uses(used: Iterable[tuple[str, float | None]]) -> Write:
-    """When the tokens of these values were used last, as `tokens` has it."""
-    rows = tuple((last_used, value) for value, last_used in used)
+def token_uses(used: Iterable[tuple[Token, float | None]]) -> Write:
+    """When these tokens were used last, as `tokens` has it."""
+    rows = tuple((last_used, token.value) for token, last_used in used)
     return Write("UPDATE tokens SET last_used = ? WHERE value = ?", rows)
 
 
@@ -203,6 +204,11 @@ def lease_gone(session_id: str, reason: str) -> Write:
     return Write(statement, ((session_id, reason),))
 
 
+def leases_gone(session_id: str, now: float) -> Write:
+    """The leases of a session that have run out."""
+    return Write("DELETE FROM leases WHERE session_id = ? AND until <= ?", ((session_id, now),))
+
+
 def belongings_gone(session_id: str, *tables: str) -> list[Write]:
     """Nothing in these tables, `tokens` and `leases`, is this session's any more."""
     return [Write(_OF_SESSION[table], ((session_id,),)) for table in tables]
@@ -217,7 +223,8 @@ def forgotten(session_id: str) -> list[Write]:
 def session_of(row: Sequence[Any]) -> Session | None:
     """The session of a row; None for one that cannot be understood."""
     session_id, record, history, claimed, last_used, _ = row
-    known = from_text(session_id, record)
+    texts = all(isinstance(text, str) for text in (session_id, record, history))
+    known = from_text(session_id, record) if texts and _is_moment(last_used) else None
     if known is None:
         return None
     try:
@@ -228,8 +235,32 @@ def session_of(row: Sequence[Any]) -> Session | None:
     return known
 
 
-def token_of(row: Sequence[Any]) -> tuple[Token, float | None]:
-    """The token of a row, and when it was used last. Raises `ValueError` for other claims."""
+def token_of(row: Sequence[Any]) -> tuple[Token, float | None] | None:
+    """The token of a row, and when it was used last; None for one that cannot be understood."""
     value, session_id, user, secret, claims, ttl_seconds, last_used = row
-    claims = json.loads(claims)
+    try:
+        claims = json.loads(claims)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    texts = all(isinstance(text, str) for text in (value, session_id, user or "", secret))
+    if not texts or not isinstance(claims, dict) or not _is_moment(ttl_seconds, last_used):
+        return None
     return Token(value, session_id, secret, user, claims, ttl_seconds=ttl_seconds), last_used
+
+
+def lease_of(row: Sequence[Any]) -> tuple[str, str, float] | None:
+    """The session, reason and end of a lease; None for one that cannot be understood."""
+    session_id, reason, until = row
+    understood = isinstance(reason, str) and isinstance(until, float)
+    return (session_id, reason, until) if understood else None
+
+
+def answer_of(row: Sequence[Any]) -> Answer | None:
+    """The answer of a row; None for one that cannot be understood."""
+    given = Answer(*row)
+    return given if isinstance(given.body, bytes) and isinstance(given.at, float) else None
+
+
+def _is_moment(*values: object) -> bool:
+    # SQLite keeps what is no number where a number belongs.
+    return all(value is None or isinstance(value, float) for value in values)

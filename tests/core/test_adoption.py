@@ -16,6 +16,7 @@ from plane_tx.core.adoption import (
     Stage,
     Sweep,
     Verdict,
+    in_order,
     verdicts,
 )
 from plane_tx.core.lifecycle import Exited, SpawnFailed, Vanished
@@ -72,7 +73,7 @@ def known(state: State, *, unconfirmed: bool, **values: object) -> tuple[Registr
 def told(
     registry: Registry, *held: Holding, made: frozenset[str] = frozenset({"id"})
 ) -> list[Verdict]:
-    return verdicts(registry, held, made)
+    return in_order(verdicts(registry, held, made))
 
 
 def holding(found: Found, session: Session | None = None, **labels: str) -> list[Holding]:
@@ -188,7 +189,7 @@ def test_what_has_no_labels_of_ours_is_swept() -> None:
 def test_of_two_strangers_under_one_key_the_one_made_later_stays(order: int) -> None:
     older, newer = stranger("older", fencing_token=1), stranger("newer", fencing_token=2)
 
-    swept, adopted = told(Registry(), *[runs(older), runs(newer)][::order])
+    adopted, swept = told(Registry(), *[runs(older), runs(newer)][::order])
 
     assert swept == Sweep("older")
     assert adopted.session.id == "newer"
@@ -213,10 +214,10 @@ def test_a_stranger_is_swept_whose_key_a_better_one_has(
     assert Sweep("other") in told(registry, other, *holding(Found.RUNS))
 
 
-def test_ends_come_first_for_they_free_keys() -> None:
+def test_ends_come_first_for_they_free_keys_and_sweeps_last() -> None:
     registry, _ = known(Ready(HERE), unconfirmed=True, key=Key("gone"))
 
-    first, second = told(registry, runs(stranger("new")))
+    swept = Holding("swept", {}, Found.ENDED)
+    found = told(registry, swept, runs(stranger("new")))
 
-    assert isinstance(first, End)
-    assert isinstance(second, Adopt)
+    assert list(map(type, found)) == [End, Adopt, Sweep]

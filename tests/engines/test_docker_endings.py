@@ -102,6 +102,27 @@ async def test_an_end_is_told_before_what_is_left_is_read(world: World, fake: Fa
 
 
 @claim
+async def test_what_is_left_is_read_to_its_end_though_somebody_sweeps_meanwhile(
+    world: World, fake: FakeDocker
+) -> None:
+    session_id = await world.spawned(OBEYS)
+    exited = world.witness.next(SessionExited)
+    fake.exit(f"plane-{session_id}", 5)
+    await exited
+    gate = fake.gate("GET", "/containers/.+/logs")
+    await gate.come
+
+    removing = world.engine.remove(session_id)
+    await world.sleep(1)
+    gate.open()
+    await removing
+
+    (left,) = world.witness.left
+    assert untimed(left.remains.log) == out("up")
+    assert fake.containers == {}
+
+
+@claim
 async def test_no_secret_stands_in_what_is_told_of_a_container(
     world: World, fake: FakeDocker
 ) -> None:

@@ -346,6 +346,8 @@ class DockerEngine:
         return [said.running(found) for found in listed if found.get("Names")]
 
     async def _remove(self, session_id: str) -> None:
+        # Its end may be told already, and what is left of it just be read.
+        await self._endings.ended(session_id)
         with telling(f"remove session {session_id}"):
             await self._removal.remove(container_name(session_id))
 
