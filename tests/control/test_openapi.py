@@ -255,6 +255,7 @@ def test_no_text_list_or_map_of_a_request_is_without_a_bound():
     # The patterns of these say it, and what auth is described as.
     assert unbounded == {
         ("Volume", "name"), ("Executable", "runtime"), ("Executable", "cap_add"),
+        ("Executable", "network_name"),
         ("SpawnConfig", "subdomain"), ("ConnectRequest", "auth"),
     }  # fmt: skip
 
