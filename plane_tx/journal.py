@@ -124,10 +124,6 @@ class Journal:
         memory, self._memory = self._memory, Memory()
         return memory
 
-    def record_number(self, number: int) -> Deferred[None]:
-        """See to it that `last_number` of the next run is not below `number`."""
-        return self.record(tables.number(number))
-
     def record_answer(self, answer: Answer) -> Deferred[None]:
         """Keep an answer for the next run, in place of an earlier one to the same key."""
         return self.record(tables.answer(answer))

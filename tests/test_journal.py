@@ -23,6 +23,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.threadpool import ThreadPool
 
+from plane_tx.core import tables
 from plane_tx.core.errors import ConfigError, JournalError
 from plane_tx.core.idempotency import KEPT_SECONDS, MOST_KEPT, Answer
 from plane_tx.core.tables import APPLICATION_ID, SCHEMA_STEPS
@@ -78,7 +79,7 @@ class Later:
 
 def test_what_was_recorded_is_there_after_reopening(path: Path) -> None:
     journal = opened(path)
-    now(journal.record_number(7))
+    now(journal.record(tables.number(7)))
     now(journal.record_answer(answer("a", body=b"1")))
     now(journal.record_answer(answer("b", caller="other")))
     now(journal.close())
@@ -101,7 +102,7 @@ def test_a_new_journal_knows_nothing() -> None:
 def test_a_smaller_number_does_not_replace_a_larger_one(path: Path) -> None:
     journal = opened(path)
     for number in (5, 9, 3):
-        now(journal.record_number(number))
+        now(journal.record(tables.number(number)))
     now(journal.close())
 
     again = opened(path)
@@ -114,7 +115,7 @@ def test_fencing_tokens_go_on_growing_after_a_restart_with_a_clock_set_back(path
     journal = opened(path)
     tokens = FencingTokens(lambda: 1000.0)
     number = tokens.next()
-    now(journal.record_number(number))
+    now(journal.record(tables.number(number)))
     now(journal.close())
 
     again = opened(path)
@@ -192,7 +193,7 @@ def test_a_record_is_durable_when_its_transaction_has_ended_and_not_before(path:
     later = Later()
     journal = opened(path, run=later)
 
-    durable = journal.record_number(1)
+    durable = journal.record(tables.number(1))
 
     assert not durable.called
     assert rows(path, "SELECT * FROM fencing") == []
@@ -212,7 +213,7 @@ def close(journal: Journal, later: Later) -> None:
 def test_what_is_recorded_meanwhile_is_one_transaction(path: Path) -> None:
     later = Later()
     journal = opened(path, run=later)
-    first = journal.record_number(1)
+    first = journal.record(tables.number(1))
     others = [journal.record_answer(answer(str(number))) for number in range(50)]
 
     later.finish()
@@ -228,10 +229,10 @@ def test_what_is_recorded_meanwhile_is_one_transaction(path: Path) -> None:
 def test_what_the_waiters_of_one_transaction_record_is_the_next_one(path: Path) -> None:
     later = Later()
     journal = opened(path, run=later)
-    journal.record_number(1)
+    journal.record(tables.number(1))
     for number in (2, 3, 4):
-        durable = journal.record_number(number)
-        durable.addCallback(lambda _, number=number: journal.record_number(number + 10))
+        durable = journal.record(tables.number(number))
+        durable.addCallback(lambda _, number=number: journal.record(tables.number(number + 10)))
     later.finish()
 
     later.finish()
@@ -245,7 +246,7 @@ def test_what_the_waiters_of_one_transaction_record_is_the_next_one(path: Path) 
 def test_whoever_stops_waiting_stops_nobody_elses_record(path: Path) -> None:
     later = Later()
     journal = opened(path, run=later)
-    leaving, staying = journal.record_number(1), journal.record_number(2)
+    leaving, staying = journal.record(tables.number(1)), journal.record(tables.number(2))
     leaving.addErrback(lambda _: None)
 
     leaving.cancel()
@@ -258,12 +259,12 @@ def test_whoever_stops_waiting_stops_nobody_elses_record(path: Path) -> None:
 def test_closing_writes_what_waits_and_takes_nothing_more(path: Path) -> None:
     later = Later()
     journal = opened(path, run=later)
-    written = [journal.record_number(1), journal.record_number(2)]
+    written = [journal.record(tables.number(1)), journal.record(tables.number(2))]
 
     closing = journal.close()
 
     with pytest.raises(JournalError, match="stopping"):
-        now(journal.record_number(3))
+        now(journal.record(tables.number(3)))
     assert not closing.called
     assert journal.close() is closing
     close(journal, later)
@@ -276,7 +277,7 @@ def test_a_journal_that_was_never_opened_refuses_and_closes(path: Path) -> None:
     journal = Journal(path, execute)
 
     with pytest.raises(JournalError):
-        now(journal.record_number(1))
+        now(journal.record(tables.number(1)))
 
     now(journal.close())
     assert not path.exists()
@@ -315,8 +316,8 @@ def test_a_full_disk_is_one_line_and_fails_the_records_until_there_is_room(
 def test_a_transaction_that_fails_leaves_nothing_of_its_records(path: Path) -> None:
     later = Later()
     journal = opened(path, run=later)
-    journal.record_number(1)
-    failing = [journal.record_number(2), journal.record_answer(answer("a", body=BIG))]
+    journal.record(tables.number(1))
+    failing = [journal.record(tables.number(2)), journal.record_answer(answer("a", body=BIG))]
     refused = DeferredList(failing, consumeErrors=True)
     later.finish()
     fill_the_disk(journal)
@@ -335,7 +336,7 @@ def test_a_file_that_may_not_be_written_fails_the_records(
     journal._connection.execute("PRAGMA query_only = ON")
 
     with pytest.raises(JournalError, match="readonly"):
-        now(journal.record_number(1))
+        now(journal.record(tables.number(1)))
 
     assert len(told(logged)) == 1
     now(journal.close())
@@ -399,7 +400,7 @@ def test_a_file_that_cannot_be_read_is_kept_aside_with_one_line(
     assert line.startswith(f"{path} is not a journal that this version can read: ")
     assert str(aside) in line
     assert journal.last_number == 0
-    now(journal.record_number(1))
+    now(journal.record(tables.number(1)))
     now(journal.close())
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -408,7 +409,7 @@ def test_a_row_that_is_damaged_costs_no_other_one(path: Path) -> None:
     journal = opened(path)
     for key in ("first", "second"):
         now(journal.record_answer(answer(key)))
-    now(journal.record_number(7))
+    now(journal.record(tables.number(7)))
     journal._connection.execute(
         "UPDATE answers SET at = 'x', key = CAST(x'ff' AS TEXT) WHERE key = 'first'"
     )
@@ -456,11 +457,11 @@ def test_a_commit_waits_for_the_disk_where_a_record_is_to_outlive_a_power_loss(p
 
     journal.record_answer(answer("a"))
     commit()
-    journal.record_number(1)
+    journal.record(tables.number(1))
     commit()
     with journal.together():
         journal.record_answer(answer("b"))
-        journal.record_number(2)
+        journal.record(tables.number(2))
     commit()
     journal.record_answer(answer("c"))
     commit()
@@ -475,7 +476,7 @@ def test_what_is_recorded_together_is_one_transaction(path: Path) -> None:
     journal = opened(path, run=later)
 
     with journal.together():
-        recorded = [journal.record_answer(answer("a")), journal.record_number(1)]
+        recorded = [journal.record_answer(answer("a")), journal.record(tables.number(1))]
         begun = len(later.asked)
 
     assert (begun, len(later.asked)) == (0, 1)
@@ -488,10 +489,10 @@ def test_all_is_settled_when_what_was_recorded_before_is_written_or_has_failed(p
     later = Later()
     journal = opened(path, run=later)
     at_rest = journal.settled()
-    first, second = journal.record_number(1), journal.record_answer(answer("a", body=BIG))
+    first, second = journal.record(tables.number(1)), journal.record_answer(answer("a", body=BIG))
 
     settled = journal.settled()
-    third = journal.record_number(2)
+    third = journal.record(tables.number(2))
     for each in (second, third):
         each.addErrback(lambda failure: failure.trap(JournalError))
 
@@ -508,7 +509,7 @@ def test_all_is_settled_when_what_was_recorded_before_is_written_or_has_failed(p
 def test_who_waits_for_what_is_written_adds_no_transaction_and_may_leave(path: Path) -> None:
     later = Later()
     journal = opened(path, run=later)
-    journal.record_number(1)
+    journal.record(tables.number(1))
     stays, leaves = journal.settled(), journal.settled()
 
     leaves.addErrback(lambda failure: failure.trap(CancelledError) and None)
@@ -526,10 +527,10 @@ def test_a_disk_that_does_not_answer_is_not_waited_for_by_more_and_more(
     monkeypatch.setattr("plane_tx.journal.MOST_WAITING", 2)
     later = Later()
     journal = opened(path, run=later)
-    waiting = [journal.record_number(number) for number in range(3)]
+    waiting = [journal.record(tables.number(number)) for number in range(3)]
 
     with pytest.raises(JournalError, match="does not keep up"):
-        now(journal.record_number(3))
+        now(journal.record(tables.number(3)))
 
     close(journal, later)
     assert all(each.called for each in waiting)
@@ -599,7 +600,7 @@ from plane_tx.journal import Journal
 
 journal = Journal(Path(sys.argv[1]), execute)
 journal.open(0.0)
-journal.record_number(42).addCallback(lambda _: print("durable", flush=True))
+journal.record(tables.number(42)).addCallback(lambda _: print("durable", flush=True))
 sys.stdin.read()
 """
 

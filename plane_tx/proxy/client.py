@@ -221,11 +221,7 @@ class ClientConnection(Connection):
         access = self._notes.hand_over() if self._notes is not None else None
         ends, asked = RelayEnds(self.transport, upstream, access), exchange.head
         shaken = Handshake(asked, self._parser.surplus, head, upstream.parser.surplus)
-        del (
-            self._parser,
-            self.introductions,
-            self.way,
-        )  # what follows is no HTTP, and may stay for hours
+        del self._parser, self.introductions, self.way  # no HTTP follows, perhaps for hours
         use = exchange.take_use()
         relay = self._relay = proxy.relays.join(exchange.session, use, ends, asked.upgrade)
         self.hear_end(relay.browser_ended)
