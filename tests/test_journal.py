@@ -596,6 +596,7 @@ RECORD_AND_WAIT = """
 import sys
 from pathlib import Path
 from twisted.internet.defer import execute
+from plane_tx.core import tables
 from plane_tx.journal import Journal
 
 journal = Journal(Path(sys.argv[1]), execute)

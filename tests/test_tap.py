@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_twisted
 
+from plane_tx.core import tables
 from tests.certificate import write_chain
 from tests.conftest import LoggedFailures
 from tests.live import TWISTD, LiveServer, ask, live_server, until, with_state
@@ -158,7 +159,7 @@ async def test_the_journal_is_open_before_the_parts_start_and_until_they_have_st
 
     class Part(Service):
         def startService(self) -> None:
-            self.first = whole.journal.record_number(1)
+            self.first = whole.journal.record(tables.number(1))
 
         def stopService(self) -> Deferred[None]:
             return stopped
@@ -167,7 +168,7 @@ async def test_the_journal_is_open_before_the_parts_start_and_until_they_have_st
     part.setServiceParent(whole)
     whole.startService()
     stopping = whole.stopService()
-    last = whole.journal.record_number(2)
+    last = whole.journal.record(tables.number(2))
     stopped.callback(None)
     await stopping
     assert part.first.called
@@ -193,7 +194,7 @@ async def test_a_journal_that_hangs_does_not_keep_the_server_from_ending(
     whole.startService()
     disk = Event()
     hanging = whole._thread.run(disk.wait)
-    writing = whole.journal.record_number(1)
+    writing = whole.journal.record(tables.number(1))
 
     await whole.stopService()
 
