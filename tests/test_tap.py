@@ -186,6 +186,7 @@ async def test_a_journal_that_hangs_does_not_keep_the_server_from_ending(
     from threading import Event
 
     from twisted.internet import reactor
+    from twisted.internet.task import deferLater
 
     from plane_tx import tap
 
@@ -202,6 +203,8 @@ async def test_a_journal_that_hangs_does_not_keep_the_server_from_ending(
     disk.set()
     await hanging
     await writing
+    await deferLater(reactor, 0)
+    await whole._thread.run(lambda: None)  # behind the closing of the file
     whole._thread.stop()
     whole._state.release()
 
