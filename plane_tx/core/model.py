@@ -383,6 +383,11 @@ class Session:
         """Where it is in its life now."""
         return self.state.status
 
+    def is_at(self, address: Address) -> bool:
+        """Whether it is ready, and known to be at this address still."""
+        state = self.state
+        return isinstance(state, Ready) and state.address == address and not self.unconfirmed
+
     @property
     def holds(self) -> int:
         """How many of its uses keep it in use: all but the passive ones."""

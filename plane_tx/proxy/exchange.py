@@ -264,7 +264,14 @@ class Exchange(Remembering):
 
     def _dial(self, address: Address) -> None:
         dialling = self._pool.dial(self.session.id, address)
-        self._await(dialling.addCallbacks(self._send_head, self._not_connected))
+        self._await(dialling.addCallbacks(self._connected, self._not_connected, (address,)))
+
+    def _connected(self, upstream: UpstreamConnection, address: Address) -> None:
+        if self.session.is_at(address):
+            self._send_head(upstream)
+        else:
+            upstream.hang_up()  # it took a while: whoever answers there now may be another session
+            self._upstream_failed(UpstreamUnreachable("the session is not there any more"))
 
     def _not_connected(self, failure: Failure) -> None:
         self._upstream_failed(why_not_connected(failure, self.session.spec.executable.port))

@@ -434,6 +434,19 @@ def test_a_session_that_hangs_up_because_it_ended_is_410_with_the_reason(world):
     assert "its process ended by itself" in json.loads(body_of(answer))["message"]
 
 
+def test_whoever_answers_late_where_an_ended_session_was_is_told_nothing(world):
+    session, token = world.session()
+    client = world.client()
+    client.send(world.get(token))
+
+    world.end(session)
+    stranger = world.accept()
+
+    assert stranger.get() == b""
+    assert stranger.aborted
+    assert status(client.get()) == 410
+
+
 def test_a_session_that_hangs_up_while_it_is_ending_is_410(world):
     session, client, upstream = asked(world)
     world.engine.obeys = False
