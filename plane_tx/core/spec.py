@@ -91,25 +91,27 @@ def complete(config: SpawnConfig, apps: Mapping[str, App], defaults: Defaults) -
     )
     return Spec(
         executable=executable,
-        limits=Limits(
-            max_idle_seconds=_first(
-                config.max_idle_seconds, app.max_idle_seconds, defaults.max_idle_seconds
-            ),
-            lifetime_limit_seconds=_first(
-                config.lifetime_limit_seconds, app.lifetime_limit_seconds
-            ),
-            claim_within_seconds=config.claim_within_seconds,
-            startup_timeout_seconds=_given(
-                readiness.timeout_seconds, defaults.startup_timeout_seconds
-            ),
-            stop_grace_seconds=_given(config.stop_grace_seconds, defaults.stop_grace_seconds),
-            token_ttl_seconds=config.token_ttl_seconds,
-        ),
+        limits=_limits(config, app, defaults, readiness),
         idle=(config.idle or app.idle or defaults.idle).to_rule(),
         subdomain=config.subdomain,
         use_static_token=config.use_static_token,
         routing=config.routing,
         labels=dict(config.labels),
+    )
+
+
+def _limits(
+    config: SpawnConfig, app: App, defaults: Defaults, readiness: ReadinessRequest
+) -> Limits:
+    return Limits(
+        max_idle_seconds=_first(
+            config.max_idle_seconds, app.max_idle_seconds, defaults.max_idle_seconds
+        ),
+        lifetime_limit_seconds=_first(config.lifetime_limit_seconds, app.lifetime_limit_seconds),
+        claim_within_seconds=config.claim_within_seconds,
+        startup_timeout_seconds=_given(readiness.timeout_seconds, defaults.startup_timeout_seconds),
+        stop_grace_seconds=_given(config.stop_grace_seconds, defaults.stop_grace_seconds),
+        token_ttl_seconds=config.token_ttl_seconds,
     )
 
 
