@@ -6,12 +6,21 @@ import os
 import platform
 import resource
 import shutil
+import subprocess
+import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+
+_IMPORTS = """
+import twisted.scripts.twistd
+import plane_tx.tap
+print("imported", flush=True)
+input()
+"""
 
 
 def siblings(core: int) -> frozenset[int]:
@@ -106,3 +115,18 @@ def _build() -> str:
     optimised = "--enable-optimizations" in asked
     built = ", ".join(platform.python_build())
     return f"({built}; configured {'with' if optimised else 'without'} --enable-optimizations)"
+
+
+def imports() -> tuple[float, int]:
+    """The seconds it takes to import all that a server imports and nothing else, and the bytes."""
+    began = time.perf_counter()
+    command = [sys.executable, "-c", _IMPORTS]
+    with subprocess.Popen(
+        command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "imported\n"
+        took = time.perf_counter() - began
+        held = resident_bytes([process.pid])
+        process.communicate("\n")
+    return took, held

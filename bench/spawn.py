@@ -11,7 +11,6 @@ import argparse
 import itertools
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +25,7 @@ import attrs
 from bench import engine
 from bench.control import measured
 from bench.engine import Engine
-from bench.processes import machine, resident_bytes
+from bench.processes import imports, machine, resident_bytes
 from bench.results import record
 from bench.spawn_report import (
     Pair,
@@ -64,13 +63,6 @@ max_idle_seconds = 0.0
 [apps.{APP}]
 image = "{engine.IMAGE}"
 command = ["sh", "-c", "mkdir /www; echo here >/www/index.html; exec httpd -f -p $PORT -h /www"]
-"""
-
-_IMPORTS = """
-import twisted.scripts.twistd
-import plane_tx.tap
-print("imported", flush=True)
-input()
 """
 
 
@@ -189,6 +181,14 @@ class Turns:
         """The same with many at once."""
         return self._pair(self._ours_at_once, self._engines_at_once)
 
+    def exit(self) -> float:
+        """The seconds from killing a container behind our back until its session is told ended."""
+        session, _ = spawn(self._server)
+        began = time.perf_counter()
+        self._asked.ask("POST", f"/containers/plane-{session}/kill")
+        self._server.wait_for(session, "terminated")
+        return time.perf_counter() - began
+
     def _pair(self, ours: Callable[[], float], engines: Callable[[], float]) -> Pair:
         if next(self._pairs) % 2:
             took = engines()
@@ -235,11 +235,12 @@ class Turns:
 
 @attrs.frozen
 class Rounds:
-    """What was seen in all rounds: pairs, joins, and the statuses of our spawns."""
+    """What was seen in all rounds: pairs, joins, exits, and the statuses of our spawns."""
 
     alone: list[Pair] = attrs.field(factory=list)
     at_once: list[Pair] = attrs.field(factory=list)
     joins: list[float] = attrs.field(factory=list)
+    exits: list[float] = attrs.field(factory=list)
     phases: dict[str, list[float]] = attrs.field(factory=dict)
 
 
@@ -257,6 +258,7 @@ def take_turns(bench: Bench) -> Rounds:
             seen.alone.extend(turns.one() for _ in range(options.pairs))
             seen.at_once.append(turns.at_once())
             seen.joins.extend(join(server) for _ in range(JOINS))
+            seen.exits.extend(turns.exit() for _ in range(options.pairs))
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
     bench.clear()
     return seen
@@ -299,19 +301,6 @@ def _count_ready(server: LiveServer) -> int:
     return len(ask("GET", url).json["backends"])
 
 
-def imports() -> Start:
-    """What it takes to import all that a server imports, and nothing else."""
-    began = time.perf_counter()
-    command = [sys.executable, "-c", _IMPORTS]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload]
-        assert process.stdout.readline() == "imported\n"
-        took = time.perf_counter() - began
-        held = resident_bytes([process.pid])
-        process.communicate("\n")
-    return Start(took, took, held)
-
-
 def adoptions(bench: Bench) -> list[Start]:
     """Starts with sessions that a server which was killed has left."""
     with bench.ready_server() as server:
@@ -328,7 +317,7 @@ def look(bench: Bench) -> Seen:
     for _ in range(options.warming):
         start(bench, 0)  # this one compiles the modules
     starts = [start(bench, 0) for _ in range(options.starts)]
-    bare = sorted((imports() for _ in range(options.starts)), key=lambda each: each.listening)
+    bare = sorted(imports() for _ in range(options.starts))
     seen = take_turns(bench)
     adopted = adoptions(bench)
     idle = measured("idle", str(options.idle))
@@ -336,6 +325,7 @@ def look(bench: Bench) -> Seen:
         alone=seen.alone,
         at_once=seen.at_once,
         joins=seen.joins,
+        exits=seen.exits,
         phases=seen.phases,
         starts=starts,
         adoptions=adopted,

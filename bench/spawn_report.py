@@ -38,10 +38,12 @@ class Seen:
     alone: Sequence[Pair]
     at_once: Sequence[Pair]
     joins: Sequence[float]
+    exits: Sequence[float]
     phases: Mapping[str, Sequence[float]]
     starts: Sequence[Start]
     adoptions: Sequence[Start]
-    imports: Start
+    #: Seconds and bytes of all that a start imports.
+    imports: tuple[float, int]
     idle_bytes: float
 
 
@@ -98,6 +100,7 @@ TARGETS = (
     Target("cold spawn", "ratio to the Engine", 1.08, lambda seen: ratio(seen.alone)),
     Target("{at_once} spawns at once", "ratio to the Engine", 1, lambda seen: ratio(seen.at_once)),
     Target("join", "median ms", 3, lambda seen: statistics.median(seen.joins) * 1e3),
+    Target("an exit, told", "most ms", 250, lambda seen: max(seen.exits) * 1e3, less=True),
     Target("{adopted} sessions adopted", "seconds", 1, adoption, less=True),
     Target("start to listening", "seconds", 1, lambda seen: listening(seen.starts), less=True),
     Target(
@@ -132,6 +135,7 @@ def spawns(seen: Seen, sizes: Sizes) -> Iterator[str]:
         ):
             yield row(f"{name}, {whose}", *(f"{each * 1e3:.0f}" for each in _spread(took)))
     yield row("a join, answered", *(f"{each * 1e3:.1f}" for each in _spread(seen.joins)))
+    yield row("an exit, told", *(f"{each * 1e3:.0f}" for each in _spread(seen.exits)))
 
 
 def phases(seen: Seen) -> Iterator[str]:
@@ -144,11 +148,8 @@ def phases(seen: Seen) -> Iterator[str]:
 
 def started(seen: Seen) -> Iterator[str]:
     """What the imports alone take, beside which the start has to be seen."""
-    imports = seen.imports
-    yield (
-        f"All that a start imports, and no more: {imports.listening:.2f} s and"
-        f" {imports.resident_bytes / 2**20:.1f} MiB."
-    )
+    seconds, held = seen.imports
+    yield f"All that a start imports, and no more: {seconds:.2f} s and {held / 2**20:.1f} MiB."
 
 
 def stays(history: Sequence[Mapping[str, object]]) -> dict[str, float]:

@@ -22,10 +22,11 @@ SEEN = Seen(
     alone=[Pair(0.216, 0.2), Pair(0.3, 0.2), Pair(0.2, 0.2)],
     at_once=[Pair(2.0, 2.0)],
     joins=[0.001, 0.003, 0.5],
+    exits=[0.02, 0.03, 0.24],
     phases={"scheduled": [0.001, 0.002, 0.003], "starting": [0.2]},
     starts=[Start(0.5, 0.6, 70 << 20)],
     adoptions=[Start(0.7, 1.6, 80 << 20)],
-    imports=Start(0.4, 0.4, 60 << 20),
+    imports=(0.4, 60 << 20),
     idle_bytes=5120.0,
 )
 
@@ -47,6 +48,7 @@ def test_what_is_at_the_bound_of_a_ratio_or_a_join_is_met() -> None:
 def test_all_the_rest_is_met_only_below_its_bound() -> None:
     told = results(SEEN)
 
+    assert told["an exit, told"] == "240.00 met |"
     assert told["100 sessions adopted"] == "0.90 met |"
     assert told["start to listening"] == "0.50 met |"
     assert told["start to listening, 100 sessions to adopt"] == "0.70 met |"
@@ -60,6 +62,7 @@ def test_all_the_rest_is_met_only_below_its_bound() -> None:
         ("cold spawn", {"alone": [Pair(0.22, 0.2)]}),
         ("20 spawns at once", {"at_once": [Pair(2.1, 2.0)]}),
         ("join", {"joins": [0.0031]}),
+        ("an exit, told", {"exits": [0.02, 0.25]}),
         ("100 sessions adopted", {"adoptions": [Start(0.7, 1.7)]}),
         ("start to listening", {"starts": [Start(1.0, 1.1)]}),
         ("start to listening, 100 sessions to adopt", {"adoptions": [Start(1.0, 1.1)]}),
@@ -88,6 +91,7 @@ def test_spawns_are_told_in_milliseconds_with_the_least_and_the_most() -> None:
     assert lines[2] == "| one, ours | 216 | 200 | 300 |"
     assert lines[5] == "| 20 at once, the last, the Engine | 2000 | 2000 | 2000 |"
     assert lines[6] == "| a join, answered | 3.0 | 1.0 | 500.0 |"
+    assert lines[7] == "| an exit, told | 30 | 20 | 240 |"
 
 
 def test_a_spawn_is_told_by_the_statuses_it_was_in() -> None:
