@@ -323,7 +323,7 @@ def assemble(
         Reaper(reactor, supervisor),
         Upkeep(reactor, RECONCILE_SECONDS, supervisor.recovery.begin_if_at_rest),
         Upkeep(reactor, USES_SECONDS, supervisor.chronicle.write_uses),
-        LagMeter(reactor, supervisor.measures.reactor_lag),
+        LagMeter(reactor, supervisor.measures),
         ProxyListener(endpoints, "proxy.endpoint", config.proxy.endpoint, proxy),
         ProxyListener(
             endpoints, "proxy.redirect_endpoint", config.proxy.redirect_endpoint, redirect
