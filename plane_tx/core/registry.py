@@ -76,6 +76,10 @@ class Registry:
     def __iter__(self) -> Iterator[Session]:
         return iter(tuple(self._by_id.values()))
 
+    def ids(self) -> Iterator[str]:
+        """The id of each session, of the one that was taken in last first."""
+        return reversed(tuple(self._by_id))
+
     @property
     def live_count(self) -> int:
         """How many sessions hold a key: all that are not terminated."""
@@ -186,6 +190,8 @@ class Registry:
                 session.claimed = True
                 self._used.add(session)
             self.grants.opened(use.visit.token)
+        else:
+            session.leases += 1
 
     def touch(self, session: Session, use: Use, now: float) -> None:
         """Count what passed over a passive use as use: the idle clock, if it runs, begins anew.
@@ -209,6 +215,8 @@ class Registry:
         self.uses[use.kind] -= 1
         if use.kind is not UseKind.LEASE:
             self.grants.closed(use.visit.token, now)
+        else:
+            session.leases -= 1
         if use.passive:
             session.passives -= 1
             return False
