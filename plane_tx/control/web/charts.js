@@ -181,8 +181,11 @@ class LineChart {
   }
 
   said({ label, format, ceiling }, values, at, pointed) {
-    const value = values[at];
-    if (value === null) return `${label} not told`;
+    const told = pointed ? at : values.findLastIndex((value) => value !== null);
+    const value = values[told] ?? null;
+    if (value === null) return pointed && !ceiling ? `${label} not told` : "";
+    // Such as when the session has ended.
+    if (told < at) return `${label} last ${format(value)}`;
     if (pointed || ceiling) return `${label} ${format(value)}`;
     const most = values.reduce((greatest, each) => Math.max(greatest, each ?? 0), 0);
     return `${label} ${format(value)} (most ${format(most)})`;
