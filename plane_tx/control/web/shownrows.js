@@ -27,20 +27,29 @@ export class ShownRows {
     return [this.above.element, this.body, this.below.element];
   }
 
-  /** Stand for the rows that are not drawn, as high as they would be. */
-  leaveRoom(above, below) {
+  /**
+   * Remove every row but these, and leave room for those that are not drawn.
+   * @param {any[]} rows
+   * @param {number} above how high the rows before them would be
+   * @param {number} below
+   */
+  clear(rows, above, below) {
+    const wanted = new Set(rows.map((row) => row.id));
+    const focused = this.idOf(document.activeElement);
+    // First of all: to focus has the page laid out, and half of a table would be scrolled back.
+    if (focused !== null && !wanted.has(focused)) this.keepFocus();
+    this.drop(wanted);
     this.above.setHeight(above);
     this.below.setHeight(below);
   }
 
   /**
-   * Hold `rows` and nothing else, without moving the one that has the focus.
+   * Draw `rows`, after all others were removed, without moving the one that has the focus.
    * @param {any[]} rows
    * @param {number} first the place of the first of them among all
    * @param {string | null} activeId the row that the keyboard is at
    */
   show(rows, first, activeId) {
-    this.drop(new Set(rows.map((row) => row.id)));
     const { activeElement } = document;
     const held = this.body.contains(activeElement) ? activeElement.closest("tr") : null;
     const now = serverNow();
@@ -80,7 +89,6 @@ export class ShownRows {
   drop(wanted) {
     for (const [id, view] of this.views) {
       if (wanted.has(id)) continue;
-      if (view.element.contains(document.activeElement)) this.keepFocus();
       view.element.remove();
       this.views.delete(id);
       this.spare.push(view);

@@ -149,8 +149,9 @@ export class SessionTable {
     if (!this.open) return;
     if (this.stale) this.sort();
     const { first, last } = this.window();
-    this.rows.leaveRoom(first * this.rowHeight, (this.order.length - last) * this.rowHeight);
-    this.rows.show(this.order.slice(first, last), first, this.activeId);
+    const rows = this.order.slice(first, last);
+    this.rows.clear(rows, first * this.rowHeight, (this.order.length - last) * this.rowHeight);
+    this.rows.show(rows, first, this.activeId);
     if (this.moved) this.scroller.scrollTop = this.top;
     this.moved = false;
     if (document.activeElement === this.scroller) this.focus();
