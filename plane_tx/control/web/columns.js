@@ -172,7 +172,7 @@ function endsCell() {
 
 function whatIsLeft(row, seconds, now) {
   if (row.ends) return countdown(seconds);
-  if (row.ended_at) return `ended ${ago(row.ended_at, now)}`;
+  if (row.ended_at) return ago(row.ended_at, now);
   if (groupOf(row.status) !== "ready") return "";
   return row.connections + row.leases > 0 ? "in use" : "never";
 }
