@@ -156,6 +156,8 @@ class SessionPage {
   }
 
   warn(text) {
+    // One that is met in every round is said once.
+    if (this.notice.textContent !== text) announce(text);
     this.notice.replaceChildren(el("p", { class: "banner", "data-tone": "warn" }, text));
   }
 
