@@ -115,8 +115,8 @@ class Meanwhile:
         return await self._supervisor.logs(session, LINES_TOLD, None)
 
     async def hint(self, session: Session) -> str | None:
-        """Why it still boots, where that is known better than by its phase."""
-        return None
+        """Why its server does not answer yet, where that is known."""
+        return await self._supervisor.why_not_answering(session)
 
     def forget(self, session: Session) -> None:
         """Nobody waits for it any more."""
