@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 
 from plane_tx.chronicle import Chronicle
 from plane_tx.core import errors
-from plane_tx.core.connect import CapacityLimits
-from plane_tx.core.model import Key, Routing, Session, Token, own_token
+from plane_tx.core.connect import CapacityLimits, check_capacity, check_user_capacity
+from plane_tx.core.explain import why_ended
+from plane_tx.core.model import (
+    ENDING,
+    Executable,
+    Key,
+    Routing,
+    Scheduled,
+    Session,
+    Token,
+    own_token,
+)
 from plane_tx.core.record import to_labels
 from plane_tx.core.registry import Registry
 from plane_tx.core.routes import has_hosts_below, session_url
@@ -27,7 +37,10 @@ from plane_tx.tokens import FencingTokens, mint_id, mint_secret, mint_token
 
 @attrs.frozen
 class Policy:
-    """What the configuration decides about sessions; `secure` when the proxy speaks only TLS."""
+    """What the configuration decides about sessions; `secure` when the proxy speaks only TLS.
+
+    `request_images` and `request_commands` are whether a request may name one itself.
+    """
 
     cluster: str
     control_url: str
@@ -37,18 +50,60 @@ class Policy:
     defaults: Defaults = Defaults()
     limits: CapacityLimits = CapacityLimits()
     hold_seconds: float = 30.0
+    engine_kind: str = "docker"
+    request_images: bool = True
+    request_commands: bool = True
 
 
 class Admission:
     """Turns requests into sessions and sessions into answers; nothing here waits."""
 
     def __init__(
-        self, policy: Policy, registry: Registry, fencing: FencingTokens, chronicle: Chronicle
+        self,
+        policy: Policy,
+        registry: Registry,
+        fencing: FencingTokens,
+        chronicle: Chronicle,
+        check: Callable[[Executable], None],
     ) -> None:
+        """Have `check` refuse what the engine could never run."""
         self._policy = policy
         self._registry = registry
         self._fencing = fencing
         self._chronicle = chronicle
+        self._check = check
+
+    def reserve(
+        self,
+        request: ConnectRequest,
+        now: float,
+        soonest: Callable[[], float | None],
+        decided: Callable[[ConnectResponse], None],
+    ) -> tuple[Session, ConnectResponse]:
+        """A session in the registry for `request`, and the answer, which `decided` hears first.
+
+        Key, id and place under the caps are taken in one go. Raises what `new_session`,
+        `check_capacity`, which asks for the `soonest` end, and the engine's check raise.
+        """
+        session = self.new_session(request, now)
+        self._check(session.spec.executable)
+        self._check_capacity(request.user, now, soonest)
+        self._registry.add(session, Scheduled(), now)
+        self._registry.grants.grant(session.own_token, now)
+        with self._chronicle.together():
+            self._chronicle.made(session)
+            response = self.answer(session, request, now, spawned=True)
+            decided(response)
+        return session, response
+
+    def link(self, session: Session, user: str | None, now: float) -> str:
+        """A new link to the session, for `user` if one is named.
+
+        Raises `SessionEnded` for one that is ending or gone, `InvalidRequest` as `answer` does.
+        """
+        if session.status in ENDING:
+            raise errors.SessionEnded(why_ended(session))
+        return self._url(session, self._grant(session, ConnectRequest(user=user), now))
 
     def new_session(self, request: ConnectRequest, now: float) -> Session:
         """The session that `request` asks for, which nobody knows yet.
@@ -121,6 +176,14 @@ class Admission:
     def _url(self, session: Session, token: Token) -> str:
         policy = self._policy
         return session_url(policy.cluster, session, token.value, secure=policy.secure)
+
+    def _check_capacity(
+        self, user: str | None, now: float, soonest: Callable[[], float | None]
+    ) -> None:
+        limits = self._policy.limits
+        check_capacity(self._registry, limits, now, soonest)
+        if user is not None:
+            check_user_capacity(self._registry, limits, now, user)
 
     def _check_cluster(self, config: SpawnConfig) -> None:
         cluster = self._policy.cluster

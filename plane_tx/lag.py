@@ -5,18 +5,18 @@ from __future__ import annotations
 from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from plane_tx.core.measures import Histogram
+from plane_tx.core.measures import Measures
 
 #: How often it is measured.
 INTERVAL_SECONDS = 0.5
 
 
 class LagMeter(Service):
-    """Asks to be called again and again, and observes by how much each call comes too late."""
+    """Asks to be called again and again, and counts by how much each call comes too late."""
 
-    def __init__(self, clock: IReactorTime, lag: Histogram) -> None:
+    def __init__(self, clock: IReactorTime, measures: Measures) -> None:
         self._clock = clock
-        self._lag = lag
+        self._measures = measures
         self._due = 0.0
         self._next: IDelayedCall | None = None
 
@@ -37,5 +37,5 @@ class LagMeter(Service):
 
     def _called(self) -> None:
         # A clock that was set back makes a call early; that is no lag.
-        self._lag.observe(max(self._clock.seconds() - self._due, 0.0))
+        self._measures.reactor_was_late(max(self._clock.seconds() - self._due, 0.0))
         self._ask()

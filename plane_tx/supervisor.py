@@ -14,14 +14,7 @@ from plane_tx.boots import PullWatcher
 from plane_tx.chronicle import Chronicle
 from plane_tx.conduct import Conductor, Watcher
 from plane_tx.core import errors
-from plane_tx.core.connect import (
-    AwaitRelease,
-    Join,
-    Spawn,
-    check_capacity,
-    check_user_capacity,
-    decide,
-)
+from plane_tx.core.connect import AwaitRelease, Join, Spawn, decide
 from plane_tx.core.explain import why_ended, why_not_ready
 from plane_tx.core.idle import next_deadlines
 from plane_tx.core.lifecycle import HardTerminate, SoftTerminate
@@ -32,7 +25,6 @@ from plane_tx.core.model import (
     LogLine,
     Ready,
     Reason,
-    Scheduled,
     Session,
     Status,
     StatusEntry,
@@ -95,7 +87,9 @@ class Supervisor:
         self._conductor = Conductor(
             reactor, engine, self.registry, policy.limits.max_starting, self.chronicle
         )
-        self._admission = Admission(policy, self.registry, self._fencing, self.chronicle)
+        self._admission = Admission(
+            policy, self.registry, self._fencing, self.chronicle, engine.check
+        )
         self.recovery = Recovery(
             reactor, engine, self.registry, self._conductor, self._fencing, self.chronicle
         )
@@ -243,6 +237,15 @@ class Supervisor:
                 case AwaitRelease(session):
                     await self._wait_for_release(session)
 
+    async def link(self, session_id: str, user: str | None) -> str:
+        """A new link to a session, for `user` if one is named; the journal knows it.
+
+        Raises `NotFound`, and what `Admission.link` raises.
+        """
+        url = self._admission.link(self.get(session_id), user, self._reactor.seconds())
+        await self.recorded()
+        return url
+
     def soft_terminate(self, session_id: str, by: str = "") -> None:
         """Ask a session to end; one that is ending or gone stays as it is."""
         self._conductor.apply(self.get(session_id), SoftTerminate(Reason.EXTERNAL, by=by))
@@ -344,29 +347,16 @@ class Supervisor:
         if self.draining:
             raise errors.Draining("this server takes no new sessions: it is being drained")
         self._check_engine()
-        now = self._reactor.seconds()
-        session = self._admission.new_session(request, now)
-        self._engine.check(session.spec.executable)
-        self._check_capacity(request.user, now)
-        self.registry.add(session, Scheduled(), now)
-        self.registry.grants.grant(session.own_token, now)
+        session, response = self._admission.reserve(
+            request, self._reactor.seconds(), self._conductor.soonest_deadline, decided
+        )
         self._conductor.reschedule(session)
-        with self.chronicle.together():
-            self.chronicle.made(session)
-            response = self._admission.answer(session, request, now, spawned=True)
-            decided(response)
         self._conductor.launch(session, self._admission.order(session))
         return response
 
     def _check_engine(self) -> None:
         if self._conductor.engine_lost is not None:
             raise errors.EngineUnavailable(self._conductor.engine_lost)
-
-    def _check_capacity(self, user: str | None, now: float) -> None:
-        limits = self.policy.limits
-        check_capacity(self.registry, limits, now, self._conductor.soonest_deadline)
-        if user is not None:
-            check_user_capacity(self.registry, limits, now, user)
 
     def _wait_for_release(self, session: Session) -> Deferred[None]:
         def too_late() -> Exception:

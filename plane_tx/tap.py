@@ -246,8 +246,9 @@ def _cannot_listen(failure: Failure, key: str, description: str) -> str:
     )
 
 
-def make_policy(config: Config) -> Policy:
-    """What `config` decides about sessions."""
+def make_policy(config: Config, engine_kind: str) -> Policy:
+    """What `config` decides about sessions that an engine of this kind runs."""
+    containers = engine_kind != "process"
     return Policy(
         cluster=config.proxy.cluster,
         control_url=control_url(config),
@@ -257,6 +258,9 @@ def make_policy(config: Config) -> Policy:
         defaults=config.defaults.to_defaults(config.engine),
         limits=config.limits.to_limits(),
         hold_seconds=config.proxy.hold_seconds,
+        engine_kind=engine_kind,
+        request_images=containers,
+        request_commands=containers or config.engine.allow_request_commands,
     )
 
 
@@ -304,7 +308,7 @@ def assemble(
     kind = engine_kind(config.engine)
     whole = Remembering(reactor, state_dir(config, os.environ), config.engine.instance)
     engine = make_engine(reactor, config.engine, kind, open_files)
-    supervisor = Supervisor(reactor, engine, make_policy(config), whole.journal)
+    supervisor = Supervisor(reactor, engine, make_policy(config, kind), whole.journal)
     idempotency = Idempotency(reactor, whole.journal)
     worker = OwnThread(reactor, "autopsies")
     autopsies = Autopsies(reactor, engine, supervisor, whole.autopsies, worker)
@@ -323,7 +327,7 @@ def assemble(
         Reaper(reactor, supervisor),
         Upkeep(reactor, RECONCILE_SECONDS, supervisor.recovery.begin_if_at_rest),
         Upkeep(reactor, USES_SECONDS, supervisor.chronicle.write_uses),
-        LagMeter(reactor, supervisor.measures.reactor_lag),
+        LagMeter(reactor, supervisor.measures),
         ProxyListener(endpoints, "proxy.endpoint", config.proxy.endpoint, proxy),
         ProxyListener(
             endpoints, "proxy.redirect_endpoint", config.proxy.redirect_endpoint, redirect

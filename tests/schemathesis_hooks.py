@@ -17,6 +17,7 @@ from tests.control.contract import BEYOND_THE_SCHEMA
 
 CONNECT = "POST /ctrl/connect"
 KEEPALIVE = "POST /ctrl/b/{session_id}/keepalive"
+LINK = "POST /ctrl/b/{session_id}/link"
 
 #: A session that this server can make; it lives for seconds, so that a run has few at once.
 SHORT_LIVED = {"executable": {"app": "echo"}, "lifetime_limit_seconds": 3}
@@ -40,8 +41,8 @@ def map_case(context: HookContext, case: Case) -> Case:
 
 @schemathesis.hook
 def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
-    """Ask for leases of sessions that live: of those of earlier answers most have ended."""
-    if case.operation.label == KEEPALIVE and case.meta.generation.mode.is_positive:
+    """Ask for leases and links of sessions that live: of earlier ones most have ended."""
+    if case.operation.label in (KEEPALIVE, LINK) and case.meta.generation.mode.is_positive:
         wanted = {"spawn_config": SHORT_LIVED}
         url = urljoin(case.operation.base_url, "/ctrl/connect")
         made = requests.post(url, json=wanted, timeout=10).json()

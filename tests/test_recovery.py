@@ -94,6 +94,17 @@ def write_uses(box: Box) -> None:
 # Sessions that live.
 
 
+def test_a_link_that_was_asked_for_outlives_the_server(runs: Runs) -> None:
+    box = runs.first()
+    session = box.ready(None)
+    url = now(ensureDeferred(box.supervisor.link(session.id, "ada")))
+
+    after = runs.killed()
+
+    token = after.supervisor.registry.grants.get(url.split("/")[3])
+    assert (token.session_id, token.user) == (session.id, "ada")
+
+
 def test_a_session_goes_on_as_it_was(runs: Runs) -> None:
     box = runs.first()
     values = {"subdomain": "home", "labels": {"a": "b"}, "lifetime_limit_seconds": 500}

@@ -18,6 +18,7 @@ import pytest
 import pytest_twisted
 
 from plane_tx.core import tables
+from plane_tx.core.sections import Config, EngineConfig
 from tests.certificate import write_chain
 from tests.conftest import LoggedFailures
 from tests.live import TWISTD, LiveServer, ask, live_server, until, with_state
@@ -142,6 +143,27 @@ def test_the_journal_is_the_instances_own_and_is_closed_last(tmp_path: Path) -> 
     left = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "state").iterdir()}
     assert open_now == {"blue.lock", "blue.sqlite3", "blue.sqlite3-wal", "blue.sqlite3-shm"}
     assert left == {"blue.lock": 0o600, "blue.sqlite3": 0o600}
+
+
+@pytest.mark.parametrize(
+    ("kind", "allowed", "told"),
+    [
+        ("docker", False, (True, True)),
+        ("process", False, (False, False)),
+        ("process", True, (False, True)),
+    ],
+)
+def test_what_requests_may_name_goes_by_the_engine(
+    kind: str, allowed: bool, told: tuple[bool, bool]
+) -> None:
+    from plane_tx.tap import make_policy
+
+    config = Config(engine=EngineConfig(allow_request_commands=allowed))
+
+    policy = make_policy(config, kind)
+
+    assert policy.engine_kind == kind
+    assert (policy.request_images, policy.request_commands) == told
 
 
 @pytest_twisted.ensureDeferred

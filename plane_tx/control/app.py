@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, cast
 
-import attrs
 from klein import Klein
 from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -22,25 +19,26 @@ from werkzeug import exceptions
 
 from plane_tx import __version__
 from plane_tx.autopsies import Autopsies
-from plane_tx.control import cluster, guard, listing, logs
+from plane_tx.control import cluster, guard, listing, logs, webfiles
+from plane_tx.control.board import Board
+from plane_tx.control.connect import answer_connect, answer_link
 from plane_tx.control.connections import answer_connections
 from plane_tx.control.demo import visit
 from plane_tx.control.envelope import answer, answer_error, answer_failure, answer_json
 from plane_tx.control.events import EventFeed
 from plane_tx.control.feed import StatusFeed
+from plane_tx.control.health import answer_health, answer_ready
 from plane_tx.control.logs import LogFeed
 from plane_tx.control.metrics import CONTENT_TYPE, SupervisorCollector
 from plane_tx.control.query import Query
 from plane_tx.control.request import ControlRequest, body_of
-from plane_tx.control.stats import StatsFeed
+from plane_tx.control.stats import StatsFeed, parse_ids
+from plane_tx.control.webfiles import WebFiles
 from plane_tx.core import views, wire
-from plane_tx.core.errors import InvalidRequest, MethodNotAllowed, NotFound, PlaneError
-from plane_tx.core.idempotency import body_digest, parse_key
+from plane_tx.core.errors import MethodNotAllowed, NotFound, PlaneError
 from plane_tx.core.model import Session
 from plane_tx.core.sections import DemoConfig
 from plane_tx.core.why import why
-from plane_tx.core.wire import ConnectResponse
-from plane_tx.engines.interface import EngineHealth
 from plane_tx.idempotency import Idempotency
 from plane_tx.supervisor import Supervisor
 
@@ -49,9 +47,6 @@ MOST_WAIT_SECONDS = 3600.0
 
 #: How wide the list of routes sets their paths.
 _WIDTH = 30
-
-#: An engine that takes longer to say how it is, is not well.
-HEALTH_SECONDS = 5.0
 
 #: The contract of this listener, as it is served.
 _OPENAPI = files("plane_tx.control").joinpath("openapi.json").read_bytes()
@@ -83,9 +78,11 @@ class ControlApp:
         self._logs = LogFeed(clock, supervisor, self._feed)
         self._stats = StatsFeed(clock, supervisor)
         self._collector = SupervisorCollector(supervisor)
+        self._board = Board(clock, supervisor)
+        self._web = WebFiles(webfiles.FOLDER)
 
     def __repr__(self) -> str:
-        return f"<ControlApp {self._feed!r} {self._events!r}>"
+        return f"<ControlApp {self._feed!r} {self._events!r} {self._board!r}>"
 
     def resource(self) -> Resource:
         """The routes as a leaf of twisted.web."""
@@ -93,7 +90,10 @@ class ControlApp:
 
     @app.route("/", methods=["GET"])
     def contents(self, request: Request) -> bytes:
-        """This list."""
+        """The dashboard, where HTML is accepted; else this list."""
+        request.setHeader("vary", "accept")
+        if b"text/html" in (request.getHeader(b"accept") or b"") and webfiles.INDEX in self._web:
+            return self._web.answer(request, webfiles.INDEX)
         lines = [f"plane-tx {__version__}", "", *_contents(demo=bool(self._demo.app))]
         return answer(request, "text/plain; charset=utf-8", ("\n".join(lines) + "\n").encode())
 
@@ -101,6 +101,16 @@ class ControlApp:
     def openapi(self, request: Request) -> bytes:
         """All of this in full, as an OpenAPI 3.1 document."""
         return answer(request, "application/json", _OPENAPI)
+
+    @app.route("/web/<name>", methods=["GET"])
+    def web_file(self, request: Request, name: str) -> bytes:
+        """A file of the dashboard."""
+        return self._web.answer(request, name)
+
+    @app.route("/web/vendor/<name>", methods=["GET"])
+    def vendored_file(self, request: Request, name: str) -> bytes:
+        """A file of the dashboard that others wrote."""
+        return self._web.answer(request, f"vendor/{name}")
 
     @app.route("/demo", methods=["GET"])
     async def visit_demo(self, request: Request) -> bytes:
@@ -115,25 +125,7 @@ class ControlApp:
     @app.route("/ctrl/connect", methods=["POST"])
     async def connect(self, request: Request) -> bytes:
         """Join the session of a key, or have one made; once for each Idempotency-Key."""
-        guard.check_is_json(request)
-        body = body_of(request)
-        wanted = wire.parse_connect(body)
-
-        async def connected(decide: Callable[[bytes], None]) -> ConnectResponse:
-            def decided(response: ConnectResponse) -> None:
-                decide(wire.dumps(attrs.asdict(response)))
-
-            return await self._supervisor.connect(wanted, decided)
-
-        key = idempotency_key(request)
-        if key is None:
-            response = await self._supervisor.connect(wanted)
-            return answer_json(request, attrs.asdict(response))
-        caller = idempotency_scope(ours(request))
-        told, again = await self._idempotency.once(caller, key, body_digest(body), connected)
-        if again:
-            request.setHeader("idempotency-replayed", "true")
-        return answer(request, "application/json", told)
+        return await answer_connect(ours(request), self._supervisor, self._idempotency)
 
     @app.route("/ctrl/backends", methods=["GET"])
     async def sessions(self, request: Request) -> bytes:
@@ -190,6 +182,12 @@ class ControlApp:
             return self._stats.stream(request, session)
         return self._stats.answer(request, session)
 
+    @app.route("/ctrl/stats", methods=["GET"])
+    def stats_of_many(self, request: Request) -> Answer:
+        """The same of several sessions, every two seconds; ?id= id= stream=true"""
+        found = map(self._supervisor.registry.get, parse_ids(request.uri))
+        return self._stats.stream_many(request, filter(None, found))
+
     @app.route("/ctrl/b/<session_id>/autopsy.tar.gz", methods=["GET"])
     async def autopsy(self, request: Request, session_id: str) -> bytes:
         """All that tells what happened to a session, living or ended, as an archive."""
@@ -212,6 +210,11 @@ class ControlApp:
         await self._supervisor.recorded()
         return answer_json(request, told)
 
+    @app.route("/ctrl/b/<session_id>/link", methods=["POST"])
+    async def link(self, request: Request, session_id: str) -> bytes:
+        """A new link to a session."""
+        return await answer_link(request, self._supervisor, session_id)
+
     @app.route("/ctrl/b/revoke", methods=["POST"])
     async def revoke(self, request: Request) -> bytes:
         """Take back a user's links to a session, and cut what is open by them."""
@@ -225,6 +228,11 @@ class ControlApp:
     def events(self, request: Request) -> Answer:
         """Every new status of every session as it comes, as server-sent events."""
         return self._events.answer(request)
+
+    @app.route("/ctrl/board", methods=["GET"])
+    def board(self, request: Request) -> Answer:
+        """What the dashboard shows, and every change of it, as server-sent events."""
+        return self._board.answer(request)
 
     @app.route("/ctrl/drain", methods=["GET"])
     def drain_state(self, request: Request) -> bytes:
@@ -271,23 +279,12 @@ class ControlApp:
     @app.route("/pub/health", methods=["GET"])
     async def health(self, request: Request) -> bytes:
         """Whether the server and its engine are well."""
-        engine = await self._engine_health()
-        data: dict[str, object] = {"status": "ok" if engine.ok else "degraded"}
-        if not engine.ok:
-            data["reason"] = engine.message
-        data["engine"] = attrs.asdict(engine)
-        return answer_json(request, data, 200 if engine.ok else 503)
+        return await answer_health(request, self._clock, self._supervisor)
 
     @app.route("/pub/ready", methods=["GET"])
     async def ready(self, request: Request) -> bytes:
         """Whether sessions can be asked for yet."""
-        engine = await self._engine_health()
-        if not engine.ok:
-            return answer_json(request, {"status": "not ready", "reason": engine.message}, 503)
-        if not self._supervisor.recovered:
-            reason = "the sessions of an earlier run are still being taken up"
-            return answer_json(request, {"status": "not ready", "reason": reason}, 503)
-        return answer_json(request, {"status": "ready"})
+        return await answer_ready(request, self._clock, self._supervisor)
 
     @app.handle_errors(PlaneError)
     def refuse(self, request: IRequest, failure: Failure) -> bytes:
@@ -330,37 +327,6 @@ class ControlApp:
         if seconds:
             await self._supervisor.ended_soon(session, seconds)
         return answer_json(request, None)
-
-    async def _engine_health(self) -> EngineHealth:
-        asked = self._supervisor.health()
-        try:
-            return await asked.addTimeout(HEALTH_SECONDS, self._clock)
-        except DeferredTimeout:
-            return EngineHealth(False, f"the engine did not answer within {HEALTH_SECONDS:g} s")
-
-
-def idempotency_key(request: Request) -> str | None:
-    """The Idempotency-Key that came with `request`; None without one. Raises `InvalidRequest`."""
-    said = request.requestHeaders.getRawHeaders(b"idempotency-key", [])
-    if len(said) > 1:
-        raise InvalidRequest("Idempotency-Key: expected once")
-    return parse_key(said[0]) if said else None
-
-
-def idempotency_scope(request: ControlRequest) -> str:
-    """Whose Idempotency-Keys these are: the API key's, or those of what the caller came with.
-
-    An auth service tells callers apart by what they send; an answer, which holds a link, must not
-    go to another who sends the same key.
-    """
-    if request.caller:
-        return request.caller
-    said = [
-        value
-        for name in (b"authorization", b"cookie")
-        for value in request.requestHeaders.getRawHeaders(name, [])
-    ]
-    return hashlib.sha256(repr(said).encode("ascii")).hexdigest() if said else ""
 
 
 def _who(request: Request) -> str:

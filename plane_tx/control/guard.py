@@ -36,6 +36,7 @@ _THIS_MACHINE_6 = ipaddress.IPv6Address("::1")
 
 #: What tells nothing of this server; with keys or forward auth everyone may have it.
 _OPEN = frozenset({"/", "/openapi.json"})
+_OPEN_BELOW = "/web/"
 
 # The one call that a session may make itself.
 _SESSIONS, _KEEPALIVE = "/ctrl/b/", "/keepalive"
@@ -81,7 +82,7 @@ class Guard:
             _check_host(request)
             self._check_page(request, path)
             return None
-        if path in _OPEN:
+        if _is_open(path):
             return None
         if keys:
             _check_key(request, method, path, keys)
@@ -96,7 +97,7 @@ class Guard:
             raise Forbidden(f"a page of {origins[0][:200]!r} may not call this server")
         if path == "/demo":
             _check_visit(request)
-        elif path not in _OPEN:
+        elif not _is_open(path):
             _check_fetched_at_home(request)
 
     def _is_own(self, request: Request, origin: str) -> bool:
@@ -116,6 +117,10 @@ class Guard:
             return False
         request.caller = f"session:{session_id}"
         return True
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN or path.startswith(_OPEN_BELOW)
 
 
 def check_is_json(request: Request) -> None:

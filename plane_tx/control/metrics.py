@@ -65,6 +65,7 @@ class SupervisorCollector(Collector):
         yield _counters(
             "plane_tx_reaps", "Sessions that a clock ended, by reason.", "reason", measures.reaps
         )
+        yield _counters("plane_tx_ends", "Sessions that ended, by reason.", "reason", measures.ends)
         yield GaugeMetricFamily(
             "plane_tx_draining", "Whether new sessions are refused.", supervisor.draining
         )
@@ -80,12 +81,15 @@ class SupervisorCollector(Collector):
         for phase, histogram in measures.boot.items():
             boots.add_metric([phase], _buckets(histogram), histogram.total)
         yield boots
-        lag = measures.reactor_lag
-        yield HistogramMetricFamily(
+        yield _histogram(
+            "plane_tx_whole_boot_seconds",
+            "How long boots took, from the request to the first answer.",
+            measures.whole_boot,
+        )
+        yield _histogram(
             "plane_tx_reactor_lag_seconds",
             "How late the reactor made a call that was due.",
-            _buckets(lag),
-            lag.total,
+            measures.reactor_lag,
         )
 
     def _proxy(self) -> Iterator[Metric]:
@@ -141,6 +145,10 @@ def _counters(name: str, told: str, label: str, values: Mapping[str, float]) -> 
 def _both_ways(name: str, told: str, from_clients: int, to_clients: int) -> Metric:
     values = {"from_clients": from_clients, "to_clients": to_clients}
     return _counters(name, told, "direction", values)
+
+
+def _histogram(name: str, told: str, histogram: Histogram) -> Metric:
+    return HistogramMetricFamily(name, told, _buckets(histogram), histogram.total)
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:

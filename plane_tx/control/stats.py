@@ -1,13 +1,13 @@
-"""GET /ctrl/b/{id}/stats: what a session takes of the box, and what passes through the proxy."""
+"""What sessions take of the box, and what passes through the proxy: sampled while somebody asks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, ensureDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -16,7 +16,8 @@ from twisted.web.server import Request
 
 from plane_tx.control import sse
 from plane_tx.control.envelope import answer_json
-from plane_tx.core.errors import EngineUnavailable
+from plane_tx.control.query import Query
+from plane_tx.core.errors import EngineUnavailable, InvalidRequest
 from plane_tx.core.model import Session, Status
 from plane_tx.core.views import milliseconds
 from plane_tx.core.wire import dumps
@@ -28,15 +29,43 @@ T = TypeVar("T")
 
 Sample = Callable[[], Coroutine[Any, Any, dict[str, Any]]]
 
-#: How far two samples of a stream are apart.
+#: How far two samples of a stream are apart, and of a stream of many sessions.
 INTERVAL_SECONDS = 1.0
+MANY_INTERVAL_SECONDS = 2.0
+
+#: How many sessions one stream may tell of.
+MOST_SESSIONS = 50
+
+#: How many of them the engine is asked about at a time.
+MOST_ASKED = 4
 
 #: What is told of a session that does not run.
 _NOTHING = EngineStats(None, None, None, None, None, None)
 
 
+class Listener(Protocol):
+    """Whoever is sent samples, as an `EventStream` is."""
+
+    def send(self, one_event: bytes) -> None:
+        """Take a sample."""
+
+    def end(self) -> None:
+        """Take none any more: the session has ended, or cannot be sampled."""
+
+
+def parse_ids(uri: bytes) -> list[str]:
+    """Read which sessions a stream of many is to tell of. Raises `InvalidRequest`."""
+    query = Query(uri, "id", "stream")
+    ids = query.all("id")
+    if not 1 <= len(ids) <= MOST_SESSIONS:
+        raise InvalidRequest(f"id: expected from 1 to {MOST_SESSIONS} of them, got {len(ids)}")
+    if not query.flag("stream"):
+        raise InvalidRequest("stream: expected true: these are told as a stream only")
+    return list(dict.fromkeys(ids))
+
+
 class StatsFeed:
-    """Samples sessions, once or every second; whoever asks at the same time shares the answer."""
+    """Samples sessions, once or every so often; whoever asks at the same time shares the answer."""
 
     _log = Logger()
 
@@ -44,7 +73,8 @@ class StatsFeed:
         self._clock = clock
         self._supervisor = supervisor
         self._asked: dict[str, Flight[EngineStats | None]] = {}
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[tuple[str, float], _Watched] = {}
+        self._places = DeferredSemaphore(MOST_ASKED)
 
     def __repr__(self) -> str:
         return f"<StatsFeed [Asked: {len(self._asked)} | Watched: {len(self._watched)}]>"
@@ -63,24 +93,57 @@ class StatsFeed:
             sse.prepare(request)
             return b""
         stream = sse.EventStream(request, self._clock)
-        watched = self._watched.get(session.id)
+        watched = self._watched_by(stream, session, INTERVAL_SECONDS)
+        return stream.ended.addBoth(self._left, [(watched, stream)])
+
+    def stream_many(self, request: Request, sessions: Iterable[Session]) -> bytes | Deferred[None]:
+        """Answer with samples of each of `sessions` until it has ended, as server-sent events.
+
+        One that does not keep up is sent the next samples, not those in between. Where none of
+        them lives the answer is 204, which tells the client not to come back.
+        """
+        living = [each for each in sessions if each.status is not Status.TERMINATED]
+        if not living:
+            request.setResponseCode(204)
+            return b""
+        if request.method == b"HEAD":
+            sse.prepare(request)
+            return b""
+        stream = sse.EventStream(request, self._clock)
+        watching: list[tuple[_Watched, Listener]] = []
+        for session in living:
+            listener = _OneOfMany(stream, session)
+            watched = self._watched_by(listener, session, MANY_INTERVAL_SECONDS, self._places)
+            watching.append((watched, listener))
+        return stream.ended.addBoth(self._left, watching)
+
+    def _watched_by(
+        self,
+        listener: Listener,
+        session: Session,
+        seconds: float,
+        places: DeferredSemaphore | None = None,
+    ) -> _Watched:
+        watched = self._watched.get((session.id, seconds))
         if watched is None:
             sample = partial(self._sample, session, Sampler())
-            watched = self._watched[session.id] = _Watched(self._clock, session, sample)
-        watched.join(stream)
-        stream.ended.addBoth(self._left, watched, stream)
+            watched = _Watched(self._clock, session, seconds, sample, places)
+            self._watched[session.id, seconds] = watched
+        watched.join(listener)
         if not watched.begun:
             watched.begin().addErrback(self._gave_up, watched).addBoth(self._over, watched)
-        return stream.ended
+        return watched
 
-    def _left(self, result: T, watched: _Watched, stream: sse.EventStream) -> T:
-        if watched.leave(stream):
-            self._over(None, watched)
+    def _left(self, result: T, watching: Iterable[tuple[_Watched, Listener]]) -> T:
+        for watched, listener in watching:
+            if watched.leave(listener):
+                self._over(None, watched)
         return result
 
     def _over(self, _result: object, watched: _Watched) -> None:
-        if self._watched.get(watched.session.id) is watched:
-            del self._watched[watched.session.id]
+        key = (watched.session.id, watched.seconds)
+        if self._watched.get(key) is watched:
+            del self._watched[key]
 
     async def _sample(self, session: Session, sampler: Sampler) -> dict[str, Any]:
         stats = None
@@ -108,48 +171,79 @@ class StatsFeed:
 
 
 class _Watched:
-    """One session's samples, taken every second, and the streams that they go to."""
+    """One session's samples, taken every so many seconds, and those whom they are sent."""
 
-    def __init__(self, clock: IReactorTime, session: Session, sample: Sample) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        session: Session,
+        seconds: float,
+        sample: Sample,
+        places: DeferredSemaphore | None = None,
+    ) -> None:
+        """Take a sample when there is one of `places`; without them at once."""
         self.session = session
+        self.seconds = seconds
         self.begun = False
         self._sample = sample
+        self._places = places or DeferredSemaphore(1)
         self._last = b""
-        self._streams: list[sse.EventStream] = []
+        self._listeners: list[Listener] = []
         self._loop = LoopingCall(self._next)
         self._loop.clock = clock
 
     def begin(self) -> Deferred[LoopingCall]:
-        """Take a sample now and every second, until the session or the last stream has ended."""
+        """Take a sample now and again, until the session has ended or the last listener left."""
         self.begun = True
-        return self._loop.start(INTERVAL_SECONDS)
+        return self._loop.start(self.seconds)
 
-    def join(self, stream: sse.EventStream) -> None:
-        """Send every sample to `stream` too, and the last one now."""
-        self._streams.append(stream)
+    def join(self, listener: Listener) -> None:
+        """Send every sample to `listener` too, and the last one now."""
+        self._listeners.append(listener)
         if self._last:
-            stream.send(self._last)
+            listener.send(self._last)
 
-    def leave(self, stream: sse.EventStream) -> bool:
+    def leave(self, listener: Listener) -> bool:
         """Send it no more; whether it was the last, with which the sampling ends."""
-        self._streams.remove(stream)
-        if not self._streams and self._loop.running:
+        self._listeners.remove(listener)
+        if not self._listeners and self._loop.running:
             self._loop.stop()
-        return not self._streams
+        return not self._listeners
 
     def end(self) -> None:
-        """End every stream."""
-        for stream in tuple(self._streams):
-            stream.end()
+        """Tell every listener that it is over."""
+        for listener in tuple(self._listeners):
+            listener.end()
 
     async def _next(self) -> None:
-        last = self.session.status is Status.TERMINATED
-        self._last = sse.event(dumps(await self._sample()))
-        for stream in tuple(self._streams):
-            stream.send(self._last)
+        async with self._places:
+            if not self._listeners:
+                return
+            last = self.session.status is Status.TERMINATED
+            self._last = sse.event(dumps(await self._sample()))
+        for listener in tuple(self._listeners):
+            listener.send(self._last)
         if last and self._loop.running:
             self._loop.stop()
             self.end()
+
+
+class _OneOfMany:
+    """Passes the samples of one session on to a stream that tells of others too."""
+
+    def __init__(self, stream: sse.EventStream, session: Session) -> None:
+        self._stream = stream
+        self._session = session
+
+    def send(self, one_event: bytes) -> None:
+        """Pass a sample on, unless the client does not keep up."""
+        if self._stream.keeps_up:
+            self._stream.send(one_event)
+
+    def end(self) -> None:
+        """End the stream if the engine cannot be asked; the others have not ended with this one."""
+        if self._session.status is not Status.TERMINATED:
+            self._stream.end()
 
 
 class Sampler:

@@ -21,6 +21,8 @@ FORM = "name:scope[,scope]:secret"
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 _HASH = "sha256:"
 _DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
+# Who has a session's id was given it by a connect: to them a link is no more than another connect.
+_LINK = re.compile(r"/ctrl/b/[^/]+/link")
 # What can stand in a header, and would be the same after any number of proxies.
 _SECRET = re.compile(rf"[!-~]{{{FEWEST_SECRET_CHARACTERS},}}")
 
@@ -89,7 +91,8 @@ def needed_scope(method: bytes, path: str) -> Scope:
     """What a key must allow for a call of `path`, given as it is routed."""
     if method in (b"GET", b"HEAD"):
         return Scope.READ
-    return Scope.CONNECT if (method, path) == (b"POST", "/ctrl/connect") else Scope.ADMIN
+    gives_links = path == "/ctrl/connect" or _LINK.fullmatch(path)
+    return Scope.CONNECT if method == b"POST" and gives_links else Scope.ADMIN
 
 
 def parse_key(text: str) -> ApiKey:

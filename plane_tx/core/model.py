@@ -355,8 +355,9 @@ class Session:
     user: str | None = None
     history: list[StatusEntry] = attrs.field(factory=list, repr=False)
     uses: set[Use] = attrs.field(factory=set)
-    #: How many of its uses are passive.
+    #: How many of its uses are passive, and how many are leases.
     passives: int = 0
+    leases: int = 0
     last_use: Use | None = None
     last_used: float | None = None
     traffic: Traffic = attrs.field(factory=Traffic)

@@ -186,6 +186,8 @@ class Registry:
                 session.claimed = True
                 self._used.add(session)
             self.grants.opened(use.visit.token)
+        else:
+            session.leases += 1
 
     def touch(self, session: Session, use: Use, now: float) -> None:
         """Count what passed over a passive use as use: the idle clock, if it runs, begins anew.
@@ -209,6 +211,8 @@ class Registry:
         self.uses[use.kind] -= 1
         if use.kind is not UseKind.LEASE:
             self.grants.closed(use.visit.token, now)
+        else:
+            session.leases -= 1
         if use.passive:
             session.passives -= 1
             return False

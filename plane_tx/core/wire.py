@@ -175,6 +175,13 @@ class KeepAliveRequest:
 
 
 @attrs.frozen
+class LinkRequest:
+    """Whom a new link to a session is for."""
+
+    user: str | None = None
+
+
+@attrs.frozen
 class RevokeRequest:
     """Whose tokens to which session are taken back (plane.md 1.3)."""
 
@@ -253,6 +260,13 @@ def parse_keep_alive(body: bytes) -> KeepAliveRequest:
     """Read a request for a lease; raises as `parse_connect` does."""
     request = _structured(body, KeepAliveRequest)
     _check_text("reason", request.reason, 255)
+    return request
+
+
+def parse_link(body: bytes) -> LinkRequest:
+    """Read a request for a link; raises as `parse_connect` does."""
+    request = _structured(body, LinkRequest)
+    _check(ConnectRequest(user=request.user))
     return request
 
 

@@ -173,7 +173,7 @@ def _check_body(where: str, response: dict[str, Any], said: str | None, body: by
 def _values(media: str, body: bytes) -> list[Any]:
     if media == "application/json":
         return [json.loads(body)]
-    if media == "application/gzip":
+    if media in ("application/gzip", "image/png"):
         return []
     if media != "text/event-stream":
         return [body.decode()]
@@ -203,11 +203,24 @@ def _misfits_of_parameters(operation: dict[str, Any], asked: Asked) -> Iterator[
             continue
         if [found for found, text in asked.query if found == name and text] != [name]:
             yield from () if "items" in parameter["schema"] else (f"{name}: given twice",)
-        yield from _misfits_of_text(parameter["schema"].get("items", parameter["schema"]), value)
+        if "items" not in parameter["schema"]:
+            yield from _misfits_of_text(parameter["schema"], value)
+    yield from _misfits_of_lists(known, asked)
     sent = {name.lower(): value for name, value in asked.headers.items()}
     for parameter in known:
         if parameter["in"] == "header" and parameter["name"].lower() in sent:
             yield from _misfits_of_text(parameter["schema"], sent[parameter["name"].lower()])
+
+
+def _misfits_of_lists(known: list[dict[str, Any]], asked: Asked) -> Iterator[str]:
+    for parameter in known:
+        if parameter["in"] != "query":
+            continue
+        given = [value for name, value in asked.query if name == parameter["name"] and value]
+        if "items" in parameter["schema"] and given:
+            yield from misfits(parameter["schema"], given)
+        if parameter.get("required") and not given:
+            yield f"{parameter['name']}: missing"
 
 
 def _misfits_of_text(schema: dict[str, Any], text: str) -> list[str]:

@@ -85,14 +85,19 @@ def test_a_person_reads_a_refusal_as_a_sentence_too(ask):
     assert answer.body.startswith(b"<!doctype html>")
 
 
-def test_a_program_reads_an_error_in_the_envelope(ask, supervisor):
-    supervisor.policy = attrs.evolve(supervisor.policy, limits=CapacityLimits(max_sessions=1))
-    other = {"spawn_config": {"executable": {"image": "x"}}}
-    ask("POST", "/ctrl/connect", body=other)
-    answer = ask("GET", "/demo")
+class TestWithRoomForOne:
+    @pytest.fixture
+    def policy(self, policy):
+        return attrs.evolve(policy, limits=CapacityLimits(max_sessions=1))
 
-    assert (answer.status, answer.json["kind"]) == (503, "AtCapacity")
-    assert answer.headers["retry-after"] == "30"
+    def test_a_program_reads_an_error_in_the_envelope(self, ask):
+        other = {"spawn_config": {"executable": {"image": "x"}}}
+        ask("POST", "/ctrl/connect", body=other)
+
+        answer = ask("GET", "/demo")
+
+        assert (answer.status, answer.json["kind"]) == (503, "AtCapacity")
+        assert answer.headers["retry-after"] == "30"
 
 
 def test_there_is_no_demo_unless_one_is_configured(site):

@@ -59,6 +59,7 @@ def test_what_a_clock_ended_is_counted_by_reason(sample, spawn, make_ready, supe
     supervisor.reap()
 
     assert sample("plane_tx_reaps_total", reason="idle") == 1
+    assert sample("plane_tx_ends_total", reason="idle") == 1
 
 
 def test_the_phases_of_a_boot_are_timed(sample, spawn, make_ready, engine, reactor):
@@ -72,6 +73,7 @@ def test_the_phases_of_a_boot_are_timed(sample, spawn, make_ready, engine, react
     assert sample("plane_tx_boot_seconds_bucket", phase="pull", le="2.5") == 0
     assert sample("plane_tx_boot_seconds_bucket", phase="pull", le="5.0") == 1
     assert sample("plane_tx_boot_seconds_count", phase="ready") == 1
+    assert sample("plane_tx_whole_boot_seconds_sum") == pytest.approx(3.2)
 
 
 def test_traffic_is_counted_while_it_goes_on_and_after(sample, spawn, make_ready, supervisor):

@@ -35,6 +35,7 @@ SCHEMA_OF = {
     wire.ResourceLimitsRequest: "ResourceLimits",
     wire.ReadinessRequest: "Readiness",
     wire.KeepAliveRequest: "KeepaliveRequest",
+    wire.LinkRequest: "LinkRequest",
     wire.RevokeRequest: "RevokeRequest",
     IdleRequest: "IdleRule",
     wire.ConnectResponse: "ConnectResponse",

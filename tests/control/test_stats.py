@@ -216,3 +216,158 @@ def test_a_head_request_is_answered_and_over(stream):
     answer = stream(method="HEAD").answer
 
     assert (answer.status, answer.body) == (200, b"")
+
+
+@pytest.fixture
+def several(spawn, make_ready):
+    """A few sessions, one of which boots."""
+    ids = [spawn(key=f"key-{number}")["backend_id"] for number in range(6)]
+    for backend in ids[:-1]:
+        make_ready(backend)
+    return ids
+
+
+@pytest.fixture
+def stream_of(site):
+    def stream_of(*ids, method="GET", stream="true"):
+        connection = Connection(site)
+        wanted = "&".join(f"id={each}" for each in ids)
+        connection.request(method, f"/ctrl/stats?{wanted}&stream={stream}")
+        return connection
+
+    return stream_of
+
+
+def told_of(connection):
+    return [each["backend_id"] for each in samples(connection)]
+
+
+def test_a_stream_of_many_tells_of_each_every_two_seconds(stream_of, several, reactor):
+    viewer = stream_of(*several[:3])
+
+    reactor.advance(1)
+    first = told_of(viewer)
+    reactor.advance(1)
+
+    assert first == several[:3]
+    assert told_of(viewer) == several[:3] * 2
+    assert [each["cpu_percent"] for each in samples(viewer)] == [None] * 3 + [0.0] * 3
+
+
+def test_no_more_than_a_few_are_asked_about_at_a_time(stream_of, several, engine):
+    engine.waits.add("stats")
+
+    viewer = stream_of(*several)
+    asked = [engine.called("stats")]
+    for _ in range(2):
+        engine.answer("stats")
+        asked.append(engine.called("stats"))
+
+    assert [len(each) for each in asked] == [4, 6, 6]
+    assert sorted(told_of(viewer)) == sorted(several)
+
+
+def test_streams_that_tell_of_the_same_session_share_its_samples(
+    stream_of, several, engine, reactor
+):
+    first, second = stream_of(*several[:2]), stream_of(*several[1:3])
+
+    reactor.advance(2)
+
+    assert len(engine.called("stats")) == 2 * 3
+    assert told_of(first) == several[:2] * 2
+    assert told_of(second) == several[1:3] * 2
+
+
+def test_unknown_and_ended_sessions_are_left_out(stream_of, several, engine):
+    engine.exit(several[0], 0)
+
+    viewer = stream_of("nobody", *several[:2], "<b>")
+
+    assert told_of(viewer) == [several[1]]
+
+
+def test_where_none_of_them_lives_the_client_is_told_not_to_come_back(stream_of, several, engine):
+    engine.exit(several[0], 0)
+
+    answer = stream_of(several[0], "nobody").answer
+
+    assert (answer.status, answer.body) == (204, b"")
+
+
+def test_one_that_ends_is_told_of_once_more_and_the_others_go_on(
+    site, stream_of, several, engine, reactor
+):
+    viewer = stream_of(*several[:2])
+    engine.exit(several[0], 0)
+
+    for _ in range(3):
+        reactor.advance(2)
+
+    assert told_of(viewer).count(several[0]) == 2
+    assert told_of(viewer).count(several[1]) == 4
+    assert watching(site) == "<StatsFeed [Asked: 0 | Watched: 1]>"
+
+
+def test_an_engine_that_goes_away_ends_the_stream_of_many(
+    stream_of, several, engine, reactor, site
+):
+    viewer = stream_of(*several[:2])
+    engine.refusal = EngineUnavailable("it is away")
+
+    reactor.advance(2)
+
+    assert viewer.ended
+    assert watching(site) == "<StatsFeed [Asked: 0 | Watched: 0]>"
+    engine.refusal = None
+
+
+def test_one_who_does_not_read_is_sent_the_next_samples_only(stream_of, several, reactor):
+    viewer = stream_of(several[0])
+    viewer.stop_reading()
+    for _ in range(5):
+        reactor.advance(2)
+
+    viewer.read_on()
+    reactor.advance(2)
+
+    assert len(samples(viewer)) == 2
+
+
+def test_a_viewer_that_leaves_leaves_nothing_and_asks_no_more(
+    site, stream_of, several, engine, reactor
+):
+    engine.waits.add("stats")
+    viewer = stream_of(*several)
+
+    viewer.hang_up()
+    engine.answer("stats")
+    reactor.advance(10)
+
+    assert len(engine.called("stats")) == 4, "those that waited for their turn were not asked about"
+    assert timers(reactor) == []
+    assert watching(site) == "<StatsFeed [Asked: 0 | Watched: 0]>"
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("stream=true", "id: expected from 1 to 50 of them, got 0"),
+        ("id=&stream=true", "id: expected from 1 to 50 of them, got 0"),
+        ("&".join(["id=a"] * 51) + "&stream=true", "id: expected from 1 to 50 of them, got 51"),
+        ("id=a", "stream: expected true: these are told as a stream only"),
+        ("id=a&stream=false", "stream: expected true: these are told as a stream only"),
+        ("id=a&ids=b&stream=true", "'ids': unknown parameter; did you mean 'id'?"),
+    ],
+)
+def test_what_is_asked_for_wrongly_is_named(ask, query, said):
+    answer = ask("GET", f"/ctrl/stats?{query}")
+
+    assert (answer.status, answer.json["message"]) == (422, said)
+
+
+def test_the_head_of_a_stream_of_many_is_answered_and_over(stream_of, several, engine):
+    answer = stream_of(several[0], method="HEAD").answer
+
+    assert (answer.status, answer.body) == (200, b"")
+    assert engine.called("stats") == []

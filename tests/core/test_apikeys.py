@@ -147,6 +147,10 @@ def test_a_file_without_keys_is_refused() -> None:
         (b"HEAD", "/ctrl/status", Scope.READ),
         (b"OPTIONS", "/ctrl/status", Scope.ADMIN),
         (b"POST", "/ctrl/b/x/soft-terminate", Scope.ADMIN),
+        (b"POST", "/ctrl/b/x/link", Scope.CONNECT),
+        (b"POST", "/ctrl/b/x/link/", Scope.ADMIN),
+        (b"POST", "/ctrl/b/x/y/link", Scope.ADMIN),
+        (b"POST", "/ctrl/b//link", Scope.ADMIN),
         (b"DELETE", "/ctrl/drain", Scope.ADMIN),
     ],
 )

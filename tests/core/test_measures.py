@@ -58,7 +58,8 @@ def test_a_boot_is_one_spawn_with_its_phases() -> None:
     assert measures.spawns == {"ready": 1}
     totals = {phase: histogram.total for phase, histogram in measures.boot.items()}
     assert totals == {"pull": 1.0, "create": 0.5, "start": 0.5, "ready": 1.0}
-    assert {sum(histogram.counts) for histogram in measures.boot.values()} == {1}
+    assert {histogram.count for histogram in measures.boot.values()} == {1}
+    assert (measures.whole_boot.count, measures.whole_boot.total) == (1, 4.0)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,20 @@ def test_an_end_that_no_clock_brought_about_is_no_reap(end: tuple[life.Event, ..
     assert not measured(*BOOT, *end).reaps
 
 
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ((life.Exited(0),), "exited"),
+        ((life.SoftTerminate(Reason.IDLE), life.HardTerminate(), life.Exited(137)), "idle"),
+    ],
+)
+@pytest.mark.parametrize("adopted", [True, False])
+def test_every_end_is_counted_once_by_its_reason(
+    end: tuple[life.Event, ...], reason: str, adopted: bool
+) -> None:
+    assert measured(*BOOT, *end, adopted=adopted).ends == {reason: 1}
+
+
 @pytest.mark.parametrize("events", [ADOPTED, (WAITING, life.Exited(1))])
 def test_a_session_of_an_earlier_run_is_no_spawn_of_this_one(
     events: tuple[life.Event, ...],
@@ -130,7 +145,8 @@ def test_a_session_of_an_earlier_run_is_no_spawn_of_this_one(
     measures = measured(*events, adopted=True)
 
     assert not measures.spawns
-    assert not any(sum(histogram.counts) for histogram in measures.boot.values())
+    assert not any(histogram.count for histogram in measures.boot.values())
+    assert not measures.whole_boot.count
 
 
 def test_a_session_of_an_earlier_run_is_reaped_like_any() -> None:

@@ -302,6 +302,22 @@ def test_a_lease_keeps_a_session_in_use_and_claims_nothing() -> None:
     assert (during, session.idle_since, session.claimed) == (None, 9.0, False)
 
 
+def test_leases_are_counted_and_nothing_else_with_them() -> None:
+    registry, session = Registry(), a_session()
+    request, lease = Use(UseKind.REQUEST, 1.0), Use(UseKind.LEASE, 1.0)
+    registry.add(session, Scheduled(), 1.0)
+
+    counts = []
+    for use in (request, lease):
+        registry.begin_use(session, use)
+        counts.append(session.leases)
+    for use in (lease, lease, request):
+        registry.end_use(session, use, 2.0)
+        counts.append(session.leases)
+
+    assert counts == [0, 1, 0, 0, 0]
+
+
 def passive_use(since: float) -> Use:
     return Use(UseKind.WEBSOCKET, since, passive=True)
 
