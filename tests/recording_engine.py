@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from plane_tx.admission import Policy
 from plane_tx.core.errors import EngineUnavailable, InvalidRequest, SpawnFailed
+from plane_tx.core.listeners import Listener
 from plane_tx.core.model import Address, Executable, LogLine, LogStream, Session
 from plane_tx.core.pulls import Pulling
 from plane_tx.core.wire import (
@@ -128,6 +129,8 @@ class RecordingEngine:
         self.closed = False
         #: What `stats` answers for every session that runs.
         self.taken = EngineStats(1.5, 4096, None, 2, 10, 20)
+        #: What `listening` answers for each session; None stands for all that are not here.
+        self.listens: dict[str, tuple[Listener, ...]] = {}
         self._cleaning: dict[str, Deferred[bool]] = {}
         self._waiting: list[tuple[str, Deferred[None]]] = []
         self._listeners = Listeners()
@@ -308,6 +311,13 @@ class RecordingEngine:
         await self._take("stats", session_id)
         held = self.held.get(session_id)
         return self.taken if held is not None and held.running else None
+
+    def listening(self, session_id: str) -> Deferred[tuple[Listener, ...] | None]:
+        return ensureDeferred(self._listening(session_id))
+
+    async def _listening(self, session_id: str) -> tuple[Listener, ...] | None:
+        await self._take("listening", session_id)
+        return self.listens.get(session_id)
 
     def remains(self, session_id: str) -> Deferred[Remains | None]:
         return ensureDeferred(self._remains(session_id))

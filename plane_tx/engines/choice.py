@@ -17,6 +17,7 @@ from plane_tx.engines.docker.mounts import MountDirectories
 from plane_tx.engines.docker.networks import NetworkSettings
 from plane_tx.engines.interface import IEngine
 from plane_tx.engines.process import ProcessEngine
+from plane_tx.engines.sockets import SocketTables
 from plane_tx.engines.threads import threads_of
 from plane_tx.engines.users import user_named
 
@@ -59,6 +60,7 @@ def _docker(reactor: Any, config: EngineConfig) -> DockerEngine:
         NetworkSettings(config.address, config.egress, config.inter_container),
         MountDirectories(base, threads_of(reactor)) if base else None,
         config.pull_timeout_seconds,
+        SocketTables(threads_of(reactor)),
     )
 
 

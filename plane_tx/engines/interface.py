@@ -14,6 +14,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
+from plane_tx.core.listeners import Listener
 from plane_tx.core.model import Address, Executable, Key, LogLine
 from plane_tx.core.pulls import Pulling
 
@@ -218,6 +219,14 @@ class IEngine(Interface):
 
     def stats(session_id: str) -> Deferred[EngineStats | None]:
         """What the session takes of the box now; None when it does not run. Fails with
+        `EngineUnavailable`.
+        """
+
+    def listening(session_id: str) -> Deferred[tuple[Listener, ...] | None]:
+        """Where the session takes TCP connections now, by port: a container by its own ports.
+
+        None where that cannot be told: of one that does not run, or whose processes are not to be
+        seen from here. What listens beside the session is never told. Fails with
         `EngineUnavailable`.
         """
 

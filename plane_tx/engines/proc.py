@@ -1,4 +1,7 @@
-"""What a process group takes of the box, read from /proc (proc(5)); it blocks, so use a thread."""
+"""Who is in a process group, and what it takes of the box, read from /proc (proc(5)).
+
+It blocks, so use a thread.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ import attrs
 
 from plane_tx.engines.interface import EngineStats
 
+#: Where the kernel tells of its processes.
+PROC = Path("/proc")
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -22,6 +28,8 @@ class Stat:
     `ticks` are its own and those of its children that it has waited for.
     """
 
+    pid: int
+    parent: int
     group: int
     ticks: int
     threads: int
@@ -32,6 +40,8 @@ class Stat:
         """Read the file; the program's name in it may hold spaces and brackets of its own."""
         fields = line[line.rindex(")") + 2 :].split()
         return cls(
+            pid=int(line[: line.index(" ")]),
+            parent=int(fields[1]),
             group=int(fields[2]),
             ticks=sum(map(int, fields[11:15])),
             threads=int(fields[17]),
@@ -58,8 +68,18 @@ def group_stats(group: int) -> EngineStats | None:
     )
 
 
-def _stats() -> Iterator[Stat]:
-    for process in Path("/proc").glob("[0-9]*"):
+def family(group: int, root: Path = PROC) -> list[int]:
+    """The processes of a group, and all that descend from them, in groups of their own or not."""
+    stats = list(_stats(root))
+    found = {stat.pid for stat in stats if stat.group == group}
+    # Whoever is younger than its parent is not always found after it: numbers begin anew.
+    while born := {each.pid for each in stats if each.parent in found} - found:
+        found |= born
+    return sorted(found)
+
+
+def _stats(root: Path = PROC) -> Iterator[Stat]:
+    for process in root.glob("[0-9]*"):
         # It may end at any moment, or be another user's, which some boxes hide (hidepid=1).
         with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
             yield Stat.parse((process / "stat").read_text(encoding="utf-8", errors="replace"))

@@ -21,6 +21,7 @@ from zope.interface import implementer
 from plane_tx.core.autopsy import hide_values
 from plane_tx.core.errors import InvalidRequest, SpawnFailed
 from plane_tx.core.hardening import Egress
+from plane_tx.core.listeners import Listener
 from plane_tx.core.model import Address, Executable, LogLine, PullPolicy, ResourceLimits
 from plane_tx.engines import launch
 from plane_tx.engines.child import Child, Conditions, order_line
@@ -44,6 +45,7 @@ from plane_tx.engines.listeners import Listeners
 from plane_tx.engines.ports import LOOPBACK, Ports
 from plane_tx.engines.proc import group_stats
 from plane_tx.engines.scratch import Scratch
+from plane_tx.engines.sockets import SocketTables
 from plane_tx.engines.threads import IThreadingReactor, threads_of
 
 #: How long sessions have to end by themselves when the server stops.
@@ -113,6 +115,7 @@ class ProcessEngine:
         self._clock = clock
         self._conditions = conditions or Conditions()
         self._scratch = Scratch(self._in_thread)
+        self._sockets = SocketTables(self._in_thread)
         self._ports = Ports(*port_range)
         self._allow_request_commands = allow_request_commands
         self._children: dict[str, Child] = {}
@@ -178,6 +181,13 @@ class ProcessEngine:
         if child is None or not child.is_running:
             return succeed(None)
         return self._in_thread(partial(group_stats, child.group))
+
+    def listening(self, session_id: str) -> Deferred[tuple[Listener, ...] | None]:
+        """See `IEngine`; those of the session's process group and of its descendants."""
+        child = self._children.get(session_id)
+        if child is None or not child.is_running:
+            return succeed(None)
+        return self._sockets.of_group(child.group)
 
     def remains(self, session_id: str) -> Deferred[Remains | None]:
         """See `IEngine`."""

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -44,6 +45,8 @@ from plane_tx.engines.interface import (
     SpawnOrder,
     Unreachable,
 )
+from plane_tx.engines.proc import PROC
+from plane_tx.engines.sockets import SocketTables
 from plane_tx.engines.threads import InThread
 
 NO_SUCH_FILE = ConnectError(2, "No such file or directory")
@@ -60,6 +63,8 @@ class Program:
     oom: bool = False
     #: Whether it counts aloud, twenty times a second.
     talks: bool = False
+    #: The rows of its own in its kernel's table of TCP sockets.
+    sockets: tuple[str, ...] = ()
 
 
 #: The scripts that tests run, for `sh -c`; a real container runs them, a fake one looks here.
@@ -69,6 +74,7 @@ ENDS_AT_ONCE = "echo one; echo two >&2; exit 3"
 ENDS_SOON = "echo one; sleep 0.2; echo two >&2; sleep 0.2; exit 3"
 RUNS_OUT_OF_MEMORY = "sleep 0.3; tail /dev/zero"
 TALKS = "n=0; while :; do echo $n; n=$((n+1)); sleep 0.05; done"
+LISTENS = "httpd -p 127.0.0.1:5000; httpd -f -p 3000"
 SHOWS_ENVIRONMENT = 'echo "$PORT $WHO"; trap "exit 0" TERM; while :; do sleep 0.05; done'
 
 PROGRAMS = {
@@ -78,6 +84,7 @@ PROGRAMS = {
     ENDS_SOON: Program(((1, "one\n"), (2, "two\n")), ends_after=0.4, exit_code=3),
     RUNS_OUT_OF_MEMORY: Program(ends_after=0.5, exit_code=137, oom=True),
     TALKS: Program(talks=True),
+    LISTENS: Program(sockets=("00000000:0BB8", "0100007F:1388")),
     SHOWS_ENVIRONMENT: Program(((1, "{PORT} {WHO}\n"),), exit_code_on_term=0),
 }
 
@@ -108,6 +115,11 @@ class FakeContainer:
     def labels(self) -> dict[str, str]:
         return self.config.get("Labels", {})
 
+    @property
+    def pid(self) -> int:
+        """The number of its first process, as its host counts them."""
+        return self.port if self.running else 0
+
     def inspected(self) -> dict[str, Any]:
         published = [{"HostIp": "127.0.0.1", "HostPort": str(self.port)}]
         wanted = self.config["HostConfig"].get("PortBindings", {})
@@ -119,12 +131,13 @@ class FakeContainer:
             "State": {
                 "Status": self.status,
                 "Running": self.running,
+                "Pid": self.pid,
                 "OOMKilled": self.oom,
                 "ExitCode": self.exit_code,
                 "Error": "",
             },
             "Config": {"Labels": self.labels, "Env": self.config["Env"]},
-            "HostConfig": {"Memory": 0, **self.config["HostConfig"]},
+            "HostConfig": {"Memory": 0, "Runtime": "runc", **self.config["HostConfig"]},
             "NetworkSettings": {
                 "Ports": dict.fromkeys(wanted, published) if self.running else {},
                 "Networks": {network: {"IPAddress": address}},
@@ -204,9 +217,11 @@ class FakeDocker(Resource):
 
     isLeaf = True
 
-    def __init__(self) -> None:
+    def __init__(self, proc: Path | None = None) -> None:
+        """With `proc`, what the kernel of its box tells of containers that run is put there."""
         super().__init__()
         self.clock = Clock()
+        self.proc = proc
         self.versions = {"Version": "28.2.2", "ApiVersion": "1.50", "MinAPIVersion": "1.24"}
         self.containers: dict[str, FakeContainer] = {}
         self.images = {"plane-tx-test/busybox:latest"}
@@ -429,6 +444,8 @@ class FakeDocker(Resource):
         container.address = next(address for address in free if address not in taken)
         container.status = "running"
         environment = dict(line.split("=", 1) for line in container.config["Env"])
+        if self.proc is not None:
+            show_process(self.proc, container.pid, container.id, container.program.sockets)
         self._end(request, 204)
         for stream, text in container.program.output:
             self.print(container.id, text.format_map(environment).encode(), stream)
@@ -638,6 +655,31 @@ NOTHING_USED = {
 }
 
 
+#: A row that Docker's own resolver has in every container, and one of a connection.
+RESOLVER = "0B00007F:8C15"
+CONNECTION = (
+    "   0: 020012AC:0BB8 010012AC:8D0A 01 00000000:00000000 00:00000000 00000000     0        0 9 1"
+)
+
+
+def socket_table(sockets: Iterable[str]) -> str:
+    """What /proc/PID/net/tcp tells, of these that listen and of one connection."""
+    rows = [
+        f"   0: {local} 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 {at} 1"
+        for at, local in enumerate(sockets, 7001)
+    ]
+    return "\n".join(["  sl  local_address rem_address   st tx_queue", *rows, CONNECTION, ""])
+
+
+def show_process(proc: Path, pid: int, container_id: str, sockets: Iterable[str]) -> None:
+    """What the kernel of a Docker's box tells of a container's first process, and of ours."""
+    for number, mine in ((str(pid), (RESOLVER, *sockets)), ("self", ("00000000:0016",))):
+        network = proc / number / "net"
+        network.mkdir(parents=True, exist_ok=True)
+        (network / "tcp").write_text(socket_table(mine))
+    (proc / str(pid) / "cgroup").write_text(f"0::/system.slice/docker-{container_id}.scope\n")
+
+
 def downloading(layer: str, current: int, total: int) -> dict[str, Any]:
     """A line of a pull's progress."""
     detail = {"current": current, "total": total}
@@ -782,6 +824,8 @@ class World:
     #: Where the engine's mounts are; "" for none.
     mount_base: str = ""
     networks: NetworkSettings = NetworkSettings()
+    #: Where the kernel of Docker's box tells of processes.
+    proc: Path = PROC
     instance: str = attrs.field(factory=lambda: f"test-{os.getpid()}-{next(numbers)}")
     _engines: list[DockerEngine] = attrs.field(factory=list)
 
@@ -795,6 +839,7 @@ class World:
         instance: str | None = None,
         networks: NetworkSettings | None = None,
         pull_seconds: float = 0.0,
+        proc: Path | None = None,
     ) -> DockerEngine:
         client = DockerClient(self.make_daemon())
         mounts = None
@@ -807,6 +852,7 @@ class World:
             networks or self.networks,
             mounts,
             pull_seconds,
+            SocketTables(self.in_thread, proc or self.proc),
         )
         self._engines.append(engine)
         return engine
@@ -886,7 +932,8 @@ def claim(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:
 
 def fake_world(fake: FakeDocker, mount_base: str = "") -> Iterator[World]:
     """A world around the fake, which leaves nothing behind."""
-    world = World(fake.clock, fake.daemon, fake.run, maybeDeferred, mount_base)
+    proc = fake.proc or PROC
+    world = World(fake.clock, fake.daemon, fake.run, maybeDeferred, mount_base, proc=proc)
     yield world
     fake.come_back()
     fake.relent()

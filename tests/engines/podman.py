@@ -49,6 +49,7 @@ UNLIKE = {
     "test_who_follows_a_log_is_told_the_tail_and_all_that_comes": _SECONDS_ONLY,
     "test_the_surroundings_that_are_asked_for_reach_docker": _TOLD_OTHERWISE,
     "test_mounts_are_directories_of_the_key_or_of_a_name_in_its_namespace": _TOLD_OTHERWISE,
+    "test_a_session_that_listens_nowhere_says_so": "it does not tell which runtime a session has",
     "test_plane_s_own_limits_reach_docker_as_plane_has_them": _RAISES_LIMITS,
     "test_limits_and_the_rest_reach_docker": _RAISES_LIMITS,
 }

@@ -12,6 +12,7 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
 
 from plane_tx.core.errors import EndedAtOnce, ImageUnavailable, InvalidRequest, SpawnFailed
+from plane_tx.core.listeners import Listener
 from plane_tx.core.model import (
     Address,
     Executable,
@@ -39,6 +40,7 @@ from tests.engines.fake_docker import (
     DEAF,
     ENDS_AT_ONCE,
     ENDS_SOON,
+    LISTENS,
     OBEYS,
     RUNS_OUT_OF_MEMORY,
     SHOWS_ENVIRONMENT,
@@ -74,9 +76,9 @@ def podman_socket() -> Iterator[str]:
         pytest.param("podman", marks=[pytest.mark.docker, pytest.mark.podman]),
     ]
 )
-def world(request: pytest.FixtureRequest, mount_base: Path) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, mount_base: Path, tmp_path: Path) -> Iterator[World]:
     if request.param == "fake":
-        yield from fake_world(FakeDocker(), str(mount_base))
+        yield from fake_world(FakeDocker(tmp_path / "proc"), str(mount_base))
     elif request.param == "docker":
         yield from docker_world(mount_base)
     elif reason := podman.UNLIKE.get(request.node.originalname):
@@ -823,6 +825,38 @@ async def test_an_image_that_may_not_be_pulled_is_not(world: World) -> None:
         await world.engine.spawn(order, told.append)
 
     assert told == [Creating()]
+
+
+@claim
+async def test_where_a_session_listens_is_told_without_what_docker_has_there(world: World) -> None:
+    session_id = await world.spawned(LISTENS)
+
+    found = await listening(world, session_id)
+
+    assert [(each.port, each.is_loopback) for each in found] == [(3000, False), (5000, True)]
+
+
+@claim
+async def test_a_session_that_listens_nowhere_says_so(world: World) -> None:
+    session_id = await world.spawned(OBEYS)
+
+    assert await world.engine.listening(session_id) == ()
+
+
+@claim
+async def test_where_a_session_that_is_not_there_listens_is_not_known(world: World) -> None:
+    ours = await world.spawned(LISTENS)
+    other = world.another_engine("another")
+
+    assert await other.listening(ours) is None
+    assert await world.engine.listening("nowhere") is None
+
+
+async def listening(world: World, session_id: str) -> tuple[Listener, ...]:
+    """Where a session listens, once it does at two ports."""
+    while len(found := await world.engine.listening(session_id) or ()) < 2:
+        await world.sleep(0.02)
+    return found
 
 
 @claim

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +30,10 @@ from plane_tx.core.model import (
     Volume,
 )
 from plane_tx.core.pulls import Pulling
+from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.container import Place, check, create_body
+from plane_tx.engines.docker.engine import DockerEngine
+from plane_tx.engines.docker.images import unavailable
 from plane_tx.engines.docker.stats import stats_of
 from plane_tx.engines.interface import (
     Created,
@@ -46,6 +50,7 @@ from tests.engines.fake_docker import (
     DEAF,
     ENDS_AT_ONCE,
     ENDS_SOON,
+    LISTENS,
     OBEYS,
     FakeDocker,
     World,
@@ -531,6 +536,87 @@ async def test_an_error_within_the_stream_is_a_failure(world: World, fake: FakeD
 
     assert type(spawned) is ImageUnavailable
     assert str(spawned) == "image app:latest is not to be had: no space left on device"
+
+
+@pytest.mark.parametrize(
+    ("message", "cure"),
+    [
+        ("pull access denied for app", "look at its name, or give credentials that its registry"),
+        ("unauthorized: who are you", "look at its name, or give credentials that its registry"),
+        ("manifest for app:latest not found: manifest unknown", "look at its name and tag"),
+        ("lookup r.invalid: no such host", "look at its name, and whether Docker can reach its"),
+        ("No such image: app:latest", "pull it on this box, or have it pulled (pull_policy)"),
+    ],
+)
+def test_an_image_that_is_not_to_be_had_is_told_with_what_to_do(message: str, cure: str) -> None:
+    assert str(unavailable("app:latest", message)).startswith(
+        f"image app:latest is not to be had: {message}; {cure}"
+    )
+
+
+NO_PROGRAM = 'runc create failed: exec: "nowhere": executable file not found in $PATH: unknown'
+
+
+@scenario
+async def test_a_command_that_is_not_there_is_told_with_what_to_do(
+    world: World, fake: FakeDocker
+) -> None:
+    fake.refuse(*START, 400, NO_PROGRAM)
+
+    spawned = await outcome(world.engine.spawn(world.order(OBEYS, "x"), unheard))
+
+    assert type(spawned) is SpawnFailed
+    assert str(spawned) == (
+        f"could not start session x: {NO_PROGRAM}; look at command and entrypoint"
+    )
+
+
+@pytest.mark.parametrize(
+    ("runtime", "found"), [("runc", ()), ("crun", ()), ("runsc", None), ("kata-runtime", None)]
+)
+@scenario
+async def test_no_socket_is_no_news_of_a_container_with_a_kernel_of_its_own(
+    world: World, fake: FakeDocker, tmp_path: Path, runtime: str, found: tuple[()] | None
+) -> None:
+    fake.proc = tmp_path
+    engine = world.another_engine(proc=tmp_path)
+    order = world.order(OBEYS, runtime=runtime)
+    await engine.spawn(order, unheard)
+
+    assert await engine.listening(order.session_id) == found
+
+
+@scenario
+async def test_where_a_container_of_another_box_listens_is_not_known(
+    world: World, fake: FakeDocker, tmp_path: Path
+) -> None:
+    engine = world.another_engine(proc=tmp_path)
+    session_id = await world.spawned(LISTENS)
+
+    assert await engine.listening(session_id) is None
+
+
+@scenario
+async def test_an_engine_without_the_tables_knows_no_listeners(
+    world: World, fake: FakeDocker
+) -> None:
+    session_id = await world.spawned(LISTENS)
+    engine = DockerEngine(fake.clock, DockerClient(fake.daemon()), world.instance)
+
+    found = await engine.listening(session_id)
+
+    assert found is None
+    await engine.close()
+
+
+@scenario
+async def test_who_asks_where_a_session_listens_hears_that_docker_is_lost(
+    world: World, fake: FakeDocker
+) -> None:
+    session_id = await world.spawned(LISTENS)
+    fake.go_down()
+
+    assert type(await outcome(world.engine.listening(session_id))) is EngineUnavailable
 
 
 @scenario

@@ -22,6 +22,7 @@ from zope.interface.verify import verifyObject
 
 from plane_tx.core.errors import InvalidRequest, SpawnFailed
 from plane_tx.core.hardening import Egress
+from plane_tx.core.listeners import Listener
 from plane_tx.core.model import (
     Address,
     Credentials,
@@ -279,6 +280,55 @@ async def test_stats_are_the_sum_over_the_group_while_it_runs(engine, ear):
     await engine.kill("s1")
     assert await engine.stats("s1") is None
     assert await engine.stats("nobody") is None
+
+
+SERVE = """
+def serve(*address):
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    server = socket.socket(family)
+    server.bind(address)
+    server.listen()
+    return server
+port = int(os.environ["PORT"])
+"""
+
+
+@ensureDeferred
+async def test_where_a_session_listens_is_told_while_it_runs(engine, ear):
+    code = f"{SERVE}servers = [serve('127.0.0.1', port), serve('127.0.0.2', port)]\n{SLEEP}"
+    address = await engine.begin(python(ear.program(code)))
+    await ear.hears("here")
+
+    found = await engine.listening("s1")
+
+    assert found == (Listener("127.0.0.1", address.port), Listener("127.0.0.2", address.port))
+    await engine.kill("s1")
+    assert await engine.listening("s1") is None
+    assert await engine.listening("nobody") is None
+
+
+@ensureDeferred
+async def test_a_descendant_that_has_left_the_group_listens_for_the_session_too(engine, ear):
+    until_told = "say('here')\nvoice.recv(1)\n"
+    inner = ear.program(f"{SERVE}server = serve('127.0.0.1', port)\n{until_told}")
+    await engine.begin(python(ear.program(f"child({inner!r}, start_new_session=True)\n{SLEEP}")))
+    voices = [await ear.hears("here"), await ear.hears("here")]
+
+    found = await engine.listening("s1")
+
+    assert len(found) == 1
+    await engine.kill("s1")
+    for voice in voices:
+        voice.transport.loseConnection()
+        await voice.gone
+
+
+@ensureDeferred
+async def test_what_others_listen_on_is_never_told(engine, ear):
+    await engine.begin(python(ear.program(SLEEP)))
+    await ear.hears("here")
+
+    assert await engine.listening("s1") == ()
 
 
 @ensureDeferred

@@ -24,6 +24,9 @@ INSTANCE_LABEL = "plane-tx.instance"
 #: Where ports are published: nobody gets around the proxy from another box.
 PUBLISHED_ON = "127.0.0.1"
 
+#: Runtimes whose containers are processes of this box's own kernel; others may be small machines.
+_OF_THIS_KERNEL = frozenset({"runc", "io.containerd.runc.v2", "crun", "youki", "nvidia"})
+
 _NAME_PREFIX = "plane-"
 _DEFAULT_CPU_PERIOD = 100_000
 _LEAST_MEMORY = 6 * 1024 * 1024
@@ -45,6 +48,9 @@ class Container:
     labels: Mapping[str, str]
     running: bool
     fresh: bool
+    #: Of its first process, as its engine counts processes; 0 for one that does not run.
+    pid: int
+    shares_kernel: bool
     exit_code: int | None
     oom: bool
     memory_limit: int | None
@@ -73,6 +79,8 @@ class Container:
             labels=config.get("Labels") or {},
             running=state["Running"],
             fresh=state.get("Status") == "created",
+            pid=state.get("Pid", 0),
+            shares_kernel=host_config.get("Runtime") in _OF_THIS_KERNEL,
             exit_code=state.get("ExitCode"),
             oom=state.get("OOMKilled", False),
             memory_limit=host_config.get("Memory") or None,

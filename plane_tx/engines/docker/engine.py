@@ -18,6 +18,7 @@ from plane_tx.core.errors import (
     InvalidRequest,
     SpawnFailed,
 )
+from plane_tx.core.listeners import Listener
 from plane_tx.core.model import Address, Executable, LogLine
 from plane_tx.engines.docker import container as said
 from plane_tx.engines.docker.client import DockerClient
@@ -52,6 +53,7 @@ from plane_tx.engines.interface import (
     Tell,
 )
 from plane_tx.engines.listeners import Listeners
+from plane_tx.engines.sockets import SocketTables
 from plane_tx.flights import Flight, to_the_end
 
 #: How long a stopping server waits for what it has begun to clear away or to make.
@@ -60,16 +62,21 @@ CLOSE_SECONDS = 3.0
 #: Said after Docker's own words where its storage has no limit to give.
 _NO_DISK_LIMIT = "; leave out resource_limits.disk_limit_bytes, or give Docker storage with quotas"
 
+#: Said after them where there is no such program, or none that may be run; without an init of the
+#: container's own that is Docker's to find out.
+_NO_COMMAND = "; look at command and entrypoint"
+
 
 @implementer(IEngine)
 class DockerEngine:
     """Runs sessions as containers named `plane-<id>`.
 
     `instance` tells this server's containers from those of another on the same Docker. Without
-    `mounts` a session can have none. A pull takes `pull_seconds` at most; 0 means any time.
+    `mounts` a session can have none. A pull takes `pull_seconds` at most; 0 means any time. Without
+    `sockets` nobody can tell where a session listens.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # each is one thing that it stands on
         self,
         clock: IReactorTime,
         client: DockerClient,
@@ -77,6 +84,7 @@ class DockerEngine:
         networks: NetworkSettings | None = None,
         mounts: MountDirectories | None = None,
         pull_seconds: float = 0.0,
+        sockets: SocketTables | None = None,
     ) -> None:
         self._clock = clock
         self._client = client
@@ -86,7 +94,7 @@ class DockerEngine:
         self._listeners = Listeners()
         self._images = Images(clock, client, pull_seconds)
         self._removal = Removal(clock, client, instance)
-        self._readings = Readings(client, self._removal)
+        self._readings = Readings(client, self._removal, sockets)
         self._coroner = Coroner(client, instance)
         tell = self._listeners.tell
         self._endings = Endings(client, self._removal, self._coroner, tell, self._doubt)
@@ -183,6 +191,10 @@ class DockerEngine:
         """What Docker's cgroups count."""
         return Deferred.fromCoroutine(self._readings.stats(session_id))
 
+    def listening(self, session_id: str) -> Deferred[tuple[Listener, ...] | None]:
+        """What the kernel tells of the container's network."""
+        return Deferred.fromCoroutine(self._readings.listening(session_id))
+
     def remains(self, session_id: str) -> Deferred[Remains | None]:
         """Docker's account of the container, and its log."""
         return Deferred.fromCoroutine(self._remains(session_id))
@@ -274,7 +286,8 @@ class DockerEngine:
         try:
             await self._client.start(held.container_id)
         except DockerError as error:
-            raise _failed("start", held, error.message) from None
+            cure = _NO_COMMAND if "exec: " in error.message else ""
+            raise _failed("start", held, error.message + cure) from None
 
     async def _started(self, held: Held, executable: Executable) -> Address:
         with telling(f"start session {held.session_id}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -70,9 +71,28 @@ class Images:
                 del self._pulls[key]
 
 
+# What to do about an image that cannot be had, by what Docker or its registry says of it.
+_CURES = (
+    (
+        re.compile("denied|unauthorized|authentication required", re.IGNORECASE),
+        "look at its name, or give credentials that its registry knows",
+    ),
+    (
+        re.compile("no such image", re.IGNORECASE),
+        "pull it on this box, or have it pulled (pull_policy)",
+    ),
+    (re.compile("not found|manifest unknown", re.IGNORECASE), "look at its name and tag"),
+    (
+        re.compile("no such host|connection refused|i/o timeout|no route", re.IGNORECASE),
+        "look at its name, and whether Docker can reach its registry",
+    ),
+)
+
+
 def unavailable(image: str, message: str) -> ImageUnavailable:
-    """The error for an image that cannot be had, in Docker's words."""
-    return ImageUnavailable(f"image {image} is not to be had: {message}")
+    """The error for an image that cannot be had, in Docker's words, and with what to do."""
+    cure = next((f"; {cure}" for words, cure in _CURES if words.search(message)), "")
+    return ImageUnavailable(f"image {image} is not to be had: {message}{cure}")
 
 
 class _Pull:

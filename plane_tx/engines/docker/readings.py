@@ -1,10 +1,11 @@
-"""What a session's container writes and takes of the box, as far as Docker can tell."""
+"""What a session's container writes, takes of the box and listens on, as far as can be told."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 
 from plane_tx.core.errors import EngineUnavailable
+from plane_tx.core.listeners import Listener
 from plane_tx.core.model import LogLine
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.container import Container, container_name
@@ -12,14 +13,18 @@ from plane_tx.engines.docker.errors import Conflict, DockerError, NoSuchObject, 
 from plane_tx.engines.docker.removal import Removal
 from plane_tx.engines.docker.stats import stats_of
 from plane_tx.engines.interface import EngineStats, Tell
+from plane_tx.engines.sockets import SocketTables
 
 
 class Readings:
     """Asked by the session's id; each fails with `EngineUnavailable`."""
 
-    def __init__(self, client: DockerClient, removal: Removal) -> None:
+    def __init__(
+        self, client: DockerClient, removal: Removal, sockets: SocketTables | None
+    ) -> None:
         self._client = client
         self._removal = removal
+        self._sockets = sockets
 
     async def logs(self, session_id: str, tail: int, since_ns: int | None) -> tuple[LogLine, ...]:
         """The last lines of its output; none where its log driver cannot be read."""
@@ -51,6 +56,15 @@ class Readings:
         except DockerError as error:
             raise EngineUnavailable(f"Docker could not tell its stats: {error.message}") from None
         return stats_of(found, container.memory_limit)
+
+    async def listening(self, session_id: str) -> tuple[Listener, ...] | None:
+        """Where its processes listen; None where their kernel's tables cannot be read here."""
+        container = await self._find(session_id)
+        if self._sockets is None or container is None or not container.running:
+            return None
+        found = await self._sockets.of_container(container.pid, container.id)
+        # One that has a kernel of its own has its sockets there, and none are to be seen here.
+        return found or (found if container.shares_kernel else None)
 
     async def _find(self, session_id: str) -> Container | None:
         with telling(f"find session {session_id}"):
