@@ -41,6 +41,7 @@ from plane_tx.lag import LagMeter
 from plane_tx.openfiles import allow_many
 from plane_tx.poll import poll_plainly
 from plane_tx.proxy.factory import ProxyFactory
+from plane_tx.proxy.pages import own_pages, read_pages
 from plane_tx.proxy.redirect import RedirectFactory
 from plane_tx.proxy.settings import ProxySettings
 from plane_tx.reaper import Reaper
@@ -264,15 +265,19 @@ def make_policy(config: Config, engine_kind: str) -> Policy:
     )
 
 
-def make_proxy_settings(config: ProxyConfig) -> ProxySettings:
+def make_proxy_settings(config: Config, folder: Path) -> ProxySettings:
     """What `config` decides about the proxy."""
+    proxy, pages = config.proxy, config.pages
     return ProxySettings(
-        root_redirect_url=config.root_redirect_url,
-        ws_ping_seconds=config.ws_ping_seconds,
-        max_message_bytes=config.max_message_bytes,
-        idle_timeout_seconds=config.idle_timeout_seconds,
-        shutdown_seconds=config.shutdown_seconds,
-        trusted_proxies=trusted_proxies(config.trusted_proxies),
+        root_redirect_url=proxy.root_redirect_url,
+        ws_ping_seconds=proxy.ws_ping_seconds,
+        max_message_bytes=proxy.max_message_bytes,
+        idle_timeout_seconds=proxy.idle_timeout_seconds,
+        shutdown_seconds=proxy.shutdown_seconds,
+        trusted_proxies=trusted_proxies(proxy.trusted_proxies),
+        waiting_page=pages.waiting,
+        waiting_logs=pages.logs,
+        pages=read_pages(path_of(pages.dir, folder)) if pages.dir else own_pages(),
     )
 
 
@@ -313,7 +318,7 @@ def assemble(
     worker = OwnThread(reactor, "autopsies")
     autopsies = Autopsies(reactor, engine, supervisor, whole.autopsies, worker)
     access_log = make_access_log(reactor, config.proxy, folder, supervisor.measures)
-    proxy = ProxyFactory(reactor, supervisor, make_proxy_settings(config.proxy), access_log)
+    proxy = ProxyFactory(reactor, supervisor, make_proxy_settings(config, folder), access_log)
     redirect = RedirectFactory(reactor, config.proxy.cluster, access_log)
     access = make_access(reactor, config, folder)
     site = make_site(reactor, supervisor, idempotency, autopsies, config.demo, access)

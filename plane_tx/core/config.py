@@ -132,6 +132,9 @@ def _check(config: Config) -> None:
     _check_root_redirect(config.proxy.root_redirect_url)
     _check_trusted_proxies(config.proxy)
     _check_access_log(config.proxy)
+    if not config.pages.dir.isprintable():
+        got = strict.show(config.pages.dir)
+        raise strict.Misfit("pages.dir", f'expected a path, or "", got {got}')
     _check_protection(config)
     if config.demo.app and config.demo.app not in config.apps:
         raise strict.Misfit("demo.app", f"no app {strict.show(config.demo.app)} in this file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from plane_tx.core.model import LogLine
@@ -234,6 +235,14 @@ class SessionNotReady(ProxyRefusal):
     kind = "SessionNotReady"
     status = 503
     retry_after_seconds = 2
+
+
+class StillBooting(SessionNotReady):
+    """A session that boots, for a browser: `shown` is what its waiting page begins with."""
+
+    def __init__(self, message: str, shown: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.shown = shown
 
 
 class IdleTimeout(ProxyRefusal):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from plane_tx.core.errors import PlaneError, SessionEnded
 from plane_tx.core.model import (
+    ENDING,
     HardTerminating,
     Reason,
     Session,
@@ -20,6 +22,12 @@ def why_ended(session: Session) -> str:
         return f"the session is {state.status}"
     tense = "has ended" if isinstance(state, Terminated) else "is ending"
     return f"this session {tense}: {cause_of(session, state)}"
+
+
+def true_cause(session: Session, error: PlaneError, *, ended: bool) -> PlaneError:
+    """The error to answer by: that the session has `ended`, or is ending, goes before `error`."""
+    ended = ended or session.status in ENDING
+    return SessionEnded(why_ended(session)) if ended else error
 
 
 #: What a session that boots is doing.

@@ -36,6 +36,9 @@ CORS = frozenset(
     }
 )
 
+#: By this our own waiting page asks for news; no session sees it.
+WAITING = b"x-plane-tx-waiting"
+
 #: What the proxy says itself: a client's own would be a forgery.
 _OURS = (b"x-verified-", b"x-forwarded-")
 
@@ -82,8 +85,8 @@ def is_forged(name: bytes) -> bool:
 
 def _mark_of_request(name: bytes) -> bytes:
     lowered = name.lower()
-    framing = lowered in (b"host", b"content-length")
-    return lowered if framing or lowered in HOP_BY_HOP or is_forged(name) else b""
+    ours = lowered in (b"host", b"content-length", WAITING)
+    return lowered if ours or lowered in HOP_BY_HOP or is_forged(name) else b""
 
 
 def _mark_of_reply(name: bytes) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import attrs
 
 from plane_tx.core.errors import BadRequest, UpstreamUnreachable
-from plane_tx.core.fields import REQUEST_MARKS, ByName, tokens_of
+from plane_tx.core.fields import REQUEST_MARKS, WAITING, ByName, tokens_of
 from plane_tx.core.messages import Fields, Framing, RequestHead, ResponseHead, keeps_alive
 
 #: A protocol in an Upgrade header (RFC 9110 section 7.8).
@@ -57,7 +57,8 @@ def request_fields(lines: Iterable[bytes]) -> Fields:
         fault = "more than one Host header (RFC 9112 section 3.2)"
     elif any(_PADDED.fullmatch(length) for length in fields.values(b"content-length")):
         fault = "a Content-Length that begins with a 0 that could be left out"
-    return attrs.evolve(fields, host=hosts[0] if hosts else None, fault=fault)
+    host, waiting = next(iter(hosts), None), next(iter(fields.values(WAITING)), None)
+    return attrs.evolve(fields, host=host, fault=fault, waiting=waiting)
 
 
 def _value(name: bytes, text: bytes) -> bytes:

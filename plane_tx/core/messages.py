@@ -32,7 +32,8 @@ class Fields:
 
     `host` is that of the only Host field, None without one. `listed` is what the Connection field
     names. `framing` is None when nothing is said of it, `length` that of a body that has one. What
-    is wrong with any of them is a `fault`.
+    is wrong with any of them is a `fault`. `waiting` is what our own waiting page has heard last,
+    None of any other request.
     """
 
     plain: tuple[bytes, ...] = ()
@@ -42,6 +43,7 @@ class Fields:
     framing: Framing | None = None
     length: int = 0
     fault: str = ""
+    waiting: bytes | None = None
 
     def all(self) -> Headers:
         """All fields by name and value, for those who look at one message in many."""

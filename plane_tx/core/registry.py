@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import attrs
 
 from plane_tx.core.errors import FailedToAcquireKey
+from plane_tx.core.estimates import Estimates
 from plane_tx.core.grants import Grants
 from plane_tx.core.lifecycle import is_live
 from plane_tx.core.model import (
@@ -63,6 +64,8 @@ class Registry:
         self.uses: Counter[UseKind] = Counter()
         self._places: list[Place] = []
         self.grants = Grants()
+        #: How long boots took, in earlier runs as well.
+        self.estimates = Estimates()
         #: What the journal does not know yet: sessions that were used, and those forgotten.
         self._used: set[Session] = set()
         self._forgotten: list[str] = []
@@ -156,8 +159,8 @@ class Registry:
         self.statuses[session.status] -= 1
         self.statuses[state.status] += 1
         session.history.append(StatusEntry(state, now))
-        if state.status is Status.READY and not session.holds:
-            session.idle_since = now
+        if state.status is Status.READY:
+            self._now_ready(session, now)
         if state.status is Status.TERMINATED:
             self._retire(session)
 
@@ -242,7 +245,14 @@ class Registry:
         forgotten, self._forgotten = self._forgotten, []
         return forgotten
 
+    def _now_ready(self, session: Session, now: float) -> None:
+        if not session.holds:
+            session.idle_since = now
+        if not session.adopted:  # else our absence would count as a part of its boot
+            self.estimates.learn(session)
+
     def _place(self, session: Session) -> None:
+        self.estimates.learn(session)
         self.statuses[session.status] += 1
         self._by_id[session.id] = session
         insort(self._places, place_of(session))

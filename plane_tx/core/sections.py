@@ -110,6 +110,15 @@ class StateConfig:
 
 
 @attrs.frozen
+class PagesConfig:
+    """What browsers are shown where no session answers."""
+
+    waiting: bool = True
+    logs: bool = False
+    dir: str = ""
+
+
+@attrs.frozen
 class DemoConfig:
     """What GET /demo joins; there is no such page without an app."""
 
@@ -145,5 +154,6 @@ class Config:
     defaults: DefaultsConfig = DefaultsConfig()
     limits: LimitsConfig = LimitsConfig()
     state: StateConfig = StateConfig()
+    pages: PagesConfig = PagesConfig()
     demo: DemoConfig = DemoConfig()
     apps: Mapping[str, AppConfig] = attrs.field(factory=dict)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from functools import partial
@@ -15,6 +14,7 @@ from plane_tx.core.messages import RequestHead, write_head
 from plane_tx.core.model import HOST_TOKEN
 from plane_tx.core.preflight import is_preflight
 from plane_tx.core.routes import Route
+from plane_tx.proxy.pages import Pages
 
 _PHRASES = {
     200: b"OK",
@@ -31,7 +31,7 @@ _PHRASES = {
     504: b"Gateway Timeout",
 }
 
-_PAGE = "<!doctype html><meta charset=utf-8><title>{status}</title><p>{message}</p>\n"
+_JSON: Headers = ((b"Content-Type", b"application/json"),)
 
 _HOST_LABEL = re.compile(HOST_TOKEN)
 
@@ -68,26 +68,31 @@ def answer(
 
 
 def refusal(
-    error: PlaneError, *, close: bool, head: RequestHead | None = None, session_id: str = ""
+    error: PlaneError,
+    *,
+    close: bool,
+    head: RequestHead | None = None,
+    session_id: str = "",
+    pages: Pages | None = None,
 ) -> bytes:
-    """The answer to a request that `error` ended: a page for those who read pages, else JSON.
+    """The answer to a request that `error` ended: one of `pages` for those who read pages, else
+    JSON.
 
     A preflight is granted: its page could read no other answer, and will be told by the next one.
     """
     told_by = ((b"x-plane-backend-id", session_id.encode("ascii")),) if session_id else ()
     if head is not None and is_preflight(head):
         return answer(204, b"", close=close, head=head, headers=told_by)
-    message = str(error)
-    if wants_page(head):
-        text = _PAGE.format(status=error.status, message=html.escape(message))
-        kind, body = b"text/html; charset=utf-8", text.encode("utf-8")
+    headers: Headers
+    if pages is not None and wants_page(head):
+        headers, body = pages.of(error, session_id)
     else:
-        told = {"kind": error.kind, "message": message}
-        kind, body = b"application/json", json.dumps(told).encode("utf-8") + b"\n"
-    headers = [(b"Content-Type", kind), *told_by]
+        told = {"kind": error.kind, "message": str(error)}
+        headers, body = _JSON, json.dumps(told).encode("utf-8") + b"\n"
+    headers += told_by
     if error.retry_after_seconds is not None:
-        headers.append((b"Retry-After", b"%d" % error.retry_after_seconds))
-    return answer(error.status, body, close=close, head=head, headers=tuple(headers))
+        headers += ((b"Retry-After", b"%d" % error.retry_after_seconds),)
+    return answer(error.status, body, close=close, head=head, headers=headers)
 
 
 def wants_page(head: RequestHead | None) -> bool:

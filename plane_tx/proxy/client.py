@@ -35,10 +35,10 @@ from plane_tx.proxy.answers import (
     Answering,
     is_our_own,
     own_answer,
-    refusal,
     slash_added,
     wants_page,
 )
+from plane_tx.proxy.choice import exchange_for
 from plane_tx.proxy.connection import (
     HEAD_SECONDS,
     KEEP_ALIVE_SECONDS,
@@ -52,7 +52,6 @@ from plane_tx.proxy.exchange import Exchange
 from plane_tx.proxy.interface import Proxy
 from plane_tx.proxy.joined import Joined
 from plane_tx.proxy.notes import Notes
-from plane_tx.proxy.preflight import exchange_for
 from plane_tx.proxy.upstream import UpstreamConnection
 from plane_tx.proxy.watch import Carried, Watch
 from plane_tx.proxy.websocket import Handshake, RelayEnds
@@ -182,16 +181,21 @@ class ClientConnection(Connection):
             self.upstream_ready()
 
     def refuse(self, error: PlaneError, session_id: str = "") -> None:
-        """Answer the request with `error`; the connection goes on when the request was whole."""
+        """Answer the request with `error`."""
+        head = None if self._exchange is None else self._exchange.head
+        said = partial(self._proxy.refusal, error, head=head, session_id=session_id)
+        self.answer(said, error.kind)
+
+    def answer(self, answering: Answering, error: str = "") -> None:
+        """Answer the request ourselves; the connection goes on when the request was whole."""
         exchange, self._exchange = self._exchange, None
-        head, keep = None, False
+        keep = False
         if exchange is not None:
-            head = exchange.head
-            keep = (exchange.request_complete or self._take_rest()) and head.keep_alive
+            keep = (exchange.request_complete or self._take_rest()) and exchange.head.keep_alive
             keep = keep and not self._leaving
-        said = refusal(error, close=not keep, head=head, session_id=session_id)
+        said = answering(close=not keep)
         if self._notes is not None:
-            self._notes.refused(said, error.kind, self.peer.address)
+            self._notes.refused(said, error, self.peer.address)
         self.send(said)
         self.finished(keep_alive=keep)
 
@@ -320,7 +324,7 @@ class ClientConnection(Connection):
                 return
             exchange = exchange_for(proxy.carrier, self, head, route, peer)
         except PlaneError as error:
-            self._say(head, partial(refusal, error, head=head), error.kind)
+            self._say(head, partial(proxy.refusal, error, head=head), error.kind)
             return
         self._exchange = exchange
         if self._notes is not None:

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from plane_tx.core.errors import PlaneError, SessionNotReady, UnknownToken
 from plane_tx.core.messages import RequestEvent, RequestHead
-from plane_tx.proxy.answers import is_our_own, refusal
+from plane_tx.proxy.answers import is_our_own
 from plane_tx.proxy.client import ClientConnection
 from plane_tx.proxy.connection import STOPPING
 
@@ -74,7 +74,7 @@ class EarlyClientConnection(ClientConnection):
             "the server was restarted, and its engine has not told yet what it runs: try again in a"
             " moment"
         )
-        self._say(head, partial(refusal, error, head=head), error.kind)
+        self._say(head, partial(self._proxy.refusal, error, head=head), error.kind)
         self.upstream_ready()
 
     def _let_go(self) -> None:

@@ -10,14 +10,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from plane_tx.core.access import End
-from plane_tx.core.errors import (
-    IdleTimeout,
-    PlaneError,
-    SessionEnded,
-    UnknownToken,
-    UpstreamUnreachable,
-)
-from plane_tx.core.explain import why_ended
+from plane_tx.core.errors import IdleTimeout, PlaneError, UnknownToken, UpstreamUnreachable
+from plane_tx.core.explain import true_cause
 from plane_tx.core.headers import (
     Peer,
     interim_lines,
@@ -35,7 +29,7 @@ from plane_tx.core.messages import (
     join_head,
     last_chunk,
 )
-from plane_tx.core.model import ENDING, Address, Ready, Session
+from plane_tx.core.model import Address, Ready, Session
 from plane_tx.core.routes import Route
 from plane_tx.core.use import Use, UseKind
 from plane_tx.proxy.interface import Carrier, Client
@@ -78,7 +72,7 @@ class Exchange(Remembering):
         self.session: Session = route.session
         self.visit = client.way.visit(route, peer.address)
         self._supervisor = carrier.supervisor
-        self._pool = carrier.pool
+        self._carrier = carrier
         self._client = client
         self._route = route
         self._peer = peer
@@ -103,7 +97,7 @@ class Exchange(Remembering):
         self._keep_alive = False
 
     def start(self) -> None:
-        """Begin: at once when the session is ready, else as soon as it is.
+        """Begin: at once when the session is ready; else as soon as it is, or with a page.
 
         Raises `SessionEnded` for a session that is ending or gone.
         """
@@ -114,6 +108,10 @@ class Exchange(Remembering):
             return
         hold = UseKind.HOLD
         self._use = self._supervisor.begin_use(self.session, hold, self.visit, self._revoked)
+        page = self._carrier.meanwhile.page(self.head, self.session)
+        if page is not None:
+            self._fail(page)
+            return
         held = self._supervisor.hold(self.session)
         self._await(held.addCallback(self._admitted))
 
@@ -256,14 +254,14 @@ class Exchange(Remembering):
             self._use.count_in(self.access.traffic)
 
     def _reach(self, address: Address) -> None:
-        idle = self._pool.take_idle(self.session.id)
+        idle = self._carrier.pool.take_idle(self.session.id)
         if idle is not None:
             self._send_head(idle)
         else:
             self._dial(address)
 
     def _dial(self, address: Address) -> None:
-        dialling = self._pool.dial(self.session.id, address)
+        dialling = self._carrier.pool.dial(self.session.id, address)
         self._await(dialling.addCallbacks(self._connected, self._not_connected, (address,)))
 
     def _connected(self, upstream: UpstreamConnection, address: Address) -> None:
@@ -339,7 +337,7 @@ class Exchange(Remembering):
         if self._chunked_reply:
             self._unsent.append(last_chunk(reply_trailers(end.trailers)))
         if self.request_complete and upstream.parser.keep_alive:
-            self._pool.give_back(upstream)
+            self._carrier.pool.give_back(upstream)
         else:
             upstream.hang_up()
         if self._unsent:
@@ -367,11 +365,10 @@ class Exchange(Remembering):
             return
         # The word that the session has ended may still be on its way; it is the better answer.
         confirmed = self._supervisor.ended_soon(self.session)
-        self._await(confirmed.addCallback(lambda ended: self._fail(self._true_cause(ended, error))))
+        self._await(confirmed.addCallback(self._fail_truly, error))
 
-    def _true_cause(self, ended: bool, error: PlaneError) -> PlaneError:
-        ended = ended or self.session.status in ENDING
-        return SessionEnded(why_ended(self.session)) if ended else error
+    def _fail_truly(self, ended: bool, error: PlaneError) -> None:
+        self._fail(true_cause(self.session, error, ended=ended))
 
     def _fail(self, error: PlaneError) -> None:
         if isinstance(error, UpstreamUnreachable):

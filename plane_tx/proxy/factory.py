@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 
 from plane_tx.accesslog import AccessLog
 from plane_tx.core.model import Session, Status, StatusEntry
+from plane_tx.proxy.answers import refusal
 from plane_tx.proxy.client import ClientConnection
 from plane_tx.proxy.connection import LINGER_SECONDS
 from plane_tx.proxy.early import EarlyClientConnection
@@ -14,6 +18,7 @@ from plane_tx.proxy.interface import Carrier
 from plane_tx.proxy.relays import Relays
 from plane_tx.proxy.settings import ProxySettings
 from plane_tx.proxy.upstream import UpstreamPool
+from plane_tx.proxy.waiting import Meanwhile
 from plane_tx.proxy.websocket import Legs
 from plane_tx.reactor import INetworkReactor
 from plane_tx.supervisor import Supervisor
@@ -38,9 +43,13 @@ class ProxyFactory(Factory):
         self.settings = settings
         self.access_log = access_log
         self.cluster = supervisor.policy.cluster
+        self.refusal: Callable[..., bytes] = partial(refusal, pages=settings.pages)
         self.pool = UpstreamPool(reactor)
         self.legs = Legs(reactor)
-        self.carrier = Carrier(supervisor, self.pool)
+        self._meanwhile = Meanwhile(
+            reactor, supervisor, pages=settings.waiting_page, logs=settings.waiting_logs
+        )
+        self.carrier = Carrier(supervisor, self.pool, self._meanwhile)
         self.connections: set[ClientConnection] = set()
         self._closing = False
         self._emptied: Deferred[None] | None = None
@@ -85,6 +94,7 @@ class ProxyFactory(Factory):
         for connection in tuple(self.connections):
             connection.transport.abortConnection()
         self._unwatch()
+        self._meanwhile.close()
         self.pool.close()
 
     async def _empty_within(self, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from typing import Protocol as Shape
 
@@ -12,9 +13,11 @@ from plane_tx.core.errors import PlaneError
 from plane_tx.core.headers import Introductions
 from plane_tx.core.messages import ResponseHead
 from plane_tx.core.routes import Way
+from plane_tx.proxy.answers import Answering
 from plane_tx.proxy.relays import Relays
 from plane_tx.proxy.settings import ProxySettings
 from plane_tx.proxy.upstream import UpstreamConnection, UpstreamPool
+from plane_tx.proxy.waiting import Meanwhile
 from plane_tx.proxy.websocket import Legs
 from plane_tx.reactor import INetworkReactor
 from plane_tx.supervisor import Supervisor
@@ -35,6 +38,9 @@ class Client(Shape):
 
     def refuse(self, error: PlaneError, session_id: str) -> None:
         """Answer the request with an error; the exchange is over."""
+
+    def answer(self, answering: Answering) -> None:
+        """Answer the request in our own words; the exchange is over."""
 
     def cut(self, *, at_once: bool) -> None:
         """Drop the client: its reply cannot be completed. What was sent may arrive first,
@@ -63,6 +69,7 @@ class Carrier:
 
     supervisor: Supervisor
     pool: UpstreamPool
+    meanwhile: Meanwhile
 
 
 class Proxy(Shape):
@@ -72,6 +79,8 @@ class Proxy(Shape):
     supervisor: Supervisor
     settings: ProxySettings
     cluster: str
+    #: `answers.refusal` with the pages that are configured.
+    refusal: Callable[..., bytes]
     carrier: Carrier
     legs: Legs
     relays: Relays

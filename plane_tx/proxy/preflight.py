@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from plane_tx.core.headers import Peer
-from plane_tx.core.messages import RequestHead, ResponseEvent, ResponseHead
-from plane_tx.core.preflight import granted, is_preflight, is_unanswered
-from plane_tx.core.routes import Route
+from plane_tx.core.messages import ResponseEvent, ResponseHead
+from plane_tx.core.preflight import granted, is_unanswered
 from plane_tx.proxy.exchange import Exchange
-from plane_tx.proxy.interface import Carrier, Client
 
 
 class Preflight(Exchange):
@@ -22,11 +19,3 @@ class Preflight(Exchange):
                 self._finish()
                 return
         super().reply(events)
-
-
-def exchange_for(
-    carrier: Carrier, client: Client, head: RequestHead, route: Route, peer: Peer
-) -> Exchange:
-    """Whatever carries such a request."""
-    kind = Preflight if is_preflight(head) else Exchange
-    return kind(carrier, client, head, route, peer)

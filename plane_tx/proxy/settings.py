@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from plane_tx.core.forwarded import TrustedProxies
+from plane_tx.proxy.pages import Pages, own_pages
 
 
 @attrs.frozen
@@ -17,3 +18,6 @@ class ProxySettings:
     idle_timeout_seconds: float = 0.0
     shutdown_seconds: float = 10.0
     trusted_proxies: TrustedProxies = TrustedProxies()
+    waiting_page: bool = True
+    waiting_logs: bool = False
+    pages: Pages = attrs.field(factory=own_pages)

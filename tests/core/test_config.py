@@ -12,7 +12,7 @@ from plane_tx.core.errors import ConfigError
 from plane_tx.core.hardening import Addressing, Egress, Hardening, HardeningChange
 from plane_tx.core.idlerule import IdleRequest
 from plane_tx.core.model import IdleCount, PullPolicy
-from plane_tx.core.sections import Config
+from plane_tx.core.sections import Config, PagesConfig
 from plane_tx.core.spec import Defaults
 from plane_tx.core.wire import ExecutableRequest, ReadinessRequest, ResourceLimitsRequest
 
@@ -67,6 +67,10 @@ max_sessions_per_user = 2
 max_starting = 3
 [state]
 dir = "~/state"
+[pages]
+waiting = false
+logs = true
+dir = "pages"
 [demo]
 app = "a"
 key = "k"
@@ -149,6 +153,7 @@ def test_every_key_is_read() -> None:
     )  # fmt: skip
     assert config.limits.to_limits() == CapacityLimits(1, 2, 3)
     assert config.state.dir == "~/state"
+    assert config.pages == PagesConfig(waiting=False, logs=True, dir="pages")
     assert config.demo.key == "k"
 
 
@@ -276,6 +281,8 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
         ("[engine]\nkind = \"a\\nb\"", 'engine.kind: expected "auto" or "docker" or "process"'),
         ("[engine]\ninstance = ''", "engine.instance: expected 1 to 64 letters, digits, '.', '_'"),
         ("[engine]\ninstance = '../x'", "engine.instance: expected 1 to 64 letters"),
+        ("[pages]\nwaiting = 1", "pages.waiting: expected"),
+        ("[pages]\ndir = \"/a\\u0000\"", 'pages.dir: expected a path, or "", got'),
         ("[state]\ndir = 'x'", 'state.dir: expected a path that begins with / or ~/, got "x"'),
         ("[state]\ndir = '~x/y'", "state.dir: expected a path that begins with / or ~/"),
         ("[state]\ndir = \"/a\\u0000\"", "state.dir: expected a path that begins with / or ~/"),

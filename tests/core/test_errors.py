@@ -13,7 +13,12 @@ EVERY = [
 ]
 
 
-MORE = {errors.EndedAtOnce: (1, ()), errors.AtCapacity: (5,), errors.UserAtCapacity: (5,)}
+MORE = {
+    errors.EndedAtOnce: (1, ()),
+    errors.AtCapacity: (5,),
+    errors.UserAtCapacity: (5,),
+    errors.StillBooting: ({},),
+}
 
 
 @pytest.mark.parametrize("kind", EVERY)

@@ -280,6 +280,7 @@ class World:
             "<ProxyFactory [Clients: 0 | Relays: 0] <UpstreamPool [Connections: 0 open, 0 idle]>>"
         )
         assert self.uses() == []
+        assert len(self.factory.carrier.meanwhile) == 0
         registry = self.supervisor.registry
         assert registry.uses.total() == 0
         assert {term.open for term in registry.grants._terms.values()} <= {0}
