@@ -1,0 +1,80 @@
+/** What a session is, in its heading: status, key, user, what runs in it, labels and limits. */
+
+import { bytes, count, duration, el } from "./format.js";
+import { visible } from "./plaintext.js";
+import { preciseTime } from "./precise.js";
+import { toneOf } from "./statuses.js";
+
+/** Labels that are shown; there may be very many, and very long ones. */
+const MOST_LABELS = 20;
+const LONGEST = 200;
+
+/**
+ * The status in words, with what is being done or why it ended.
+ * @param {any} row of the board
+ */
+export function statusOf(row) {
+  const beside = row.detail ?? row.failure ?? (row.reason && `reason ${row.reason}`);
+  return [
+    el("span", { class: "status", "data-tone": toneOf(row) }, row.status),
+    beside && el("span", { class: "status-detail" }, short(beside)),
+  ].filter(Boolean);
+}
+
+/** The last status of a session as the board has it. @param {any} session as /ctrl/b/{id} has it */
+export function rowOf(session) {
+  const reason = session.status_history.at(-1).termination_reason ?? null;
+  const { status, detail, exit_code, failure } = session;
+  return { status, detail, reason, exit_code, failure: failure?.message ?? null };
+}
+
+/** Terms and what they are. @param {any} session as GET /ctrl/b/{id} tells it */
+export function factsOf(session) {
+  return factsIn(session)
+    .filter(([, value]) => value !== null && value !== "")
+    .map(([name, value]) => el("div", null, el("dt", null, name), el("dd", null, value)));
+}
+
+function factsIn(session) {
+  const { key, user, app, image, subdomain, created_at: created, traffic } = session;
+  return [
+    ["Key", key.namespace ? short(`${key.namespace}/${key.name}`) : short(key.name)],
+    ["Tag", short(key.tag)],
+    ["User", user === null ? null : short(user)],
+    ["App", app === null ? null : short(app)],
+    ["Image", image === null ? null : short(image)],
+    ["Subdomain", subdomain === null ? null : short(subdomain)],
+    ["Created", preciseTime(created)],
+    ["Limits", limitsOf(session)],
+    ["Traffic", `${count(traffic.requests)} requests, ${passed(traffic)}`],
+    ["Labels", labelsOf(session.labels)],
+  ];
+}
+
+function passed({ bytes_from_clients: from, bytes_to_clients: to }) {
+  return `${bytes(from)} in, ${bytes(to)} out`;
+}
+
+function limitsOf({ limits, resource_limits: resources }) {
+  const said = [
+    limits.max_idle_seconds !== null && `idle ${duration(limits.max_idle_seconds)}`,
+    limits.lifetime_limit_seconds !== null && `lifetime ${duration(limits.lifetime_limit_seconds)}`,
+    resources.cpus !== null && `${resources.cpus} CPUs`,
+    resources.memory_limit_bytes !== null && `memory ${bytes(resources.memory_limit_bytes)}`,
+    resources.pids_limit !== null && `${count(resources.pids_limit)} processes`,
+  ];
+  return said.filter(Boolean).join(", ") || "none";
+}
+
+function labelsOf(labels) {
+  const told = Object.entries(labels);
+  if (!told.length) return null;
+  const items = told.slice(0, MOST_LABELS).map(([name, value]) => el("li", null, short(`${name}=${value}`)));
+  if (told.length > items.length) items.push(el("li", null, `and ${told.length - items.length} more`));
+  return el("ul", { class: "labels" }, items);
+}
+
+function short(text) {
+  const shown = visible(text.slice(0, LONGEST));
+  return text.length > LONGEST ? `${shown}…` : shown;
+}
