@@ -225,7 +225,8 @@ async function request(path, options) {
   if (secret) headers.authorization = `Bearer ${secret}`;
   let response;
   try {
-    response = await fetch(path, { ...options, headers, cache: "no-store" });
+    // Relative to the page, which a proxy may serve below a path of its own.
+    response = await fetch(`.${path}`, { ...options, headers, cache: "no-store" });
   } catch (error) {
     throw asApiError(error);
   }

@@ -1,6 +1,6 @@
 /** What the server's board says, kept as it comes; every view of the page draws from this. */
 
-import { stream } from "./api.js";
+import { ApiError, stream } from "./api.js";
 import { setServerTime } from "./format.js";
 
 /** A timeline that is never cleared would grow for as long as the page is open. */
@@ -52,7 +52,8 @@ class Board extends EventTarget {
   }
 
   down(error) {
-    this.replace({ up: false, error }, "state");
+    const ended = new ApiError("the server ended the connection", 0, "Ended");
+    this.replace({ up: false, error: error ?? ended }, "state");
   }
 
   apply(rows, gone) {

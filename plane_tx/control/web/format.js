@@ -42,7 +42,7 @@ function trimmed(value, digits) {
 }
 
 /**
- * What is left, in whole seconds, so that it ticks evenly: "42 s", "4 m 05 s".
+ * A span in whole seconds, so that it ticks evenly: "42 s", "4 m 05 s"; below zero is "0 s".
  * @param {number} seconds
  */
 export function countdown(seconds) {
