@@ -37,7 +37,7 @@ def test_the_table_in_all_its_states(dashboard: Dashboard, on_processes: LiveSer
     dashboard.open()
     dashboard.ended.check()
     expect(dashboard.row("lives")).to_contain_text("iB")
-    expect(dashboard.row("fails")).to_contain_text("failed")
+    expect(dashboard.row("fails")).to_contain_text("exited")
 
     full = grave(dashboard.page)
     dashboard.filter.fill("nothing like this")
