@@ -25,7 +25,7 @@ from plane_tx.core.errors import (
     SessionNotReady,
 )
 from plane_tx.core.explain import why_ended
-from plane_tx.core.idle import DeadlineHeap, event_at, next_deadlines, soonest_if_idle
+from plane_tx.core.idle import Cause, DeadlineHeap, event_at, next_deadlines, soonest_if_idle
 from plane_tx.core.lifecycle import (
     EFFECTS,
     Answered,
@@ -50,6 +50,7 @@ from plane_tx.core.model import (
 )
 from plane_tx.core.pulls import Pulling
 from plane_tx.core.registry import Registry
+from plane_tx.diagnosis import FRESH_SECONDS, Diagnosis
 from plane_tx.endings import Endings
 from plane_tx.engines.interface import (
     Created,
@@ -103,7 +104,8 @@ class Conductor:
         self._flights: dict[str, Deferred[None]] = {}
         self._abandoned: set[Deferred[None]] = set()
         self._endings = Endings(engine, self._abandon_flight, self._has_ended, self._end_later)
-        self._watchers: list[Watcher] = []
+        self.diagnosis = Diagnosis(reactor, engine)
+        self._watchers: list[Watcher] = [self.diagnosis.moved]
         self.holds: Waiters[Address] = Waiters(reactor)
         self.releases: Waiters[None] = Waiters(reactor)
         self.pulls = PullNews(registry)
@@ -178,10 +180,16 @@ class Conductor:
         if deadline.at > now:
             self._deadlines.put(session.id, deadline.at)
             return False
+        if deadline.cause is Cause.STARTUP and not self.diagnosis.is_made(
+            session, deadline.at - FRESH_SECONDS
+        ):
+            # Nobody could look after its end, so that waits a moment for it.
+            self._deadlines.put(session.id, now)
+            return False
         self._log.info(
             "session {session}: {cause} deadline", session=session.id, cause=deadline.cause
         )
-        self.apply(session, event_at(deadline, session))
+        self.apply(session, event_at(deadline, session, self.diagnosis.found(session)))
         return True
 
     def soonest_deadline(self) -> float | None:
@@ -255,6 +263,7 @@ class Conductor:
 
     async def call_off_flights(self) -> None:
         """Cancel everything that boots, and turn away whoever waits for it."""
+        self.diagnosis.close()
         # The youngest first: those that wait for their turn to start must not get it.
         landings = [self._abandon_flight(each) for each in reversed(tuple(self._flights))]
         await DeferredList(landings, consumeErrors=True)
@@ -294,7 +303,9 @@ class Conductor:
             return SpawnFailed(Failure(error.kind, str(error)))
         except Exception:  # noqa: BLE001  # whatever an engine raises, the session must end
             self._log.failure("session {session}: the spawn failed", session=session.id)
-            return SpawnFailed(Failure("internal", "the server failed to make this session"))
+            return SpawnFailed(
+                Failure("internal", "the server failed to make this session: its log says why")
+            )
 
     def _progressed(self, session: Session, turn: Turn, progress: Progress) -> None:
         match progress:
@@ -320,8 +331,9 @@ class Conductor:
         assert isinstance(session.state, Waiting)
         if session.unconfirmed:
             return  # `confirm` begins it
-        readiness = session.spec.executable.readiness
-        probing = ensureDeferred(probe(self._reactor, session.state.address, readiness))
+        address, readiness = session.state.address, session.spec.executable.readiness
+        tell = partial(self.diagnosis.knocked, session)
+        probing = ensureDeferred(probe(self._reactor, address, readiness, tell))
         self._fly(session, probing.addCallback(lambda _: self._answered(session)))
 
     def _answered(self, session: Session) -> None:

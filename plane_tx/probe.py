@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    DNSLookupError,
+)
+from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from plane_tx.core.knocks import Knock, Outcome, status_of
 from plane_tx.core.model import Address, Readiness
 from plane_tx.reactor import INetworkReactor
 
@@ -25,10 +31,8 @@ LONGEST_PAUSE_SECONDS = 0.1
 #: How long one knock may take, as Plane's may.
 KNOCK_SECONDS = 1.0
 
-_STATUS_LINE = re.compile(rb"HTTP/\d\.\d (\d{3})")
 
-
-class _Knock(Protocol):
+class _Asking(Protocol):
     """Ask HEAD once; `answer` fires with the first bytes that came, none for a hang-up."""
 
     transport: ITCPTransport
@@ -52,32 +56,47 @@ class _Knock(Protocol):
             self.answer.callback(self._received)
 
 
-async def _knock(reactor: INetworkReactor, address: Address, readiness: Readiness) -> bool:
+async def _knock(reactor: INetworkReactor, address: Address, readiness: Readiness) -> Knock:
     endpoint = TCP4ClientEndpoint(reactor, address.host, address.port, KNOCK_SECONDS)
-    factory = Factory.forProtocol(lambda: _Knock(readiness.path))
+    factory = Factory.forProtocol(lambda: _Asking(readiness.path))
     factory.noisy = False
     try:
-        knock = await endpoint.connect(factory)
-        answer = await cast(_Knock, knock).answer.addTimeout(KNOCK_SECONDS, reactor)
-    except (ConnectError, DNSLookupError, DeferredTimeout):
-        return False
+        asking = cast(_Asking, await endpoint.connect(factory))
+        answer = await asking.answer.addTimeout(KNOCK_SECONDS, reactor)
+    except Refused:
+        return Knock(Outcome.REFUSED)
+    except (ConnectError, DNSLookupError):
+        return Knock(Outcome.UNREACHABLE)
+    except DeferredTimeout:
+        return Knock(Outcome.SILENT)
     except ConnectingCancelledError:
         # An endpoint's own word for it, which nobody who cancels us should need to know.
         raise CancelledError from None
-    return answers_well(answer, readiness)
+    return Knock(Outcome.ANSWERED, answer) if answer else Knock(Outcome.HUNG_UP)
 
 
 def answers_well(answer: bytes, readiness: Readiness) -> bool:
     """Whether the first bytes of an answer are HTTP, with a status that counts as ready."""
-    status_line = _STATUS_LINE.match(answer)
-    if status_line is None:
-        return False
-    return not readiness.statuses or int(status_line[1]) in readiness.statuses
+    status = status_of(answer)
+    return status is not None and (not readiness.statuses or status in readiness.statuses)
 
 
-async def probe(reactor: INetworkReactor, address: Address, readiness: Readiness) -> None:
-    """Return as soon as an HTTP server answers at `address`; knock until cancelled."""
+def _heed_not(_knock: Knock) -> None:
+    """What is done with a knock that nobody wants to hear of."""
+
+
+async def probe(
+    reactor: INetworkReactor,
+    address: Address,
+    readiness: Readiness,
+    tell: Callable[[Knock], None] = _heed_not,
+) -> None:
+    """Return as soon as an HTTP server answers at `address`; knock until cancelled.
+
+    `tell` hears of each knock that was in vain.
+    """
     pause = FIRST_PAUSE_SECONDS
-    while not await _knock(reactor, address, readiness):
+    while not answers_well((knock := await _knock(reactor, address, readiness)).answer, readiness):
+        tell(knock)
         await deferLater(reactor, pause)
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

@@ -30,7 +30,7 @@ from plane_tx.core.model import (
     StatusEntry,
 )
 from plane_tx.core.registry import Registry
-from plane_tx.core.use import Use, UseKind, Visit
+from plane_tx.core.use import NOBODY, Use, UseKind, Visit
 from plane_tx.core.wire import ConnectRequest, ConnectResponse
 from plane_tx.engines.interface import (
     EngineEvent,
@@ -54,9 +54,6 @@ CLOSE_SECONDS = 5.0
 
 #: How long a refused connection waits for the news that its session has ended.
 CONFIRM_SECONDS = 1.0
-
-#: Stands for whoever uses a session without a request of theirs.
-NOBODY = Visit()
 
 
 def _heed_not(_response: ConnectResponse) -> None:
@@ -186,6 +183,10 @@ class Supervisor:
     def stats(self, session: Session) -> Deferred[EngineStats | None]:
         """What the session takes of the box, as `IEngine.stats` tells it."""
         return self._engine.stats(session.id)
+
+    def why_not_answering(self, session: Session) -> Deferred[str | None]:
+        """What keeps a session `waiting`, and what to do, as `Diagnosis.why` tells it."""
+        return self._conductor.diagnosis.why(session)
 
     def get(self, session_id: str) -> Session:
         """The session of this id. Raises `NotFound`."""

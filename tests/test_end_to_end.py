@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -289,6 +290,7 @@ def test_a_session_that_never_listens_ends_with_the_reason(server: LiveServer) -
     session = server.wait_for(made["backend_id"], "terminated")
     assert session["status_history"][-1]["termination_reason"] == "startuptimeout"
     assert "did not answer HTTP within 1 s" in session["failure"]["message"]
+    assert "and its process listens on no port" in session["failure"]["message"]
     assert held.status == 410
     assert "did not answer HTTP" in held.json["message"]
 
@@ -327,6 +329,65 @@ def test_a_container_that_exits_at_once_ends_with_its_exit_code(docker_server: L
     session = docker_server.wait_for(made["backend_id"], "terminated")
     assert session["exit_code"] == 7
     assert session["failure"]["log_tail"] == ["last words"]
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    ("command", "readiness", "why"),
+    [
+        ("httpd -f -p 3000", {}, "port 8080 is not open; the container listens on 3000: "),
+        ("sleep 60", {}, "port 8080 is not open, and the container listens on no port: "),
+        ("httpd -f -p 127.0.0.1:8080", {}, "the container listens on 127.0.0.1:8080 only: "),
+        (
+            "httpd -f -p 8080",
+            {"path": "/up", "statuses": [200, 204]},
+            "port 8080 is open, but HEAD /up is answered by 404, not by 200 or 204: ",
+        ),
+        ("nc -ll -p 8080 -e echo SSH-2.0-none", {}, "what answers there is not HTTP: "),
+    ],
+)
+def test_a_container_that_does_not_answer_ends_with_why(
+    docker_server: LiveServer, command: str, readiness: dict[str, Any], why: str
+) -> None:
+    executable = {
+        "image": "plane-tx-test/busybox",
+        "pull_policy": "Never",
+        "command": command.split(),
+        "readiness": {"timeout_seconds": 2, **readiness},
+    }
+    request = {"spawn_config": {"executable": executable}}
+    made = ask("POST", f"{docker_server.control}/ctrl/connect", request).json
+    session = docker_server.wait_for(made["backend_id"], "terminated")
+    told = ask("GET", f"{docker_server.control}/ctrl/b/{made['backend_id']}/why").json
+    assert why in session["failure"]["message"]
+    assert why in told["summary"]
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"command": ["no-such-program"]}, "exit code 127: its command was not found"),
+        ({"command": ["/bin"]}, "exit code 126: its command may not be run"),
+        ({"entrypoint": ["true"]}, "exit code 0: its command has to go on in the foreground"),
+        (
+            {
+                "command": ["sh", "-c", "sleep 0.3; tail /dev/zero"],
+                "resource_limits": {"memory_limit_bytes": 16 << 20},
+            },
+            "used more memory than its limit and was killed: have it use less",
+        ),
+        ({"image": "plane-tx-test/none"}, "; pull it on this box, or have it pulled"),
+    ],
+)
+def test_what_goes_wrong_while_a_container_boots_is_told_with_what_to_do(
+    docker_server: LiveServer, change: dict[str, Any], why: str
+) -> None:
+    executable = {"image": "plane-tx-test/busybox", "pull_policy": "Never", **change}
+    request = {"spawn_config": {"executable": executable}}
+    made = ask("POST", f"{docker_server.control}/ctrl/connect", request).json
+    session = docker_server.wait_for(made["backend_id"], "terminated")
+    assert why in session["failure"]["message"]
 
 
 # --- Docker away and back -----------------------------------------------------------------------

@@ -34,6 +34,7 @@ LAYERS = {
     "plane_tx.waiters": 1,
     "plane_tx.admission": 2,
     "plane_tx.boots": 2,
+    "plane_tx.diagnosis": 2,
     "plane_tx.chronicle": 2,
     "plane_tx.autopsies": 2,
     "plane_tx.conduct": 2,

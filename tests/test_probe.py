@@ -12,9 +12,11 @@ from twisted.internet.error import (
     DNSLookupError,
     TCPTimedOutError,
 )
+from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
+from plane_tx.core.knocks import Knock, Outcome
 from plane_tx.core.model import Address, Readiness
 from plane_tx.probe import KNOCK_SECONDS, LONGEST_PAUSE_SECONDS, answers_well, probe
 from tests.recording_engine import Dials, now
@@ -134,6 +136,35 @@ def test_a_server_that_says_nothing_is_hung_up_on_and_knocked_at_again(dials: Di
     assert not answered.called
     dials.answer(HOST)
     assert now(answered) is None
+
+
+def test_each_knock_in_vain_is_told_with_how_it_went(dials: Dials) -> None:
+    told: list[Knock] = []
+    address, readiness = Address(HOST, 8080), Readiness(statuses=(200,))
+    answered = ensureDeferred(probe(dials.reactor, address, readiness, told.append))
+
+    dials.refuse(HOST, Refused())
+    dials.reactor.advance(PAUSE)
+    dials.refuse(HOST, TCPTimedOutError())
+    dials.reactor.advance(PAUSE)
+    dials.answer(HOST, b"")
+    dials.reactor.advance(PAUSE)
+    dials.answer(HOST, b"HTTP/1.1 503 No")
+    dials.reactor.advance(PAUSE)
+    protocol, _ = dials.accept(HOST)
+    dials.reactor.advance(KNOCK_SECONDS)
+    protocol.connectionLost(Failure(ConnectionDone()))
+    dials.reactor.advance(PAUSE)
+    dials.answer(HOST)
+
+    assert now(answered) is None
+    assert told == [
+        Knock(Outcome.REFUSED),
+        Knock(Outcome.UNREACHABLE),
+        Knock(Outcome.HUNG_UP),
+        Knock(Outcome.ANSWERED, b"HTTP/1.1 503 No"),
+        Knock(Outcome.SILENT),
+    ]
 
 
 @pytest.mark.parametrize("when", ["dialling", "waiting for an answer", "pausing"])

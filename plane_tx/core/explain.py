@@ -66,6 +66,16 @@ def close_reason(session: Session) -> str:
     return "terminated" if state.reason is Reason.EXTERNAL else state.reason.value
 
 
+#: Those in which no limit of the session's own has a part.
+_CAUSES = {
+    Reason.EXTERNAL: "it was stopped by request",
+    Reason.EXITED: "its process ended by itself",
+    Reason.LOST: "the engine no longer knew it",
+    Reason.OOM: "it used more memory than its limit",
+    Reason.FAILED: "it could not be made",
+}
+
+
 def cause_of(session: Session, state: Terminating | HardTerminating | Terminated) -> str:
     """What made this session end, as half a sentence."""
     if state.failure is not None:
@@ -78,9 +88,8 @@ def cause_of(session: Session, state: Terminating | HardTerminating | Terminated
             return f"nobody came within {limits.claim_within_seconds:g} s"
         case Reason.LIFETIME:
             return f"its lifetime of {limits.lifetime_limit_seconds:g} s is over"
-        case Reason.EXTERNAL:
-            return "it was stopped by request"
-        case Reason.EXITED:
-            return "its process ended by itself"
-        case _:
-            return f"reason {state.reason}"
+        case Reason.STARTUP_TIMEOUT:
+            limit = limits.startup_timeout_seconds
+            return f"its server did not answer HTTP within {limit:g} s of its start"
+        case reason:
+            return _CAUSES[reason]

@@ -71,8 +71,13 @@ def soonest_if_idle(limits: Limits, now: float) -> float:
     return math.inf if idle is None else now + idle
 
 
-def event_at(deadline: Deadline, session: Session) -> SoftTerminate | HardTerminate:
-    """What happens to the session when `deadline` passes."""
+def event_at(
+    deadline: Deadline, session: Session, unanswered: str = ""
+) -> SoftTerminate | HardTerminate:
+    """What happens to the session when `deadline` passes.
+
+    `unanswered` is why its server does not answer, in half a sentence, where that is known.
+    """
     match deadline.cause:
         case Cause.IDLE:
             return SoftTerminate(Reason.IDLE)
@@ -83,17 +88,19 @@ def event_at(deadline: Deadline, session: Session) -> SoftTerminate | HardTermin
         case Cause.GRACE:
             return HardTerminate()
         case Cause.STARTUP:
-            return HardTerminate(Reason.STARTUP_TIMEOUT, _never_answered(session))
+            return HardTerminate(Reason.STARTUP_TIMEOUT, _never_answered(session, unanswered))
 
 
-def _never_answered(session: Session) -> Failure:
+def _never_answered(session: Session, why: str) -> Failure:
     limit = session.spec.limits.startup_timeout_seconds
     state = session.state
     if isinstance(state, Waiting):
         what = f"its server did not answer HTTP within {limit:g} s of its start"
         cure = "it must listen on the port that is named in its environment as PORT"
-        return Failure("startup-timeout", f"{what}: {cure}")
-    return Failure("startup-timeout", f"the engine did not start it within {limit:g} s")
+        return Failure("startup-timeout", f"{what}: {why or cure}")
+    what = f"the engine did not start it within {limit:g} s"
+    cure = "see to the engine, or allow it more (readiness.timeout_seconds)"
+    return Failure("startup-timeout", f"{what}: {cure}")
 
 
 #: How many sessions one question about the soonest may ask about: thousands would take longer than

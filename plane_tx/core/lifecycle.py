@@ -217,9 +217,12 @@ def _ended_by_itself(state: State, event: Any) -> Terminated:
         case SpawnFailed():
             return Terminated(here, Reason.FAILED, failure=event.failure)
         case Exited(oom=True):
-            failure = Failure("oom", "the session used more memory than its limit and was killed")
-            return Terminated(here, Reason.OOM, failure=failure)
-        case Exited(exit_code=code) if code or state.status in BOOTING:
+            return Terminated(here, Reason.OOM, failure=Failure("oom", _OUT_OF_MEMORY))
+        case Exited(exit_code=code) if state.status in BOOTING:
+            what = f"before it answered HTTP, the session's process {describe_exit(code)}"
+            cure = _CURES.get(code, "its last log lines may say why")
+            return Terminated(here, Reason.EXITED, failure=Failure("exited", f"{what}: {cure}"))
+        case Exited(exit_code=code) if code:
             failure = Failure("exited", f"the session's process {describe_exit(code)}")
             return Terminated(here, Reason.EXITED, failure=failure)
         case Exited():
@@ -227,6 +230,20 @@ def _ended_by_itself(state: State, event: Any) -> Terminated:
         case _:
             failure = Failure("lost", event.message)
             return Terminated(here, Reason.LOST, failure=failure)
+
+
+_OUT_OF_MEMORY = (
+    "the session used more memory than its limit and was killed: have it use less, or give it more"
+    " (resource_limits.memory_limit_bytes)"
+)
+
+#: What to do about a session that ends before it answers, by its exit code: two of them are what
+#: shells, and the init of containers, end with for a command that they could not run.
+_CURES: Mapping[int | None, str] = {
+    0: "its command has to go on in the foreground, and serve HTTP",
+    126: "its command may not be run; look at command and entrypoint, and at its log",
+    127: "its command was not found; look at command and entrypoint, and at its log",
+}
 
 
 def describe_exit(code: int | None, *, asked: bool = False) -> str:

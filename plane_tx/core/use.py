@@ -46,6 +46,10 @@ class Visit:
     token: str = attrs.field(default="", repr=False)
 
 
+#: Whoever uses a session without a request of theirs.
+NOBODY = Visit()
+
+
 @attrs.define(eq=False)
 class Use:
     """One thing by which a session is used; its identity is what is counted.

@@ -68,8 +68,8 @@ class Told:
             "pull": self.pull,
             "since": _ms(self.since),
             "boot_since": _ms(self.boot_since),
-            "usually_seconds": self.estimate.usually,
-            "at_most_seconds": self.estimate.at_most,
+            "usually_seconds": _rounded(self.estimate.usually),
+            "at_most_seconds": _rounded(self.estimate.at_most),
             "boots": self.estimate.boots,
             "lines": self.lines,
             "message": self.message,
@@ -162,6 +162,10 @@ def _words(session: Session, hint: str | None) -> str:
 
 def _shown(text: str) -> str:
     return _UNSEEN.sub("", text[: 4 * LINE_CHARACTERS])[:LINE_CHARACTERS]
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def _ms(at: float | None) -> int | None:

@@ -37,11 +37,10 @@ POLL_SECONDS = 20.0
 BEAT_SECONDS = 0.25
 
 #: How many beats there are between two looks at the engine: for its log, and for why it waits.
-LOOK_BEATS = 8
+LOOK_BEATS = 4
 
 #: How many beats a session is watched on when nobody waits for it: they mostly come again.
 LINGER_BEATS = 20
-
 
 #: The statuses of a session that can have written nothing yet.
 _UNMADE = frozenset({Status.SCHEDULED, Status.LOADING})
@@ -116,8 +115,8 @@ class Meanwhile:
         return await self._supervisor.logs(session, LINES_TOLD, None)
 
     async def hint(self, session: Session) -> str | None:
-        """Why it still boots, where that is known better than by its phase."""
-        return None
+        """Why its server does not answer yet, where that is known."""
+        return await self._supervisor.why_not_answering(session)
 
     def forget(self, session: Session) -> None:
         """Nobody waits for it any more."""

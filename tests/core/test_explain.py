@@ -71,6 +71,10 @@ def in_state(state: State) -> Session:
         (Reason.LIFETIME, "its lifetime of 3600 s is over"),
         (Reason.EXTERNAL, "it was stopped by request"),
         (Reason.EXITED, "its process ended by itself"),
+        (Reason.STARTUP_TIMEOUT, "its server did not answer HTTP within 300 s of its start"),
+        (Reason.LOST, "the engine no longer knew it"),
+        (Reason.OOM, "it used more memory than its limit"),
+        (Reason.FAILED, "it could not be made"),
     ],
 )
 def test_each_reason_is_a_sentence(reason: Reason, cause: str) -> None:

@@ -139,7 +139,13 @@ def test_a_clock_that_runs_out_ends_the_session(cause: Cause, event: object) -> 
                 " port that is named in its environment as PORT"
             ),
         ),
-        (a_session(*TO_STARTING), "the engine did not start it within 60 s"),
+        (
+            a_session(*TO_STARTING),
+            (
+                "the engine did not start it within 60 s: see to the engine, or allow it more"
+                " (readiness.timeout_seconds)"
+            ),
+        ),
     ],
 )
 def test_a_startup_that_takes_too_long_ends_by_force_and_says_how_far_it_came(
@@ -149,6 +155,18 @@ def test_a_startup_that_takes_too_long_ends_by_force_and_says_how_far_it_came(
 
     assert event.reason is Reason.STARTUP_TIMEOUT
     assert event.failure.message == message
+
+
+def test_a_startup_that_takes_too_long_says_why_its_server_did_not_answer_if_that_is_known() -> (
+    None
+):
+    session = a_session(*TO_STARTING, Waiting(HERE))
+
+    event = event_at(Deadline(62.0, Cause.STARTUP), session, "port 80 is not open")
+
+    assert event.failure.message == (
+        "its server did not answer HTTP within 60 s of its start: port 80 is not open"
+    )
 
 
 names = st.sampled_from("abcde")

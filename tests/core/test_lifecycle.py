@@ -178,7 +178,34 @@ def test_an_exit_of_its_own_keeps_code_oom_and_last_lines(
         (
             Waiting(HERE),
             life.Exited(0),
-            "the session's process ended by itself with exit code 0",
+            (
+                "before it answered HTTP, the session's process ended by itself with exit code 0:"
+                " its command has to go on in the foreground, and serve HTTP"
+            ),
+        ),
+        (
+            Starting(),
+            life.Exited(1),
+            (
+                "before it answered HTTP, the session's process ended by itself with exit code 1:"
+                " its last log lines may say why"
+            ),
+        ),
+        (
+            Waiting(HERE),
+            life.Exited(127),
+            (
+                "before it answered HTTP, the session's process ended by itself with exit code 127:"
+                " its command was not found; look at command and entrypoint, and at its log"
+            ),
+        ),
+        (
+            Waiting(HERE),
+            life.Exited(126),
+            (
+                "before it answered HTTP, the session's process ended by itself with exit code 126:"
+                " its command may not be run; look at command and entrypoint, and at its log"
+            ),
         ),
         (
             Ready(HERE),
@@ -193,12 +220,18 @@ def test_an_exit_of_its_own_keeps_code_oom_and_last_lines(
         (
             Waiting(HERE),
             life.Exited(),
-            "the session's process ended, and its exit code is not known",
+            (
+                "before it answered HTTP, the session's process ended, and its exit code is not"
+                " known: its last log lines may say why"
+            ),
         ),
         (
             Ready(HERE),
             life.Exited(137, oom=True),
-            "the session used more memory than its limit and was killed",
+            (
+                "the session used more memory than its limit and was killed: have it use less, or"
+                " give it more (resource_limits.memory_limit_bytes)"
+            ),
         ),
         (Ready(HERE), life.Vanished(), "the engine no longer knows the session"),
     ],

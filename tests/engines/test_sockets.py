@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -99,16 +99,29 @@ def test_a_group_that_is_gone_is_not_known() -> None:
     assert group_listeners(PROC, 1 << 30) is None
 
 
-def test_a_group_whose_sockets_are_hidden_is_not_known(
-    port: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "found"), [(PermissionError, None), (FileNotFoundError, ()), (ProcessLookupError, ())]
+)
+def test_hidden_sockets_are_not_known_and_those_of_who_has_just_ended_are_none(
+    monkeypatch: pytest.MonkeyPatch, error: type[OSError], found: tuple[()] | None
 ) -> None:
-    def hidden(_path: object) -> Iterator[os.DirEntry[str]]:
-        raise PermissionError
+    scandir = os.scandir
+
+    def hidden(path: Any) -> Any:
+        if str(path).endswith("/fd"):
+            raise error
+        return scandir(path)
 
     monkeypatch.setattr(os, "scandir", hidden)
 
-    assert group_listeners(PROC, os.getpgrp()) is None
-    assert port
+    assert group_listeners(PROC, os.getpgrp()) == found
+
+
+def test_a_group_is_not_known_where_the_kernel_shows_no_tables(tmp_path: Path) -> None:
+    (tmp_path / "50").mkdir()
+    (tmp_path / "50/stat").write_text(Path("/proc/self/stat").read_text())
+
+    assert group_listeners(tmp_path, os.getpgrp()) is None
 
 
 def test_they_are_read_where_work_may_block(proc: Path) -> None:

@@ -11,8 +11,10 @@ import pytest
 from twisted.internet.defer import ensureDeferred, execute
 
 from plane_tx.core.errors import EngineUnavailable, SpawnFailed
+from plane_tx.core.listeners import Listener
 from plane_tx.core.model import Address, Routing
 from plane_tx.core.wire import ConnectRequest, KeyRequest
+from plane_tx.diagnosis import PATIENCE_SECONDS
 from plane_tx.journal import Journal
 from plane_tx.proxy.waiting import BEAT_SECONDS, LOOK_BEATS, POLL_SECONDS
 from tests.proxy.world import OK, World, body_of, done, head_of, status
@@ -524,6 +526,38 @@ def test_a_failure_of_ours_is_logged_and_the_page_is_told_on(talkative, logged_f
 
     assert news(client)["state"] == "ready"
     logged_failures.claim(ZeroDivisionError)
+
+
+# Why it takes so long
+
+
+def test_why_its_server_does_not_answer_is_told_after_a_while(world):
+    session, token = world.spawn()
+    world.engine.listens[session.id] = (Listener("0.0.0.0", 3000),)
+    world.engine.run(session.id, ADDRESS)
+    client = ask(world, token, news(ask(world, token))["version"])
+
+    world.decline()
+    world.wait(PATIENCE_SECONDS - 1)
+    early = client.get()
+    world.wait(2)
+
+    phase = news(client)["phase"]
+    assert early == b""
+    assert phase.startswith("port 8080 is not open; the container listens on 3000")
+    assert phase in body_of(navigate(world, token)).decode().replace("Port", "port")
+
+
+def test_nobody_asks_where_it_listens_when_nobody_waits(world):
+    session, token = world.spawn()
+    world.engine.run(session.id, ADDRESS)
+    client = ask(world, token, news(ask(world, token))["version"])
+    client.hang_up()
+
+    world.decline()
+    world.wait(60)
+
+    assert world.engine.called("listening") == []
 
 
 # Who may ask, and who leaves
