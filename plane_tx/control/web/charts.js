@@ -55,11 +55,13 @@ class LineChart {
     this.times = [];
     this.values = series.map(() => []);
     this.frame = 0;
-    this.told = el("p", { class: "chart-value" }, "no value yet");
+    this.when = el("span");
+    this.told = series.map((_each, line) => el("span", { class: `chart-line-${line + 1}` }));
     const minutes = Math.round(seconds / 60);
     const label = `${title} over the last ${minutes} minutes; the values stand beside it`;
     this.place = el("div", { class: "chart-plot", role: "img", "aria-label": label });
-    const caption = el("figcaption", null, el("h3", null, title), this.told);
+    const values = el("p", { class: "chart-value" }, this.when, this.told);
+    const caption = el("figcaption", null, el("h3", null, title), values);
     this.figure = el("figure", { class: "chart" }, caption, this.place);
     root.append(this.figure);
     this.plot = new uPlot(this.options(), this.data(), this.place);
@@ -172,14 +174,18 @@ class LineChart {
     if (!this.times.length) return;
     const pointed = index !== null && index !== undefined && index < this.times.length;
     const at = pointed ? index : this.times.length - 1;
-    const said = this.series.map((each, line) => this.said(each, this.values[line], at, pointed));
-    const when = pointed ? `at ${CLOCK.format(this.times[at] * 1000)}: ` : "";
-    this.told.textContent = `${when}${said.filter(Boolean).join(", ")}` || "not told";
+    this.series.forEach((each, line) => {
+      this.told[line].textContent = this.said(each, this.values[line], at, pointed);
+    });
+    this.when.textContent = pointed ? `at ${CLOCK.format(this.times[at] * 1000)}` : "";
   }
 
   said({ label, format, ceiling }, values, at, pointed) {
-    const value = values[at];
-    if (value === null) return "";
+    const told = pointed ? at : values.findLastIndex((value) => value !== null);
+    const value = values[told] ?? null;
+    if (value === null) return pointed && !ceiling ? `${label} not told` : "";
+    // Such as when the session has ended.
+    if (told < at) return `${label} last ${format(value)}`;
     if (pointed || ceiling) return `${label} ${format(value)}`;
     const most = values.reduce((greatest, each) => Math.max(greatest, each ?? 0), 0);
     return `${label} ${format(value)} (most ${format(most)})`;

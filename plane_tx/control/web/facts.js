@@ -46,13 +46,14 @@ function factsIn(session) {
     ["Subdomain", subdomain === null ? null : short(subdomain)],
     ["Created", preciseTime(created)],
     ["Limits", limitsOf(session)],
-    ["Traffic", `${count(traffic.requests)} requests, ${passed(traffic)}`],
+    ["Traffic", passed(traffic)],
     ["Labels", labelsOf(session.labels)],
   ];
 }
 
-function passed({ bytes_from_clients: from, bytes_to_clients: to }) {
-  return `${bytes(from)} in, ${bytes(to)} out`;
+function passed({ requests, bytes_from_clients: from, bytes_to_clients: to }) {
+  const asked = `${count(requests)} request${requests === 1 ? "" : "s"}`;
+  return `${asked}, ${bytes(from)} in, ${bytes(to)} out`;
 }
 
 function limitsOf({ limits, resource_limits: resources }) {

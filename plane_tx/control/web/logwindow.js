@@ -206,8 +206,8 @@ export class LogWindow {
   measure(from, to) {
     let moved = false;
     for (const line of this.lines.kept.slice(from, to)) {
-      const height = this.elements.get(line.serial).offsetHeight;
-      moved ||= height !== this.heightOf(line);
+      const { height } = this.elements.get(line.serial).getBoundingClientRect();
+      moved ||= Math.abs(height - this.heightOf(line)) > 0.1;
       Object.assign(line, { height, layout: this.layout });
     }
     return moved;
