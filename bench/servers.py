@@ -101,15 +101,21 @@ class MemoryEngine:
         return succeed(EngineHealth(True, "answers"))
 
 
-async def supervisor_with(sessions: int) -> Supervisor:
+POLICY = Policy(cluster="localhost:9090", control_url="http://localhost:8080")
+
+
+async def supervisor_with(
+    sessions: int,
+    policy: Policy = POLICY,
+    make_engine: Callable[[int], MemoryEngine] = MemoryEngine,
+) -> Supervisor:
     """A supervisor of so many ready sessions, `session-0` under `key-0` and so on."""
     answers = Factory.forProtocol(Answers)
     answers.noisy = False
     port = reactor.listenTCP(0, answers, backlog=1000).getHost().port
-    policy = Policy(cluster="localhost:9090", control_url="http://localhost:8080")
     journal = Journal(Path(":memory:"), execute)
     journal.open(reactor.seconds())
-    supervisor = Supervisor(reactor, MemoryEngine(port), policy, journal)
+    supervisor = Supervisor(reactor, make_engine(port), policy, journal)
     supervisor.start()
     await add_sessions(supervisor, range(sessions))
     return supervisor
@@ -260,8 +266,14 @@ MODES = {
     "tokens": measure_tokens,
 }
 
-if __name__ == "__main__":
+
+def tell_errors() -> None:
+    """Write to standard error what is logged as an error, and nothing else."""
     errors = LogLevelFilterPredicate(LogLevel.error)
     told = FilteringLogObserver(textFileLogObserver(sys.stderr), [errors])
     globalLogBeginner.beginLoggingTo([told], redirectStandardIO=False)
+
+
+if __name__ == "__main__":
+    tell_errors()
     react(lambda _reactor, mode, *words: ensureDeferred(MODES[mode](*words)), sys.argv[1:])
