@@ -93,6 +93,7 @@ class Recovery:
         """
         now, registry = self._reactor.seconds(), self._registry
         live = []
+        registry.estimates.learn_all(past.sessions)
         for session in past.sessions:
             if _has_ended(session):
                 registry.remember(session)

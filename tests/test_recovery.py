@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, execute
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from plane_tx.chronicle import PROMISE_SECONDS, USES_SECONDS
-from plane_tx.core import errors
+from plane_tx.core import errors, estimates
 from plane_tx.core.idempotency import Answer
 from plane_tx.core.model import Address, LogStream, Ready, Reason, Routing, Session, Status
 from plane_tx.core.registry import ENDED_KEPT, ENDED_KEPT_SECONDS
@@ -103,6 +103,24 @@ def test_a_link_that_was_asked_for_outlives_the_server(runs: Runs) -> None:
 
     token = after.supervisor.registry.grants.get(url.split("/")[3])
     assert (token.session_id, token.user) == (session.id, "ada")
+
+
+def test_of_many_boots_of_an_earlier_run_the_last_ones_count(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimates, "BOOTS_KEPT", 2)
+    box = runs.first()
+    for seconds in (9, 9, 1, 2):
+        session = box.spawn(None)
+        box.engine.creating(session.id)
+        box.clock.advance(seconds)
+        box.engine.run(session.id)
+        box.dials.answer(address_of(session.id).host)
+
+    after = runs.killed()
+
+    estimate = after.supervisor.registry.estimates.of(session)
+    assert (estimate.usually, estimate.at_most, estimate.boots) == (1.5, 2.0, 2)
 
 
 def test_a_session_goes_on_as_it_was(runs: Runs) -> None:

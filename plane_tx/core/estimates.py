@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 
 import attrs
 
@@ -51,6 +52,11 @@ class Estimates:
         self._boots.move_to_end(name)
         if len(self._boots) > NAMES_KEPT:
             self._boots.popitem(last=False)
+
+    def learn_all(self, sessions: Iterable[Session]) -> None:
+        """Take in how long each of these took, in the order in which they were ready."""
+        for session in sorted(sessions, key=lambda each: each.entered(Status.READY) or 0.0):
+            self.learn(session)
 
     def of(self, session: Session) -> Estimate:
         """What a boot of this session may take."""

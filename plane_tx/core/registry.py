@@ -256,7 +256,6 @@ class Registry:
             self.estimates.learn(session)
 
     def _place(self, session: Session) -> None:
-        self.estimates.learn(session)
         self.statuses[session.status] += 1
         self._by_id[session.id] = session
         insort(self._places, place_of(session))
