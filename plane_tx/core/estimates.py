@@ -44,7 +44,10 @@ class Estimates:
     def learn(self, session: Session) -> None:
         """Take in how long this session took to boot; one that never was ready tells nothing."""
         ready, starting = session.entered(Status.READY), session.entered(Status.STARTING)
-        if ready is None or starting is None or ready < starting:
+        if ready is None or starting is None:
+            return
+        # One that took longer than it may went on while no server ran to end it.
+        if not 0 <= ready - starting <= session.spec.limits.startup_timeout_seconds:
             return
         name = _name_of(session.spec.executable)
         boots = self._boots.setdefault(name, deque(maxlen=BOOTS_KEPT))

@@ -79,7 +79,7 @@ def test_each_image_has_its_own_and_what_has_none_goes_by_app_or_command() -> No
         booted(1, "a"), booted(2, "a"),
         booted(10, "b", app="x"), booted(20, "b", app="y"),
         booted(100, None, app="x"), booted(200, None, app="x"),
-        booted(1000, None, command=("run", "it")), booted(2000, None, command=("run", "it")),
+        booted(210, None, command=("run", "it")), booted(220, None, command=("run", "it")),
     )  # fmt: skip
 
     longest = [
@@ -92,7 +92,7 @@ def test_each_image_has_its_own_and_what_has_none_goes_by_app_or_command() -> No
         )
     ]
 
-    assert longest == [2, 20, 200, 2000]
+    assert longest == [2, 20, 200, 220]
 
 
 def test_a_session_that_was_never_ready_tells_nothing() -> None:
@@ -111,6 +111,15 @@ def test_a_clock_that_was_set_back_tells_nothing() -> None:
     estimates = learnt(booted(-1), booted(-2))
 
     assert estimates.of(booted(0)) == Estimate()
+
+
+def test_a_boot_that_went_on_while_nobody_looked_tells_nothing() -> None:
+    session = booted(3_600)
+
+    estimates = learnt(booted(4), session, booted(5))
+
+    assert session.spec.limits.startup_timeout_seconds < 3_600
+    assert estimates.of(session) == Estimate(4.5, 5, 2)
 
 
 def test_what_was_neither_learnt_nor_asked_for_the_longest_is_forgotten() -> None:
