@@ -31,6 +31,9 @@ STATUS_FILES: Mapping[int, str] = {
 }
 OTHER_FILE = "other.html"
 
+#: All of a page is kept, and sent to each who is shown it; a larger file is no page.
+MOST_BYTES = 1024 * 1024
+
 FILES = (WAITING_FILE, *STATUS_FILES.values(), OTHER_FILE)
 
 _TITLES = {
@@ -113,7 +116,11 @@ def _own(name: str) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ConfigError(f"{path}: is larger than {MOST_BYTES} bytes")
+        return data.decode("utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

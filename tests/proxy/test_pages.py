@@ -17,7 +17,15 @@ from plane_tx.core.errors import (
     UnknownToken,
     UpstreamUnreachable,
 )
-from plane_tx.proxy.pages import FILES, STYLE_FILE, WAITING_VALUES, Pages, own_pages, read_pages
+from plane_tx.proxy.pages import (
+    FILES,
+    MOST_BYTES,
+    STYLE_FILE,
+    WAITING_VALUES,
+    Pages,
+    own_pages,
+    read_pages,
+)
 from tests.proxy.world import World, body_of, head_of, status
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -100,6 +108,7 @@ def test_a_style_of_the_own_folder_stands_in_every_page(tmp_path: Path) -> None:
             "waiting.html: {{nope}} is no value of this page; it has title,",
         ),
         ("other.html", b"\xff", "other.html: is not UTF-8: invalid start byte at byte 0"),
+        ("page.css", b" " * (MOST_BYTES + 1), "page.css: is larger than 1048576 bytes"),
         ("pages.html", b"", "has none of waiting.html, gone.html, unreachable.html,"),
     ],
 )
