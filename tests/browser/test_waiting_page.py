@@ -87,7 +87,7 @@ def test_a_port_that_is_not_open_is_told_with_the_one_that_is(
     page: Page, server: LiveServer
 ) -> None:
     wrong = {"LISTEN_ON": 31_234}
-    made = spawn(server, "wrong", env=wrong, readiness={"timeout_seconds": 8})
+    made = spawn(server, "wrong", env=wrong, readiness={"timeout_seconds": 7})
     told = re.compile(r"[Pp]ort \d+ is not open.* listens on .*\b31234\b")
 
     page.goto(made["url"])
