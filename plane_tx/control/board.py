@@ -7,12 +7,13 @@ then. Nothing runs while nobody looks.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, ensureDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -36,14 +37,14 @@ TELL_SECONDS = 0.05
 #: How often sessions are looked at for what no event tells: uses, deadlines, pulls.
 SCAN_SECONDS = 1.0
 
-#: How many sessions one turn of the reactor looks at, and how many rows it writes: each takes a
-#: fraction of a millisecond. So much, too, is written in one turn at most, beside one last row.
+#: How many sessions one turn of the reactor looks at, and how many rows it writes: each takes less
+#: than half a millisecond. So much, too, is written in one turn at most, beside one last row.
 LOOKED_AT = 200
-ROWS = 25
-MOST_BYTES = 32 * 1024
+ROWS = 10
+MOST_BYTES = 16 * 1024
 
 #: How long others have their turns in between.
-GAP_SECONDS = 0.002
+GAP_SECONDS = 0.001
 
 #: A viewer that does not read while so many sessions are forgotten is cut off, and begins anew.
 MOST_GONE = 5000
@@ -61,10 +62,11 @@ class Board:
         self._viewers: list[_Viewer] = []
         #: Each session as all viewers know it that are owed nothing.
         self._told: dict[str, Mark] = {}
-        self._changed: dict[str, None] = {}
-        #: What was told last of the server as a whole, and how: by the name of the event.
-        self._summary: dict[str, tuple[dict[str, Any], bytes]] = {}
-        self._telling: IDelayedCall | None = None
+        self._changed: OrderedDict[str, None] = OrderedDict()
+        #: What was told last of the server as a whole, by the name of the event.
+        self._summary: dict[str, dict[str, Any]] = {}
+        self._turns = DeferredLock()
+        self._telling: Deferred[None] | None = None
         self._looking: Deferred[None] | None = None
         self._unwatch = _nothing
 
@@ -99,11 +101,11 @@ class Board:
 
     def _rest(self) -> None:
         self._unwatch()
-        if self._looking is not None:
-            self._looking.cancel()
-        if self._telling is not None:
-            self._telling.cancel()
+        going_on = (self._looking, self._telling)
         self._unwatch, self._looking, self._telling = _nothing, None, None
+        for work in going_on:
+            if work is not None:
+                work.cancel()
         self._told.clear()
         self._changed.clear()
         self._summary.clear()
@@ -121,28 +123,29 @@ class Board:
     async def _serve(self, viewer: _Viewer) -> None:
         """Tell all there is, and from then on what the viewer is owed for it did not keep up."""
         viewer.stream.send(sse.named_event("hello", dumps(self._hello())))
-        viewer.stream.send(self._summary["overview"][1])
-        viewer.owed = {each.id: None for each in reversed(tuple(self._supervisor.registry))}
+        viewer.stream.send(self._summed_up("overview"))
+        viewer.owed = OrderedDict.fromkeys(self._supervisor.registry.ids())
         while True:
             while viewer.is_owed:
-                await self._turn(viewer)
+                held_up = viewer.stream.until_read()
+                if held_up is not None:
+                    await held_up
+                await self._turn()
                 self._pay(viewer)
             if not viewer.complete:
                 viewer.complete = True
                 viewer.stream.send(sse.named_event("complete", b"{}"))
             await viewer.until_owed()
 
-    async def _turn(self, viewer: _Viewer) -> None:
-        """Wait until the viewer reads, and others have had their turns."""
-        held_up = viewer.stream.until_read()
-        if held_up is not None:
-            await held_up
-        await deferLater(self._clock, GAP_SECONDS)
+    async def _turn(self) -> None:
+        """Wait for a turn of the reactor in which nothing else of the board is done."""
+        async with self._turns:
+            await deferLater(self._clock, GAP_SECONDS)
 
     def _pay(self, viewer: _Viewer) -> None:
-        events, viewer.events = viewer.events, {}
-        for event in events.values():
-            viewer.stream.send(event)
+        names, viewer.events = viewer.events, {}
+        for name in names:
+            viewer.stream.send(self._summed_up(name))
         page = self._page(viewer.owed)
         for session_id, its in page.marks.items():
             if self._told.get(session_id) != its:
@@ -168,10 +171,19 @@ class Board:
     def _tell_soon(self, session_id: str) -> None:
         self._changed[session_id] = None
         if self._telling is None:
-            self._telling = self._clock.callLater(TELL_SECONDS, self._tell_changes)
+            self._telling = ensureDeferred(self._tell_changes())
+            self._telling.addErrback(self._failed, self._viewers)
 
-    def _tell_changes(self) -> None:
-        self._telling = None
+    async def _tell_changes(self) -> None:
+        await deferLater(self._clock, TELL_SECONDS)
+        try:
+            while self._changed:
+                await self._turn()
+                self._tell_some()
+        finally:
+            self._telling = None
+
+    def _tell_some(self) -> None:
         page = self._page(self._changed)
         self._told.update(page.marks)
         for session_id in page.gone:
@@ -179,15 +191,12 @@ class Board:
         event = self._change(page, page.gone)
         for viewer in tuple(self._viewers):
             viewer.tell(event, page)
-        if self._changed:
-            self._telling = self._clock.callLater(GAP_SECONDS, self._tell_changes)
 
-    def _page(self, ids: dict[str, None]) -> _Page:
+    def _page(self, ids: OrderedDict[str, None]) -> _Page:
         """Take from `ids` what one turn can write."""
         page, size = _Page(), 0
         while ids and len(page.rows) + len(page.gone) < ROWS and size < MOST_BYTES:
-            session_id = next(iter(ids))
-            del ids[session_id]
+            session_id, _ = ids.popitem(last=False)
             session = self._supervisor.registry.get(session_id)
             if session is None:
                 page.gone[session_id] = None
@@ -206,7 +215,7 @@ class Board:
             await deferLater(self._clock, SCAN_SECONDS)
             self._tell_summary()
             for _ in self._look():
-                await deferLater(self._clock, GAP_SECONDS)
+                await self._turn()
 
     def _look(self) -> Iterator[None]:
         """Find what became different; stops again and again for others to have their turns."""
@@ -228,13 +237,16 @@ class Board:
         self._tell_event("state", self._state())
 
     def _tell_event(self, name: str, data: dict[str, Any]) -> None:
-        if name in self._summary and self._summary[name][0] == data:
+        if self._summary.get(name) == data:
             return
-        time = milliseconds(self._supervisor.now())
-        event = sse.named_event(name, dumps({"time": time, **data}))
-        self._summary[name] = data, event
+        self._summary[name] = data
         for viewer in self._viewers:
-            viewer.owe_event(name, event)
+            viewer.owe_event(name)
+
+    def _summed_up(self, name: str) -> bytes:
+        # By the time of now: viewers set their clocks by it.
+        time = milliseconds(self._supervisor.now())
+        return sse.named_event(name, dumps({"time": time, **self._summary[name]}))
 
     def _hello(self) -> dict[str, Any]:
         supervisor, policy = self._supervisor, self._supervisor.policy
@@ -295,9 +307,9 @@ class _Viewer:
         self.stream = stream
         #: Whether all sessions that there were at the beginning have been told.
         self.complete = False
-        self.owed: dict[str, None] = {}
+        self.owed: OrderedDict[str, None] = OrderedDict()
         self.gone: dict[str, None] = {}
-        self.events: dict[str, bytes] = {}
+        self.events: dict[str, None] = {}
         self._request = request
         self._waiting: Deferred[None] | None = None
 
@@ -317,9 +329,9 @@ class _Viewer:
         if len(self.gone) > MOST_GONE:
             cut(self._request)
 
-    def owe_event(self, name: str, event: bytes) -> None:
-        """Owe the latest event of this name."""
-        self.events[name] = event
+    def owe_event(self, name: str) -> None:
+        """Owe the event of this name, as it will be by then."""
+        self.events[name] = None
         self._wake()
 
     async def until_owed(self) -> None:

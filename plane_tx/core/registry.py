@@ -79,6 +79,10 @@ class Registry:
     def __iter__(self) -> Iterator[Session]:
         return iter(tuple(self._by_id.values()))
 
+    def ids(self) -> Iterator[str]:
+        """The id of each session, of the one that was taken in last first."""
+        return reversed(tuple(self._by_id))
+
     @property
     def live_count(self) -> int:
         """How many sessions hold a key: all that are not terminated."""

@@ -38,11 +38,14 @@ def settle(reactor, turns=20):
     reactor.pump([board.GAP_SECONDS] * turns)
 
 
+def a_tenth_later(reactor):
+    reactor.pump([board.TELL_SECONDS, *[0.005] * 10])
+
+
 def a_second_later(reactor):
     reactor.advance(board.SCAN_SECONDS)
     settle(reactor)
-    reactor.advance(board.TELL_SECONDS)
-    settle(reactor)
+    a_tenth_later(reactor)
 
 
 def events(connection):
@@ -110,12 +113,14 @@ def policy():
 
 
 def test_the_first_word_is_what_the_server_is(look, reactor):
+    began = reactor.seconds()
+
     (hello,) = named(look(), "hello")
 
     assert hello.pop("run")
     assert hello.pop("version")
     assert hello == {
-        "time": int(reactor.seconds() * 1000) - round(20 * board.GAP_SECONDS * 1000),
+        "time": int(began * 1000),
         "cluster": "localhost:9090",
         "engine": {"kind": "process", "ok": True, "message": ""},
         "draining": False,
@@ -143,7 +148,7 @@ def test_new_statuses_are_told_together_within_a_tenth_of_a_second(
 
     backend = spawn("a")["backend_id"]
     make_ready(backend)
-    reactor.advance(0.1)
+    a_tenth_later(reactor)
 
     (changed,) = named(viewer, "changed")
     assert [(row["id"], row["status"]) for row in changed["rows"]] == [(backend, "ready")]
@@ -195,7 +200,7 @@ def test_one_that_is_forgotten_is_gone(look, spawn, ask, supervisor, reactor):
     backend = spawn("a")["backend_id"]
     viewer = look()
     ask("POST", f"/ctrl/b/{backend}/hard-terminate")
-    reactor.advance(board.TELL_SECONDS)
+    a_tenth_later(reactor)
 
     reactor.rightNow += 8 * 24 * 3600
     supervisor.registry.forget_old(reactor.seconds(), 10)
@@ -214,6 +219,16 @@ def test_the_overview_comes_again_when_it_differs(look, spawn, reactor):
     first, second = named(viewer, "overview")
     assert (first["statuses"]["loading"], second["statuses"]["loading"]) == (0, 1)
     assert second["time"] > first["time"]
+
+
+def test_what_one_is_told_who_comes_late_has_the_time_of_now(look, reactor):
+    look()
+    reactor.advance(3600)
+
+    late = look()
+
+    (hello,), (overview,) = named(late, "hello"), named(late, "overview")
+    assert overview["time"] == hello["time"]
 
 
 def test_a_lost_engine_and_a_drain_are_told(look, engine, ask, reactor):
@@ -262,7 +277,7 @@ def test_a_second_viewer_is_told_all_and_the_first_nothing_again(look, spawn, ma
 
     second = look()
     make_ready(backend)
-    reactor.advance(0.1)
+    a_tenth_later(reactor)
 
     assert known(second) == known(first)
     assert known(second)[backend]["status"] == "ready"
@@ -276,8 +291,7 @@ def test_what_one_viewer_was_told_at_first_the_others_are_told_too(
     ids = spawn_many(spawn, 9)  # the last one waits for its turn, of which no event tells
 
     second = look()
-    reactor.advance(board.TELL_SECONDS)
-    settle(reactor)
+    a_tenth_later(reactor)
 
     assert set(known(first)) == set(known(second)) == set(ids)
 
@@ -348,8 +362,7 @@ def test_a_row_that_changes_while_all_are_told_is_told_as_it_is_last(
 
     make_ready(ids[0])
     ask("POST", f"/ctrl/b/{ids[-1]}/hard-terminate")
-    reactor.advance(board.TELL_SECONDS)
-    settle(reactor)
+    a_tenth_later(reactor)
 
     rows = known(viewer)
     assert set(rows) == set(ids)
