@@ -74,7 +74,7 @@ class Images:
 # What to do about an image that cannot be had, by what Docker or its registry says of it.
 _CURES = (
     (
-        re.compile("denied|unauthorized|authentication required", re.IGNORECASE),
+        re.compile("denied|unauthorized|no basic auth", re.IGNORECASE),
         "look at its name, or give credentials that its registry knows",
     ),
     (
