@@ -33,7 +33,12 @@ const ACTIONS = [
   { name: "Keep alive", not: OVER, act: keepAlive },
   { name: "Autopsy", not: [], act: autopsy },
   { name: "Soft terminate", not: OVER, act: (at) => terminate(at, SOFT, "soft") },
-  { name: "Hard terminate", not: ["ended"], act: (at) => terminate(at, HARD, "hard"), class: "danger" },
+  {
+    name: "Hard terminate",
+    not: ["ended"],
+    act: (at) => terminate(at, HARD, "hard"),
+    class: "danger",
+  },
 ];
 
 export class Actions {

@@ -111,7 +111,8 @@ class LineChart {
 
   /** Where the axis ends: above the values, and above a ceiling that they come near to. */
   top(most) {
-    const ceilings = this.series.map(({ ceiling }, line) => (ceiling && this.values[line].at(-1)) || 0);
+    const lasts = this.series.map(({ ceiling }, line) => ceiling && this.values[line].at(-1));
+    const ceilings = lasts.map((last) => last || 0);
     const near = ceilings.filter((ceiling) => ceiling < most * NEAR);
     return Math.max(most, ...near) * HEADROOM || 1;
   }

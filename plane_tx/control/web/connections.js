@@ -44,7 +44,8 @@ class Table {
     this.caption = el("caption");
     this.body = el("tbody");
     const heads = COLUMNS.map((name) => el("th", { scope: "col" }, name));
-    const table = el("table", null, this.caption, el("thead", null, el("tr", null, heads)), this.body);
+    const head = el("thead", null, el("tr", null, heads));
+    const table = el("table", null, this.caption, head, this.body);
     const said = { role: "region", "aria-label": `${label} connections`, tabindex: "0" };
     this.place = el("div", { class: "connections", ...said }, table);
     /** Rows by all that is told in them. @type {Map<string, HTMLElement>} */

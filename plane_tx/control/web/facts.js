@@ -70,8 +70,9 @@ function limitsOf({ limits, resource_limits: resources }) {
 function labelsOf(labels) {
   const told = Object.entries(labels);
   if (!told.length) return null;
-  const items = told.slice(0, MOST_LABELS).map(([name, value]) => el("li", null, short(`${name}=${value}`)));
-  if (told.length > items.length) items.push(el("li", null, `and ${told.length - items.length} more`));
+  const shown = told.slice(0, MOST_LABELS).map(([name, value]) => short(`${name}=${value}`));
+  if (told.length > shown.length) shown.push(`and ${told.length - shown.length} more`);
+  const items = shown.map((text) => el("li", null, text));
   return el("ul", { class: "labels" }, items);
 }
 

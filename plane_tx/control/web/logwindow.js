@@ -1,6 +1,6 @@
 /** A window on the lines of a log: only the lines that can be seen are elements of the page. */
 
-import { el } from "./format.js";
+import { count, el } from "./format.js";
 import { preciseClock } from "./precise.js";
 
 /** Lines above and below the window, so that a short scroll shows no blank. */
@@ -75,7 +75,8 @@ export class LogWindow {
     this.layout += 1;
     this.rowHeight = height || 20;
     const gutter = this.view.classList.contains("log-times") ? 19 : 6;
-    this.columns = Math.max(10, Math.floor((this.view.clientWidth * 100) / (width || 800)) - gutter);
+    const columns = Math.floor((this.view.clientWidth * 100) / (width || 800));
+    this.columns = Math.max(10, columns - gutter);
     this.request();
   }
 
@@ -225,7 +226,8 @@ function lineElement(line, pattern, current) {
 }
 
 function leftOut({ left }) {
-  const note = `… ${left.toLocaleString("en-US")} more characters are not shown`;
+  // The server has cut the longest ones before.
+  const note = `… ${count(left)} or more characters are not shown`;
   return left > 0 && el("span", { class: "log-cut" }, note);
 }
 

@@ -13,6 +13,7 @@ export class Rounds {
     this.running = false;
     this.over = false;
     this.timer = 0;
+    this.later = 0;
   }
 
   /** Have a round begin as soon as it may. */
@@ -21,9 +22,16 @@ export class Rounds {
     this.next();
   }
 
+  /** The same after so many milliseconds. @param {number} ms */
+  askLater(ms) {
+    clearTimeout(this.later);
+    this.later = setTimeout(() => this.ask(), ms);
+  }
+
   stop() {
     this.over = true;
     clearTimeout(this.timer);
+    clearTimeout(this.later);
   }
 
   next() {

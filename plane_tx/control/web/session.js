@@ -15,6 +15,8 @@ import { Why } from "./why.js";
 
 const ROUND_MS = 1000;
 const TICK_MS = 1000;
+/** A round that failed is tried again, though nothing has changed since. */
+const RETRY_MS = 5000;
 
 /**
  * Show the session `id` in `root`, and keep it up to date.
@@ -57,7 +59,8 @@ class SessionPage {
   }
 
   heading() {
-    const heading = el("h1", { id: "session-title", tabindex: "-1" }, "Session ", el("code", null, this.id));
+    const id = el("code", null, this.id);
+    const heading = el("h1", { id: "session-title", tabindex: "-1" }, "Session ", id);
     const back = el("a", { class: "back", href: "#/" }, "All sessions");
     return el("div", { class: "session-title" }, back, heading, this.state);
   }
@@ -72,7 +75,8 @@ class SessionPage {
     this.timeline = new Timeline(timeline.body);
     this.connections = new Connections(connections.body);
     this.places = { logs: logs.body, stats: stats.body };
-    const refresh = el("button", { type: "button", class: "quiet", on: { click: () => this.rounds.ask() } }, "Refresh");
+    const on = { click: () => this.rounds.ask() };
+    const refresh = el("button", { type: "button", class: "quiet", on }, "Refresh");
     connections.element.firstChild.append(refresh);
     const all = [why, timeline, logs, stats, connections];
     return el("div", { class: "session-sections" }, all.map(({ element }) => element));
@@ -150,12 +154,17 @@ class SessionPage {
   }
 
   failed(error) {
-    if (error.status === 404) this.forgotten();
-    // Whoever asks for the key, and says that the server is away, does so for the whole page.
-    else if (error.status !== 401 && error.status !== 0) this.warn(error.message);
+    if (error.status === 404) return this.forgotten();
+    // The key is asked for by the whole page, which tells when there is another.
+    if (error.status === 401) return;
+    // That the server is away is told by the whole page too.
+    if (error.status !== 0) this.warn(error.message);
+    this.rounds.askLater(RETRY_MS);
   }
 
   warn(text) {
+    // One that is met in every round is said once.
+    if (this.notice.textContent !== text) announce(text);
     this.notice.replaceChildren(el("p", { class: "banner", "data-tone": "warn" }, text));
   }
 
@@ -165,7 +174,8 @@ class SessionPage {
     this.actions.end();
     const text = "There is no such session: it never was, or has ended and is forgotten.";
     const back = el("a", { href: "#/" }, "Back to all sessions");
-    this.notice.replaceChildren(el("p", { class: "banner", "data-tone": "warn" }, `${text} `, back));
+    const banner = { class: "banner", "data-tone": "warn" };
+    this.notice.replaceChildren(el("p", banner, `${text} `, back));
     announce(text);
     if (this.status !== null) return;
     this.state.textContent = "Not found";

@@ -23,9 +23,9 @@ export class Why {
    */
   show(why, session) {
     this.tickers = [];
-    const asOf = why.alive && el("span", { class: "as-of" }, ` (at ${time(serverNow())})`);
+    const asOf = why.alive && el("span", { class: "as-of" }, `(at ${time(serverNow())})`);
     const parts = [
-      el("p", { class: "summary" }, visible(why.summary), asOf),
+      el("p", { class: "summary" }, `${visible(why.summary)} `, asOf),
       this.next(why),
       this.uses("What keeps it in use", why.holds, why.hold_count),
       this.uses("Open, and no use by itself", why.passive, why.passive_count),
@@ -93,7 +93,8 @@ function causes({ causes: chain }) {
   const items = chain.map(({ at, what, message }) =>
     el("li", null, preciseTime(at), el("b", null, what), el("span", null, visible(message))),
   );
-  return el("div", null, el("h3", null, "How it came to that"), el("ol", { class: "causes" }, items));
+  const heading = el("h3", null, "How it came to that");
+  return el("div", null, heading, el("ol", { class: "causes" }, items));
 }
 
 function failure({ failure: told }) {
