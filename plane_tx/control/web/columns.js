@@ -115,11 +115,16 @@ function statusCell() {
     draw(row) {
       status.dataset.tone = toneOf(row);
       say(status, row.status);
-      const why = row.detail ?? row.reason ?? "";
+      const why = row.detail ?? endText(row);
       say(detail, why);
       detail.title = row.failure ?? why;
     },
   };
+}
+
+/** "oom", or "exited with 3". */
+function endText({ reason, exit_code: code }) {
+  return reason === "exited" && code !== null ? `exited with ${code}` : (reason ?? "");
 }
 
 function idCell() {
@@ -167,7 +172,7 @@ function endsCell() {
 
 function whatIsLeft(row, seconds, now) {
   if (row.ends) return countdown(seconds);
-  if (row.ended_at) return `ended ${ago(row.ended_at, now)}`;
+  if (row.ended_at) return ago(row.ended_at, now);
   if (groupOf(row.status) !== "ready") return "";
   return row.connections + row.leases > 0 ? "in use" : "never";
 }

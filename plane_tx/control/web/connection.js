@@ -56,7 +56,7 @@ function wantedBanners() {
   const { hello } = board;
   const wanted = board.error ? [refusal(board.error)] : [];
   if (hello && !hello.engine.ok) {
-    const text = `${hello.engine.message || "It does not answer"}. No session can be started until it does.`;
+    const text = `${hello.engine.message || "It does not answer"}. No session can be started until it answers.`;
     wanted.push({
       tone: "bad",
       title: `The engine (${hello.engine.kind}) is lost`,

@@ -67,6 +67,7 @@ export function pairsField({ path, label, hint, one }) {
   const props = { class: "field", "aria-describedby": error.id };
   const element = el("fieldset", props, el("legend", null, label), note, rows, add, error);
   add.addEventListener("click", () => rows.append(pairRow(one, rows, add)));
+  rows.addEventListener("click", ({ target }) => target.closest("button") && say(error, ""));
   add.addEventListener("click", () => rows.lastChild.querySelector("input").focus());
   return {
     element,

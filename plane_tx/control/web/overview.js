@@ -52,7 +52,7 @@ export class Overview {
     this.drawBoots(told);
     this.spawns.draw(byCount(told.spawns, (outcome) => (outcome === "ready" ? "good" : "bad")));
     const ends = byCount(told.ends, (reason) => (BAD.has(reason) ? "bad" : "plain"));
-    this.ends.draw(ends, `${count(total(told.reaps))} of them by a clock of the server.`);
+    this.ends.draw(ends, reaped(total(told.reaps)));
     this.refusals.draw(byCount(told.refusals, () => "warn"));
     this.lag.draw(histogram(told.lag), `At worst ${duration(told.lag.last)} in the last second.`);
   }
@@ -80,7 +80,10 @@ export class Overview {
 
   drawBoots({ boot, phases }) {
     const mean = boot.count ? boot.seconds / boot.count : 0;
-    this.boots.draw(histogram(boot), `${count(boot.count)} boots, ${duration(mean)} on average.`);
+    this.boots.draw(
+      histogram(boot),
+      `${numbered(boot.count, "boot")}, ${duration(mean)} on average.`,
+    );
     const averages = Object.entries(phases).filter(([, phase]) => phase.count);
     this.phases.draw(
       averages.map(([name, phase]) => {
@@ -91,8 +94,16 @@ export class Overview {
   }
 }
 
+function numbered(number, one) {
+  return `${count(number)} ${one}${number === 1 ? "" : "s"}`;
+}
+
+function reaped(number) {
+  return number ? `${count(number)} of them by a clock of the server.` : "";
+}
+
 function errors(number) {
-  return number ? `${count(number)} upstream errors` : "";
+  return number ? numbered(number, "upstream error") : "";
 }
 
 function groups(statuses) {
