@@ -258,15 +258,6 @@ def test_the_estimate_is_told_once_two_boots_were_seen(
     assert re.fullmatch(r"(once it starts: )?usually (within )?\d+ s(, at most \d+ s)?", told[2])
 
 
-@pytest.fixture(scope="module")
-def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """One that shows no waiting page and holds nobody for long."""
-    with place("process") as its:
-        conf = f"hold_seconds = 1.0\n[pages]\nwaiting = false\n{its.conf}"
-        with live_server(tmp_path_factory.mktemp("server"), conf) as running:
-            yield running
-
-
 def test_links_that_lead_nowhere_have_a_page(page: Page, impatient: LiveServer) -> None:
     made = ready(impatient, "ended")
     ask("POST", f"{impatient.control}/ctrl/b/{made['backend_id']}/hard-terminate?wait=30")
