@@ -29,6 +29,7 @@ from plane_tx.core.wire import (
     STATIC_TOKEN_CARRIES_NOTHING,
     ConnectRequest,
     ConnectResponse,
+    LinkRequest,
     SpawnConfig,
 )
 from plane_tx.engines.interface import SpawnOrder
@@ -96,14 +97,17 @@ class Admission:
             decided(response)
         return session, response
 
-    def link(self, session: Session, user: str | None, now: float) -> str:
-        """A new link to the session, for `user` if one is named.
+    def link(self, session: Session, request: LinkRequest, now: float) -> str:
+        """A new link to the session, for the user if one is named.
 
-        Raises `SessionEnded` for one that is ending or gone, `InvalidRequest` as `answer` does.
+        Raises `KeyHeld` for another tag, as a connect does: its id is no way around that.
+        `SessionEnded` for one that is ending or gone, `InvalidRequest` as `answer` does.
         """
+        if session.tag != request.tag:
+            raise errors.KeyHeld(f"the session {session.id} was made under another tag")
         if session.status in ENDING:
             raise errors.SessionEnded(why_ended(session))
-        return self._url(session, self._grant(session, ConnectRequest(user=user), now))
+        return self._url(session, self._grant(session, ConnectRequest(user=request.user), now))
 
     def new_session(self, request: ConnectRequest, now: float) -> Session:
         """The session that `request` asks for, which nobody knows yet.

@@ -31,7 +31,7 @@ from plane_tx.core.model import (
 )
 from plane_tx.core.registry import Registry
 from plane_tx.core.use import NOBODY, Use, UseKind, Visit
-from plane_tx.core.wire import ConnectRequest, ConnectResponse
+from plane_tx.core.wire import ConnectRequest, ConnectResponse, LinkRequest
 from plane_tx.engines.interface import (
     EngineEvent,
     EngineHealth,
@@ -238,12 +238,12 @@ class Supervisor:
                 case AwaitRelease(session):
                     await self._wait_for_release(session)
 
-    async def link(self, session_id: str, user: str | None) -> str:
-        """A new link to a session, for `user` if one is named; the journal knows it.
+    async def link(self, session_id: str, request: LinkRequest) -> str:
+        """A new link to a session, as `request` asks for it; the journal knows it.
 
         Raises `NotFound`, and what `Admission.link` raises.
         """
-        url = self._admission.link(self.get(session_id), user, self._reactor.seconds())
+        url = self._admission.link(self.get(session_id), request, self._reactor.seconds())
         await self.recorded()
         return url
 

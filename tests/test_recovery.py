@@ -15,7 +15,13 @@ from plane_tx.core.idempotency import Answer
 from plane_tx.core.model import Address, LogStream, Ready, Reason, Routing, Session, Status
 from plane_tx.core.registry import ENDED_KEPT, ENDED_KEPT_SECONDS
 from plane_tx.core.use import UseKind, Visit
-from plane_tx.core.wire import ConnectRequest, ConnectResponse, ExecutableRequest, SpawnConfig
+from plane_tx.core.wire import (
+    ConnectRequest,
+    ConnectResponse,
+    ExecutableRequest,
+    LinkRequest,
+    SpawnConfig,
+)
 from plane_tx.journal import Journal
 from plane_tx.leases import MOST_LEASES
 from plane_tx.recovery import AT_ONCE, CLEARING_SECONDS, RECOVERY_RETRY_SECONDS
@@ -97,7 +103,7 @@ def write_uses(box: Box) -> None:
 def test_a_link_that_was_asked_for_outlives_the_server(runs: Runs) -> None:
     box = runs.first()
     session = box.ready(None)
-    url = now(ensureDeferred(box.supervisor.link(session.id, "ada")))
+    url = now(ensureDeferred(box.supervisor.link(session.id, LinkRequest("ada"))))
 
     after = runs.killed()
 

@@ -48,7 +48,7 @@ async def answer_link(request: Request, supervisor: Supervisor, session_id: str)
     """Answer with a new link to a session."""
     guard.check_is_json(request)
     wanted = wire.parse_link(body_of(request))
-    return answer_json(request, {"url": await supervisor.link(session_id, wanted.user)})
+    return answer_json(request, {"url": await supervisor.link(session_id, wanted)})
 
 
 def idempotency_key(request: Request) -> str | None:

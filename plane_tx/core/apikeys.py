@@ -21,7 +21,7 @@ FORM = "name:scope[,scope]:secret"
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 _HASH = "sha256:"
 _DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
-# Who has a session's id was given it by a connect: to them a link is no more than another connect.
+# Who has a session's id, and the tag of its key, gets no more by a link than by another connect.
 _LINK = re.compile(r"/ctrl/b/[^/]+/link")
 # What can stand in a header, and would be the same after any number of proxies.
 _SECRET = re.compile(rf"[!-~]{{{FEWEST_SECRET_CHARACTERS},}}")

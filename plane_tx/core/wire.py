@@ -36,8 +36,7 @@ MAX_CLAIMS_BYTES = 8192
 #: Deeper nesting could not be written again from everywhere: writing JSON is recursive.
 MOST_CLAIMS_LEVELS = 64
 
-#: A word of a command, or the value of a variable: Linux hands no longer one to a program
-#: (execve(2), MAX_ARG_STRLEN).
+#: A word of a command, or a variable's value: Linux takes none longer (execve(2), MAX_ARG_STRLEN).
 Word = Annotated[str, Most(131_071)]
 
 Words = Annotated[tuple[Word, ...], Most(1024)]
@@ -176,9 +175,10 @@ class KeepAliveRequest:
 
 @attrs.frozen
 class LinkRequest:
-    """Whom a new link to a session is for."""
+    """Whom a new link to a session is for, and the tag that the session must carry."""
 
     user: str | None = None
+    tag: str = ""
 
 
 @attrs.frozen
@@ -248,8 +248,7 @@ _CONVERTER = request_converter()
 def parse_connect(body: bytes) -> ConnectRequest:
     """Read a connect request.
 
-    Raises `MalformedRequest` when it is not JSON, `InvalidRequest` naming the field that does
-    not fit.
+    Raises `MalformedRequest` when it is not JSON, `InvalidRequest` naming what does not fit.
     """
     request = _structured(body, ConnectRequest)
     _check(request)
@@ -267,6 +266,7 @@ def parse_link(body: bytes) -> LinkRequest:
     """Read a request for a link; raises as `parse_connect` does."""
     request = _structured(body, LinkRequest)
     _check(ConnectRequest(user=request.user))
+    _check_text("tag", request.tag, 255)
     return request
 
 

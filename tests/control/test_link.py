@@ -61,11 +61,24 @@ def test_there_is_none_to_a_session_that_ends(link, ask, spawn, make_ready, engi
     assert "it was stopped by request" in answer.json["message"]
 
 
+def test_who_may_not_join_for_its_tag_gets_no_link_by_its_id(link, ask):
+    config = {"executable": {"image": "counter"}}
+    key = {"name": "room", "tag": "theirs"}
+    made = ask("POST", "/ctrl/connect", body={"key": key, "spawn_config": config}).json
+
+    refused = [link(made["backend_id"], **body) for body in ({}, {"tag": "ours"})]
+
+    assert [(each.status, each.json["kind"]) for each in refused] == [(409, "KeyHeld")] * 2
+    assert link(made["backend_id"], tag="theirs").status == 200
+
+
 def test_there_is_none_to_a_session_that_nobody_knows(link):
     assert link("nobody").status == 404
 
 
-@pytest.mark.parametrize("body", [{"user": 1}, {"user": " ada"}, {"name": "ada"}, []])
+@pytest.mark.parametrize(
+    "body", [{"user": 1}, {"user": " ada"}, {"tag": "\n"}, {"name": "ada"}, []]
+)
 def test_what_does_not_fit_is_refused(ask, spawn, body):
     backend = spawn()["backend_id"]
 

@@ -91,7 +91,9 @@ export class Actions {
 }
 
 async function linkTo({ path }) {
-  const { url } = await call("POST", `${path}/link`, {});
+  // As a connect has to, a link names the tag under which the session was made.
+  const { key } = await call("GET", path);
+  const { url } = await call("POST", `${path}/link`, { tag: key.tag });
   if (!/^https?:$/.test(new URL(url).protocol)) throw new Error("the link is none of a web page");
   return url;
 }
