@@ -47,6 +47,8 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
         url = urljoin(case.operation.base_url, "/ctrl/connect")
         made = requests.post(url, json=wanted, timeout=10).json()
         case.path_parameters["session_id"] = made["backend_id"]
+        if isinstance(case.body, dict):
+            case.body.pop("tag", None)  # it was made under none
 
 
 @schemathesis.hook
