@@ -149,11 +149,11 @@ def chromium() -> Iterator[Browser]:
 @contextmanager
 def open_page(browser: Browser, its: Server) -> Iterator[Page]:
     """The dashboard, with all sessions told."""
-    page = browser.new_page(bypass_csp=True, viewport={"width": 1280, "height": 800})
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.add_init_script(_OBSERVE)
     page.goto(its.control)
-    page.get_by_role("table").get_by_role("row").nth(1).wait_for()
-    page.wait_for_function("planeUpdates.length > 0")
+    page.locator("#connection").get_by_text("Live").wait_for()
+    page.get_by_role("row").filter(has_text="MiB").first.wait_for()
     yield page
     page.close()
 

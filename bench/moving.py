@@ -121,7 +121,7 @@ async def serve(sessions: int, control: int, proxy: int, upstream: int) -> None:
     site = make_site(reactor, supervisor, idempotency, autopsies, DemoConfig())
     reactor.listenTCP(control, site, interface="127.0.0.1")
     reactor.listenTCP(proxy, ProxyFactory(reactor, supervisor), 4096, "127.0.0.1")
-    LagMeter(reactor, supervisor.measures.reactor_lag).startService()
+    LagMeter(reactor, supervisor.measures).startService()
     Moves(supervisor, sessions).begin()
     print("listens", flush=True)
     await Deferred()

@@ -106,9 +106,10 @@ def _visit_all(
 
 
 def test_session_pages_that_were_left_leave_nothing_in_the_browser(
-    dashboard: Dashboard, server: LiveServer, held: Callable[[], Held]
+    page: Page, on_processes: LiveServer, held: Callable[[], Held]
 ) -> None:
-    made = ready(server, "looked-at")
+    dashboard = Dashboard(page, on_processes.control)
+    made = ready(on_processes, "looked-at")
     dashboard.open()
 
     def look() -> None:
@@ -159,9 +160,10 @@ def _night(hello: dict[str, Any]) -> str:
 
 
 def test_a_night_of_changes_leaves_nothing_in_the_browser(
-    dashboard: Dashboard, server: LiveServer, held: Callable[[], Held]
+    page: Page, on_processes: LiveServer, held: Callable[[], Held]
 ) -> None:
-    ready(server, "morning")
+    dashboard = Dashboard(page, on_processes.control)
+    ready(on_processes, "morning")
     dashboard.open()
     hello = dashboard.page.evaluate("import('/web/board.js').then(({board}) => board.hello)")
     streams = deque([_night(hello)])
