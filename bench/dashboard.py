@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from bench.moving import ENDS_A_SECOND, LEASES_A_SECOND, UPSTREAM
 from bench.origin import SMALL, nginx_conf, scratch
 from bench.processes import LOAD_CORE, SERVER_CORE, machine, missing, on_core
 from bench.report import P99, met, row
@@ -35,6 +34,15 @@ if TYPE_CHECKING:
 
 #: Fewer rounds than this are a try, which RESULTS.md hears nothing of.
 LEAST_ROUNDS = 3
+
+#: The session that requests are measured through.
+UPSTREAM = "upstream"
+
+#: How many sessions are kept alive in a second, which changes what the dashboard tells of them.
+LEASES_A_SECOND = 200
+
+#: How many end in a second; as many begin.
+ENDS_A_SECOND = 5
 
 CONNECTIONS = 64
 CHROMIUM = Path("/usr/bin/chromium")
