@@ -60,8 +60,8 @@ JOINED_LAYERS = {2}
 OUTSIDE = {
     "plane_tx.client": set[str](),
     "plane_tx.cli": {
-        "plane_tx.client", "plane_tx.configuration", "plane_tx.core.config",
-        "plane_tx.core.endpoints", "plane_tx.core.errors", "plane_tx.core.sections",
+        "plane_tx.client", "plane_tx.core.config", "plane_tx.core.endpoints",
+        "plane_tx.core.errors", "plane_tx.core.sections",
     },
 }  # fmt: skip
 EXTRAS = {"plane_tx.client": ("client",), "plane_tx.cli": ("client", "cli")}

@@ -9,6 +9,7 @@ from click.shell_completion import get_completion_class
 
 from plane_tx import __version__
 from plane_tx.cli import sessions, watching
+from plane_tx.cli.doctor import doctor
 from plane_tx.cli.running import EPILOGUE, Run, command
 
 
@@ -63,6 +64,7 @@ for each in (
     watching.top,
     watching.events,
     drain,
+    doctor,
     completion,
 ):
     plane_tx.add_command(each)
