@@ -27,6 +27,7 @@ from plane_tx.client import (
     Unauthorized,
     Unavailable,
 )
+from plane_tx.client.flows import Patience
 
 #: Exit codes, by the first of these classes that an error is of; any other error is 1.
 EXIT_CODES: Mapping[type[PlaneClientError], int] = {
@@ -38,6 +39,9 @@ EXIT_CODES: Mapping[type[PlaneClientError], int] = {
     SessionFailed: 6,
     SessionEnded: 6,
 }
+
+#: Who sits at a terminal is told soon that nobody answers.
+PATIENCE = Patience(retries=1)
 
 EPILOGUE = (
     "Exit codes: 0 it is done, 1 it failed, 2 asked wrongly, 3 no such session, 4 not allowed,"
@@ -55,7 +59,7 @@ class Run:
 
     def client(self) -> Client:
         """The client of that server. Raises `InvalidRequest`."""
-        return Client(self.url, self.key())
+        return Client(self.url, self.key(), patience=PATIENCE)
 
     def key(self) -> str | None:
         """The API key in the file, where one was named."""

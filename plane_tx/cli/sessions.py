@@ -80,7 +80,7 @@ def spawn(run: Run, *, wait: bool, timeout: float | None, **said: Any) -> None:
     run.say(session.told, [session.url])
     if not run.as_json:
         verb = "spawned" if session.spawned else "joined"
-        click.echo(f"{verb} {session.id}", err=True)
+        click.echo(f"{verb} {texts.plain(session.id)}", err=True)
 
 
 def connect_options(said: dict[str, Any]) -> ConnectOptions:
@@ -101,6 +101,12 @@ def connect_options(said: dict[str, Any]) -> ConnectOptions:
     )
 
 
+def say_status(update: StatusUpdate) -> None:
+    """Say a new status on stderr; how far a pull has come would be too many lines."""
+    if update.pull is None:
+        click.echo(texts.plain(texts.progress(update)), err=True)
+
+
 @contextmanager
 def boot_shown(run: Run) -> Iterator[Any]:
     """Show on stderr how far a boot has come: a bar on a terminal, else a line a status."""
@@ -109,7 +115,7 @@ def boot_shown(run: Run) -> Iterator[Any]:
         yield lambda _: None
         return
     if not console.is_terminal:
-        yield lambda update: None if update.pull else click.echo(texts.progress(update), err=True)
+        yield say_status
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn())
     with Progress(*columns, DownloadColumn(), console=console, transient=True) as bar:

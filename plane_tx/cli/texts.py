@@ -62,7 +62,7 @@ LIST_COLUMNS = ("ID", "STATUS", "KEY", "USER", "RUNS", "CONN", "AGE", "ENDS")
 def list_row(details: Details, now: float) -> tuple[str, ...]:
     """A session as a line of a table."""
     return (
-        details.id,
+        plain(details.id),
         plain(details.status),
         plain(details.key.name),
         plain(details.user or ""),

@@ -97,7 +97,7 @@ def _top_rows(client: Client) -> Iterator[tuple[str, ...]]:
     for details, stats in _samples(client):
         percent = stats.cpu_percent if stats else None
         yield (
-            details.id,
+            texts.plain(details.id),
             texts.plain(details.status),
             texts.plain(details.key.name),
             "" if percent is None else f"{percent:.0f} %",

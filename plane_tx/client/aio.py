@@ -169,7 +169,7 @@ class AsyncClient:
         return await self._call(calls.drain("GET"))
 
     async def autopsy(self, session_id: str, path: str | Path) -> None:
-        """Write all that is known of a session into a file, a .tar.gz; it holds no secrets."""
+        """Write all that is known of a session into a file, a .tar.gz."""
         data = await self._do(flows.download(calls.autopsy(session_id), self._patience))
         await asyncio.to_thread(Path(path).write_bytes, data)
 

@@ -169,7 +169,7 @@ class Client:
         return self._call(calls.drain("GET"))
 
     def autopsy(self, session_id: str, path: str | Path) -> None:
-        """Write all that is known of a session into a file, a .tar.gz; it holds no secrets."""
+        """Write all that is known of a session into a file, a .tar.gz."""
         data = self._do(flows.download(calls.autopsy(session_id), self._patience))
         Path(path).write_bytes(data)
 

@@ -89,20 +89,26 @@ Flow = Generator[Step, Any, T]
 class Patience:
     """How often what failed is tried again, and how long is waited before.
 
+    A stream that has been open is taken up again up to `stream_retries` times in a row: a server
+    may restart meanwhile.
+
     The wait before the n-th time is chosen at random up to `first_seconds` doubled n times, and
     `longest_seconds` at most. A Retry-After is waited for, unless it is longer than that.
     """
 
     retries: int = 3
+    stream_retries: int = 8
     first_seconds: float = 0.2
     longest_seconds: float = 10.0
     dice: Callable[[], float] = random.random
     clock: Callable[[], float] = time.monotonic
 
-    def pause(self, failures: int, error: PlaneClientError) -> float | None:
+    def pause(
+        self, failures: int, error: PlaneClientError, *, was_open: bool = False
+    ) -> float | None:
         """How many seconds to wait after so many failures in a row; None to give up."""
         may = isinstance(error, Unavailable) or error.status in TRY_AGAIN
-        if not may or failures > self.retries:
+        if not may or failures > (self.stream_retries if was_open else self.retries):
             return None
         if error.retry_after is not None:
             return error.retry_after if error.retry_after <= self.longest_seconds else None
@@ -171,6 +177,7 @@ class Follower(Generic[T]):
         self._is_over = is_over
         self._deadline = deadline
         self._failures = 0
+        self._was_open = False
         self._last_id = ""
 
     def run(self) -> Flow[T | None]:
@@ -191,7 +198,7 @@ class Follower(Generic[T]):
             if isinstance(error, Silent) and self._deadline is not None:
                 continue
             self._failures += 1
-            pause = self._patience.pause(self._failures, error)
+            pause = self._patience.pause(self._failures, error, was_open=self._was_open)
             if pause is None:
                 raise error
             yield Sleep(min(pause, self._remaining()))
@@ -207,7 +214,7 @@ class Follower(Generic[T]):
             raise Unreadable("the answer is no stream of events: is this the control listener?")
         reader = EventReader(self._last_id)
         while data := (yield Read()):
-            self._failures = 0
+            self._failures, self._was_open = 0, True
             for event in reader.feed(data):
                 value = self._call.read(reading.parsed(event.data.encode("utf-8")))
                 self._last_id = event.last_id
@@ -215,7 +222,7 @@ class Follower(Generic[T]):
                 if self._is_last(value):
                     return True, value
             if self._remaining() <= 0:
-                raise TimedOut("this did not happen in time")
+                break
         return False, None
 
     def _resumed(self) -> Call[T]:

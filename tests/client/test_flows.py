@@ -35,3 +35,8 @@ def test_what_is_worth_a_retry_waits_as_it_says(
     error: PlaneClientError, pause: float | None
 ) -> None:
     assert PATIENCE.pause(1, error) == pause
+
+
+def test_a_stream_that_was_open_is_given_more_time() -> None:
+    assert PATIENCE.pause(8, Unavailable("gone"), was_open=True) == 5.0
+    assert PATIENCE.pause(9, Unavailable("gone"), was_open=True) is None
