@@ -31,6 +31,10 @@ const STABLE_SECONDS = 5;
 /** The server breaks each silence of a status stream after 15 s. */
 const SILENT_STREAM_SECONDS = 45;
 
+/** Who has trouble beside the WebSockets: what waits for ready by the URL, and by the statuses. */
+const KNOCK = "knock";
+const STATUS = "status";
+
 const DEFAULTS = { firstSeconds: 0.5, mostSeconds: 15, attemptSeconds: 45 };
 
 /** The session is over, or the link to it was taken back: no retry will bring it back. */
@@ -189,6 +193,8 @@ export class Session {
 
   #came(source) {
     this.#troubles.delete(source);
+    this.#troubles.delete(KNOCK);
+    if (!this.#options.follow) this.#troubles.delete(STATUS);
     this.#isReady = true;
     this.#readiness.resolve();
     this.#refresh();
@@ -255,9 +261,10 @@ export class Session {
       const limit = deadline(this.#options.attemptSeconds, signal);
       const news = await this.#ask(limit.signal);
       limit.clear();
-      if (news.is === "live") this.#came(this);
+      if (this.#isReady) return;
+      if (news.is === "live") this.#came(KNOCK);
       else if (news.is === "dead") this.#end("ended", news.message);
-      else await this.#waitFor(this, attempt, news.is === "away" ? "network" : "booting");
+      else await this.#waitFor(KNOCK, attempt, news.is === "away" ? "network" : "booting");
     }
   }
 
@@ -278,15 +285,14 @@ export class Session {
       const told = () => {
         attempt = 0;
         limit.renew();
-        this.#noTrouble(url);
+        this.#noTrouble(STATUS);
       };
       await this.#readStatuses(url, limit.signal, told, isDone).catch(() => {});
       limit.abort();
-      if (isDone()) break;
+      if (isDone()) return;
       this.#knock(); // the session may be within reach where its control listener is not
-      await this.#waitFor(url, attempt, "network");
+      await this.#waitFor(STATUS, attempt, "network");
     }
-    this.#noTrouble(url);
   }
 
   async #readStatuses(url, signal, told, isDone) {
@@ -302,7 +308,7 @@ export class Session {
 
   #statusCame({ status, detail, pull, termination_reason: reason = "exited" }) {
     if (status === "ready") {
-      this.#came(this);
+      this.#came(STATUS);
     } else if (/terminat/.test(status)) {
       this.#endAndTellWhy(reason === "external" ? "terminated" : reason);
     } else {

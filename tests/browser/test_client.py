@@ -374,10 +374,24 @@ def test_a_session_that_ends_while_nobody_reaches_it_is_found_dead(
     assert client.told() == ["open", "down", "close"]
 
 
-def test_the_news_that_the_network_is_back_ends_a_pause(
-    client: Client, on_processes: LiveServer, flaky: Line
+def go_online(page: Page) -> None:
+    page.context.set_offline(True)
+    page.context.set_offline(False)
+
+
+def look_again(page: Page) -> None:
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+@pytest.mark.parametrize("comes_back", [go_online, look_again])
+def test_who_comes_back_does_not_wait_for_the_next_retry(
+    page: Page,
+    client: Client,
+    on_processes: LiveServer,
+    flaky: Line,
+    comes_back: Callable[[Page], None],
 ) -> None:
-    made = ready(on_processes, "back")
+    made = ready(on_processes, comes_back.__name__)
     long = {"firstSeconds": 1e6, "mostSeconds": 1e6}
     client.make(made, through(flaky, made, on_processes), **long)
     client.open()
@@ -386,7 +400,7 @@ def test_the_news_that_the_network_is_back_ends_a_pause(
     client.wait_for("client.state.retryAt !== null")
     flaky.mend()
 
-    client.evaluate("dispatchEvent(new Event('online'))")
+    comes_back(page)
 
     client.expect_told("open", 2)
 

@@ -243,6 +243,20 @@ test("statuses are understood however the network cuts them, and told in order",
   ]);
 });
 
+test("where the statuses are out of reach its URL tells that it is ready", async () => {
+  const fetch = async (url) => {
+    if (url.includes("/status")) throw new TypeError("fetch failed");
+    return new Response("");
+  };
+  const seldom = { firstSeconds: 1e6, mostSeconds: 1e6 };
+  const session = new Session(URL, { statusUrl: "http://away.example/pub/b/some/status", fetch, ...seldom });
+
+  await session.ready();
+
+  assert.deepEqual(session.state, { phase: "ready" });
+  session.close();
+});
+
 test("a status stream that the server does not know ends it", async () => {
   const session = new Session(URL, { statusUrl: "/pub/b/some/status", fetch: answering(told(404, "NotFound")) });
 

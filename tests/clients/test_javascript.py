@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 
 from plane_tx import __version__
+from tests.browser.places import place, spawn
+from tests.live import live_server
 
 ROOT = Path(__file__).parent.parent.parent
 SERVED = ROOT / "plane_tx" / "control" / "client.js"
 PACKAGE = ROOT / "clients" / "js"
+PACKAGED = PACKAGE / "plane.js"
+LIVE = Path(__file__).with_name("live.mjs")
 UNITS = Path(__file__).with_name("session.test.mjs")
 USAGE = Path(__file__).with_name("usage.ts")
 
@@ -38,7 +42,7 @@ def run(*command, **options):
 
 
 def test_what_npm_gets_is_what_the_server_gives():
-    assert (PACKAGE / "plane.js").read_bytes() == SERVED.read_bytes()
+    assert PACKAGED.read_bytes() == SERVED.read_bytes()
 
 
 def test_the_package_names_our_version_and_files_that_are_there():
@@ -73,12 +77,28 @@ def _types():
 
 
 def test_its_units(program):
-    where = {**os.environ, "CLIENT": SERVED.as_uri()}
+    where = {**os.environ, "CLIENT": PACKAGED.as_uri()}
 
     code, output = run(program("node"), "--test", UNITS, env=where)
 
     assert code == 0, output
     assert re.search(r"^\S+ pass [1-9]", output, re.MULTILINE), output
+
+
+def test_node_follows_a_session_from_its_boot_to_its_end(program, tmp_path):
+    node = [program("node")]
+    if run(*node, "--experimental-websocket", "--version")[0] == 0:
+        node.append("--experimental-websocket")
+    with place("process") as its, live_server(tmp_path, its.conf) as server:
+        made = spawn(server, "node", env={"START_DELAY": 1})
+        stop = f"{server.control}/ctrl/b/{made['backend_id']}/soft-terminate"
+
+        code, output = run(*node, LIVE, PACKAGED.as_uri(), made["url"], made["status_url"], stop)
+
+    assert code == 0, output
+    told = json.loads(output[output.index("{") : output.rindex("}") + 1])
+    assert told.pop("message").endswith(": it was stopped by request")
+    assert told == {"said": "said", "heard": "ok", "reason": "terminated", "last": "ended"}
 
 
 def test_the_types_hold_for_an_app_and_refuse_what_is_wrong(program, tmp_path):
