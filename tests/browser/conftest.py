@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.browser.dashboard import Dashboard
-from tests.browser.places import Place, end_all, place
+from tests.browser.places import Place, Start, end_all, place
 from tests.browser.watched import Watched
 from tests.live import PATIENCE_SECONDS, LiveServer, live_server
 
@@ -94,12 +94,40 @@ def server(engine: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         end_all(running)
 
 
+@pytest.fixture
+def start(engine: Place, tmp_path: Path) -> Iterator[Start]:
+    """Start a server of one's own, each time at the same addresses and with the same state."""
+    started: list[LiveServer] = []
+    with place(engine.kind) as its:
+
+        def start() -> LiveServer:
+            ports = (started[0].control_port, started[0].proxy_port) if started else None
+            started.append(LiveServer(tmp_path, its.conf, ports=ports))
+            started[-1].wait_until_ready()
+            return started[-1]
+
+        yield start
+        if started[-1].process.poll() is None:
+            end_all(started[-1])
+        for server in started:
+            server.interrupt()
+
+
 @pytest.fixture(scope="module")
 def on_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """The same on the process engine alone, for what does not depend on the engine."""
     with place("process") as its, live_server(tmp_path_factory.mktemp("server"), its.conf) as run:
         yield run
         end_all(run)
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """One that shows no waiting page and holds nobody for long."""
+    with place("process") as its:
+        conf = f"hold_seconds = 1.0\n[pages]\nwaiting = false\n{its.conf}"
+        with live_server(tmp_path_factory.mktemp("server"), conf) as running:
+            yield running
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, Response, Route, expect
 
-from tests.browser.places import Place, end_all, place, ready, spawn
+from tests.browser.places import Place, Start, end_all, ready, spawn
 from tests.browser.watched import Watched
 from tests.live import LiveServer, ask, live_server, until
 
@@ -87,7 +86,7 @@ def test_a_port_that_is_not_open_is_told_with_the_one_that_is(
     page: Page, server: LiveServer
 ) -> None:
     wrong = {"LISTEN_ON": 31_234}
-    made = spawn(server, "wrong", env=wrong, readiness={"timeout_seconds": 8})
+    made = spawn(server, "wrong", env=wrong, readiness={"timeout_seconds": 7})
     told = re.compile(r"[Pp]ort \d+ is not open.* listens on .*\b31234\b")
 
     page.goto(made["url"])
@@ -201,27 +200,8 @@ def kinds_of_holds(server: LiveServer, made: dict[str, Any]) -> list[str]:
 # --- on servers of their own ---------------------------------------------------------------------
 
 
-@pytest.fixture
-def start(engine: Place, tmp_path: Path) -> Iterator[Callable[[], LiveServer]]:
-    """Start a server, each time at the same addresses, with the same state and another place."""
-    started: list[LiveServer] = []
-    with place(engine.kind) as its:
-
-        def start() -> LiveServer:
-            ports = (started[0].control_port, started[0].proxy_port) if started else None
-            started.append(LiveServer(tmp_path, its.conf, ports=ports))
-            started[-1].wait_until_ready()
-            return started[-1]
-
-        yield start
-        if started[-1].process.poll() is None:
-            end_all(started[-1])
-        for server in started:
-            server.interrupt()
-
-
 def test_a_server_that_is_killed_and_started_meanwhile(
-    page: Page, watched: Watched, start: Callable[[], LiveServer], engine: Place
+    page: Page, watched: Watched, start: Start, engine: Place
 ) -> None:
     watched.allow(r"net::ERR_(CONNECTION_\w+|EMPTY_RESPONSE)")
     before = start()
@@ -241,9 +221,7 @@ def test_a_server_that_is_killed_and_started_meanwhile(
         assert visits(page, made) == 1
 
 
-def test_the_estimate_is_told_once_two_boots_were_seen(
-    page: Page, start: Callable[[], LiveServer]
-) -> None:
+def test_the_estimate_is_told_once_two_boots_were_seen(page: Page, start: Start) -> None:
     server = start()
     told = []
 
@@ -256,15 +234,6 @@ def test_the_estimate_is_told_once_two_boots_were_seen(
 
     assert told[:2] == ["", ""]
     assert re.fullmatch(r"(once it starts: )?usually (within )?\d+ s(, at most \d+ s)?", told[2])
-
-
-@pytest.fixture(scope="module")
-def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """One that shows no waiting page and holds nobody for long."""
-    with place("process") as its:
-        conf = f"hold_seconds = 1.0\n[pages]\nwaiting = false\n{its.conf}"
-        with live_server(tmp_path_factory.mktemp("server"), conf) as running:
-            yield running
 
 
 def test_links_that_lead_nowhere_have_a_page(page: Page, impatient: LiveServer) -> None:
