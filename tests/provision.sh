@@ -32,6 +32,7 @@ install_packages() {
     [ -x /bin/busybox ] || missing+=(busybox-static)
     command -v debootstrap >/dev/null || missing+=(debootstrap)
     command -v node >/dev/null || missing+=(nodejs)
+    command -v tsc >/dev/null || missing+=(node-typescript)
     command -v docker-registry >/dev/null || missing+=(docker-registry)
     command -v podman >/dev/null || missing+=(podman runc)
     command -v catatonit >/dev/null || missing+=(catatonit)
@@ -168,6 +169,8 @@ note_what_is_left_out() {
     { command -v ip && command -v unshare && command -v nsenter && has_faketime; } >/dev/null ||
         left_out+=("tests that do harm (no iproute2, no util-linux or no libfaketime)")
     [ -x /usr/bin/chromium ] || left_out+=("browser tests (no /usr/bin/chromium)")
+    { command -v node && command -v tsc; } >/dev/null ||
+        left_out+=("tests of the JavaScript client (no node or no tsc)")
     { command -v nginx && command -v wrk && command -v gcc; } >/dev/null ||
         left_out+=("tests of the bench (no nginx, no wrk or no gcc)")
 }

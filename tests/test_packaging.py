@@ -118,7 +118,10 @@ def test_twistd_offers_plane_after_an_install_from_the_sdist(
 
 
 def test_the_sdist_holds_what_a_reader_needs(tree: Path, tmp_path: Path) -> None:
-    folders = ("bench/", "conf/", "docs/", "examples/", "plane_tx/", "tests/", "twistd_plugins/")
+    folders = (
+        "bench/", "clients/", "conf/", "docs/", "examples/", "plane_tx/", "tests/",
+        "twistd_plugins/",
+    )  # fmt: skip
     wanted = {name for name in tracked_files() if name.startswith(folders)} | {
         "LICENSE",
         "Makefile",

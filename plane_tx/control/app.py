@@ -39,7 +39,7 @@ from plane_tx.control.metrics import CONTENT_TYPE, SupervisorCollector
 from plane_tx.control.query import Query
 from plane_tx.control.request import ControlRequest, body_of
 from plane_tx.control.stats import StatsFeed, parse_ids
-from plane_tx.control.webfiles import WebFiles
+from plane_tx.control.webfiles import WebFiles, answer_file, read_file
 from plane_tx.core import views, wire
 from plane_tx.core.errors import MethodNotAllowed, NotFound, PlaneError
 from plane_tx.core.model import Session
@@ -86,6 +86,7 @@ class ControlApp:
         self._collector = SupervisorCollector(supervisor)
         self._board = Board(clock, supervisor)
         self._web = WebFiles(webfiles.FOLDER)
+        self._client = read_file(webfiles.CLIENT)
 
     def __repr__(self) -> str:
         return f"<ControlApp {self._feed!r} {self._events!r} {self._board!r}>"
@@ -281,6 +282,11 @@ class ControlApp:
     def status_stream(self, request: Request, session_id: str) -> Answer:
         """The same as it changes, as server-sent events."""
         return self._feed.answer(request, self._supervisor.get(session_id))
+
+    @app.route("/pub/client.js", methods=["GET"])
+    def client(self, request: Request) -> bytes:
+        """The module for pages that use sessions, to be imported from any origin."""
+        return answer_file(request, self._client)
 
     @app.route("/pub/health", methods=["GET"])
     async def health(self, request: Request) -> bytes:

@@ -1,4 +1,4 @@
-"""The dashboard's files: read once, when the server starts, and answered from memory."""
+"""Files for browsers: read once, when the server starts, and answered from memory."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from plane_tx.core.errors import NotFound
 
 #: Where they stand in the package.
 FOLDER = files("plane_tx.control").joinpath("web")
+
+#: The module for pages that use sessions.
+CLIENT = files("plane_tx.control").joinpath("client.js")
 
 #: The page itself.
 INDEX = "index.html"
@@ -71,18 +74,30 @@ class WebFiles:
         found = self._files.get(name)
         if found is None:
             raise NotFound("there is no such file: GET / as a browser does for the page")
-        body = answer(request, found.content_type, found.body)
         for header, value in _HEADERS.items():
             request.setHeader(header, value)
-        # Kept, and asked about each time: a server that was upgraded has another page.
-        request.setHeader("cache-control", "no-cache")
-        request.setHeader("etag", found.tag)
-        if not _has_it(request, found.tag):
-            return body
-        request.setResponseCode(304)
-        request.responseHeaders.removeHeader("content-length")
-        request.responseHeaders.removeHeader("content-type")
-        return b""
+        return answer_file(request, found)
+
+
+def read_file(file: Traversable) -> WebFile:
+    """What there is in `file`, of the type that its name says."""
+    body = file.read_bytes()
+    content_type = _TYPES.get(PurePosixPath(file.name).suffix, _PLAIN)
+    return WebFile(content_type, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+
+def answer_file(request: Request, found: WebFile) -> bytes:
+    """Answer with the file, or with 304 where the client has it."""
+    body = answer(request, found.content_type, found.body)
+    # Kept, and asked about each time: a server that was upgraded has another one.
+    request.setHeader("cache-control", "no-cache")
+    request.setHeader("etag", found.tag)
+    if not _has_it(request, found.tag):
+        return body
+    request.setResponseCode(304)
+    request.responseHeaders.removeHeader("content-length")
+    request.responseHeaders.removeHeader("content-type")
+    return b""
 
 
 def _has_it(request: Request, tag: str) -> bool:
@@ -98,7 +113,4 @@ def _read(folder: Traversable, below: str) -> Iterator[tuple[str, WebFile]]:
         if entry.is_dir():
             yield from _read(entry, f"{below}{entry.name}/")
             continue
-        body = entry.read_bytes()
-        content_type = _TYPES.get(PurePosixPath(entry.name).suffix, _PLAIN)
-        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        yield below + entry.name, WebFile(content_type, body, tag)
+        yield below + entry.name, read_file(entry)

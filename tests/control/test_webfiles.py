@@ -167,3 +167,23 @@ def test_every_file_of_the_package_is_served_as_it_stands(make_site):
 
     assert answers == shipped
     assert shipped.keys() >= {"index.html", "app.js", "vendor/uPlot.esm.js", "vendor/uPlot.LICENSE"}
+
+
+def test_the_client_is_for_pages_of_any_origin(ask):
+    told = ask("GET", "/pub/client.js", {"Origin": "https://app.example", "Host": "box.example"})
+
+    assert told.status == 200
+    assert told.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert told.headers["access-control-allow-origin"] == "*"
+    assert told.headers["cache-control"] == "no-cache"
+    assert "content-security-policy" not in told.headers
+    assert "cross-origin-resource-policy" not in told.headers
+
+
+def test_the_client_is_not_sent_again_to_those_who_have_it(ask):
+    tag = ask("GET", "/pub/client.js").headers["etag"]
+
+    again = ask("GET", "/pub/client.js", {"If-None-Match": tag})
+
+    assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
+    assert again.headers["access-control-allow-origin"] == "*"

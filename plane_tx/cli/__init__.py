@@ -1,0 +1,1 @@
+"""The `plane-tx` command line: `pip install plane_tx[cli]`."""
