@@ -3,12 +3,9 @@
 import { Bars } from "./bars.js";
 import { board } from "./board.js";
 import { count, duration, el } from "./format.js";
-import { groupOf } from "./statuses.js";
+import { groupOf, isFault } from "./statuses.js";
 
 const PHASES = { pull: "pull", create: "create", start: "start", ready: "until ready" };
-
-/** Ends that nobody wished for. */
-const BAD = new Set(["failed", "oom", "lost", "startuptimeout"]);
 
 /** A turn of the reactor that takes longer is felt. */
 const LATE_SECONDS = 0.05;
@@ -51,7 +48,7 @@ export class Overview {
     this.drawTiles(told);
     this.drawBoots(told);
     this.spawns.draw(byCount(told.spawns, (outcome) => (outcome === "ready" ? "good" : "bad")));
-    const ends = byCount(told.ends, (reason) => (BAD.has(reason) ? "bad" : "plain"));
+    const ends = byCount(told.ends, (reason) => (isFault(reason) ? "bad" : "plain"));
     this.ends.draw(ends, reaped(total(told.reaps)));
     this.refusals.draw(byCount(told.refusals, () => "warn"));
     this.lag.draw(histogram(told.lag), `At worst ${duration(told.lag.last)} in the last second.`);
