@@ -38,6 +38,7 @@ export class Bars {
     if (this.body.children[place] !== row.element) {
       this.body.insertBefore(row.element, this.body.children[place] ?? null);
     }
+    row.bar.hidden = value === 0;
     row.bar.style.width = `${(100 * value) / top}%`;
     row.bar.dataset.tone = tone ?? "plain";
     if (row.text.textContent !== text) row.text.textContent = text;

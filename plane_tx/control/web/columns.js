@@ -1,12 +1,17 @@
 /** The columns of the table of sessions: what each is sorted by, and how its cells are drawn. */
 
 import { ago, bytes, count, countdown, el, time } from "./format.js";
+import { cut } from "./plaintext.js";
 import { Sparkline } from "./sparkline.js";
 import { groupOf, placeOf, toneOf } from "./statuses.js";
 
 /** A line of nearly nothing is not to look like a busy one. */
 const LEAST_TOP_PERCENT = 10;
 const LEAST_TOP_BYTES = 32 * 1024 * 1024;
+
+/** What is shown of a name or of all labels, in a cell and when it is pointed at. */
+const LONGEST = 200;
+const LONGEST_TITLE = 2000;
 
 /** A session that ends within so many seconds is marked. */
 const SOON_SECONDS = 30;
@@ -75,10 +80,11 @@ function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Say it, and show it in full when it is pointed at, as cells are narrow. */
+/** Say what of it a cell has room for, and show more when it is pointed at. */
 function sayInFull(node, text) {
-  say(node, text);
-  if (node.title !== text) node.title = text;
+  say(node, cut(text, LONGEST));
+  const title = cut(text, LONGEST_TITLE);
+  if (node.title !== title) node.title = title;
 }
 
 function lower(text) {
@@ -116,15 +122,15 @@ function statusCell() {
       status.dataset.tone = toneOf(row);
       say(status, row.status);
       const why = row.detail ?? endText(row);
-      say(detail, why);
-      detail.title = row.failure ?? why;
+      sayInFull(detail, why);
+      if (row.failure) detail.title = cut(row.failure, LONGEST_TITLE);
     },
   };
 }
 
-/** "oom", or "exited with 3". */
+/** "oom", or "exited (3)". */
 function endText({ reason, exit_code: code }) {
-  return reason === "exited" && code !== null ? `exited with ${code}` : (reason ?? "");
+  return reason === "exited" && code !== null ? `exited (${code})` : (reason ?? "");
 }
 
 function idCell() {
@@ -136,7 +142,8 @@ function idCell() {
     draw(row) {
       link.href = `#/s/${row.id}`;
       say(link, row.id);
-      say(beside, [keyText(row), row.user, whatRuns(row)].filter(Boolean).join(" · "));
+      const told = [keyText(row), row.user, whatRuns(row)].filter(Boolean);
+      say(beside, told.map((text) => cut(text, LONGEST)).join(" · "));
     },
   };
 }

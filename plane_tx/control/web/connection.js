@@ -56,7 +56,8 @@ function wantedBanners() {
   const { hello } = board;
   const wanted = board.error ? [refusal(board.error)] : [];
   if (hello && !hello.engine.ok) {
-    const text = `${hello.engine.message || "It does not answer"}. No session can be started until it answers.`;
+    const why = sentence(hello.engine.message || "it does not answer");
+    const text = `${why} No session can be started until it answers.`;
     wanted.push({
       tone: "bad",
       title: `The engine (${hello.engine.kind}) is lost`,
@@ -72,9 +73,9 @@ function wantedBanners() {
 }
 
 function refusal({ status, message }) {
-  if (status === 401) return { tone: "warn", title: "Not signed in", text: message, asks: true };
+  if (status === 401) return { tone: "warn", title: "Not signed in", text: sentence(message), asks: true };
   if (status === 403)
-    return { tone: "bad", title: "Not allowed", text: message, asks: key.get() !== null };
+    return { tone: "bad", title: "Not allowed", text: sentence(message), asks: key.get() !== null };
   const text = board.hello
     ? "What is shown is what was last known; it goes on by itself."
     : "It goes on by itself.";
@@ -82,7 +83,8 @@ function refusal({ status, message }) {
 }
 
 function sentence(message) {
-  return `${message[0].toUpperCase()}${message.slice(1)}.`;
+  const text = `${message.charAt(0).toUpperCase()}${message.slice(1)}`;
+  return /[.!?…]$/.test(text) ? text : `${text}.`;
 }
 
 function makeBanner({ tone, title, text, asks }) {

@@ -1,6 +1,6 @@
 /** The WebSockets and tunnels of one session, open and closed, with what became of each. */
 
-import { bytes, count, duration, el } from "./format.js";
+import { bytes, count, counted, duration, el } from "./format.js";
 import { visible } from "./plaintext.js";
 import { preciseTime } from "./precise.js";
 
@@ -95,7 +95,7 @@ function passed(connection, way, backlog) {
   const waited = connection[backlog];
   const said = [
     bytes(connection[`bytes_${way}`]),
-    connection.kind === "websocket" && `${count(messages)} message${messages === 1 ? "" : "s"}`,
+    connection.kind === "websocket" && counted(messages, "message"),
     waited > 0 && `at most ${bytes(waited)} waited`,
   ];
   return said.filter(Boolean).map((text) => el("span", { class: "passed" }, text));

@@ -1,7 +1,7 @@
 /** The log of one session as it comes: followed, searched, paused, and saved. */
 
 import { stream } from "./api.js";
-import { announce, count, el } from "./format.js";
+import { announce, count, counted, el } from "./format.js";
 import { LogLines } from "./loglines.js";
 import { LogWindow } from "./logwindow.js";
 
@@ -92,7 +92,6 @@ class LogPanel {
       toggle("Times", true, (on) => this.window.setTimes(on)),
       button("To the end", () => this.window.follow()),
       button("Download", () => this.save(), { "aria-label": "Download these lines" }),
-      button("Say count", () => announce(`${this.summary()}. ${this.found.textContent}`)),
     );
   }
 
@@ -186,10 +185,6 @@ class LogPanel {
 function asText({ at, stream, text, left }) {
   const when = at === null ? "" : `${new Date(at).toISOString()} `;
   return `${when}${stream} ${text}${left ? ` … ${left} more characters` : ""}\n`;
-}
-
-function counted(n, what) {
-  return `${count(n)} ${what}${n === 1 ? "" : "s"}`;
 }
 
 /** A text node that stays the same is not laid out again. */

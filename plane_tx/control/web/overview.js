@@ -2,7 +2,7 @@
 
 import { Bars } from "./bars.js";
 import { board } from "./board.js";
-import { count, duration, el } from "./format.js";
+import { count, counted, duration, el } from "./format.js";
 import { groupOf, isFault } from "./statuses.js";
 
 const PHASES = { pull: "pull", create: "create", start: "start", ready: "until ready" };
@@ -65,7 +65,7 @@ export class Overview {
     this.tell(
       "Spawns",
       count(spawned),
-      failed ? `${count(failed)} failed` : `${count(told.joins)} joins`,
+      failed ? `${count(failed)} failed` : counted(told.joins, "join"),
     );
     this.tell("Refusals", count(total(told.refusals)), errors(told.upstream_errors));
     this.tell(
@@ -79,7 +79,7 @@ export class Overview {
     const mean = boot.count ? boot.seconds / boot.count : 0;
     this.boots.draw(
       histogram(boot),
-      `${numbered(boot.count, "boot")}, ${duration(mean)} on average.`,
+      `${counted(boot.count, "boot")}, ${duration(mean)} on average.`,
     );
     const averages = Object.entries(phases).filter(([, phase]) => phase.count);
     this.phases.draw(
@@ -91,16 +91,12 @@ export class Overview {
   }
 }
 
-function numbered(number, one) {
-  return `${count(number)} ${one}${number === 1 ? "" : "s"}`;
-}
-
 function reaped(number) {
   return number ? `${count(number)} of them by a clock of the server.` : "";
 }
 
 function errors(number) {
-  return number ? numbered(number, "upstream error") : "";
+  return number ? counted(number, "upstream error") : "";
 }
 
 function groups(statuses) {

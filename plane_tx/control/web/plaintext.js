@@ -30,6 +30,16 @@ export function shortened(line) {
   return { text: text.length > MOST_CHARACTERS ? copyOfStart(text) : text, left };
 }
 
+/**
+ * The first `most` characters of a name or a sentence as they are shown, and a sign of more.
+ * @param {string} text
+ * @param {number} most
+ */
+export function cut(text, most) {
+  const shown = visible(text.slice(0, most));
+  return text.length > most ? `${shown}…` : shown;
+}
+
 /** A slice of a string keeps all of it in memory, so that the start is written anew. */
 function copyOfStart(text) {
   const start = new TextEncoder().encode(text.slice(0, MOST_CHARACTERS));

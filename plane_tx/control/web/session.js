@@ -9,9 +9,13 @@ import { announce, el } from "./format.js";
 import { showLogs } from "./logs.js";
 import { Rounds } from "./rounds.js";
 import { showStats } from "./stats.js";
+import { cut } from "./plaintext.js";
 import { groupOf } from "./statuses.js";
 import { Timeline } from "./timeline.js";
 import { Why } from "./why.js";
+
+/** An address may ask for anything; ids are shorter. */
+const MOST_OF_ID = 100;
 
 const ROUND_MS = 1000;
 const TICK_MS = 1000;
@@ -59,7 +63,7 @@ class SessionPage {
   }
 
   heading() {
-    const id = el("code", null, this.id);
+    const id = el("code", null, cut(this.id, MOST_OF_ID));
     const heading = el("h1", { id: "session-title", tabindex: "-1" }, "Session ", id);
     const back = el("a", { class: "back", href: "#/" }, "All sessions");
     return el("div", { class: "session-title" }, back, heading, this.state);

@@ -2,7 +2,8 @@
 
 import { board, measure } from "./board.js";
 import { COLUMNS } from "./columns.js";
-import { announce, count, el } from "./format.js";
+import { firstSteps } from "./firststeps.js";
+import { announce, counted, el } from "./format.js";
 import { arrange } from "./order.js";
 import { MOST_WATCHED, SampleFeed } from "./samples.js";
 import { ShownRows } from "./shownrows.js";
@@ -129,7 +130,7 @@ export class SessionTable {
     this.goToTop();
     this.arrange();
     clearTimeout(this.announcing);
-    const tell = () => announce(`${count(this.order.length)} sessions shown`);
+    const tell = () => announce(`${counted(this.order.length, "session")} shown`);
     this.announcing = setTimeout(tell, ANNOUNCE_MS);
   }
 
@@ -311,10 +312,10 @@ export class SessionTable {
     if (!this.toolbar.filter.isEmpty || this.toolbar.groups.size) {
       return ["Nothing matches. ", linkButton("Clear the filter", () => this.toolbar.clear())];
     }
-    const spawn = el("a", { href: "#/spawn" }, "Start one");
-    if (!counts.ended) return ["There are no sessions yet. ", spawn];
-    const show = linkButton("Show those that have ended", () => this.toolbar.showEnded());
-    return ["No session is live. ", spawn, " ", show];
+    if (!counts.ended) return firstSteps(board.hello);
+    const spawn = el("a", { href: "#/spawn" }, "start one");
+    const show = linkButton("show those that have ended", () => this.toolbar.showEnded());
+    return ["No session is live: ", spawn, ", or ", show, "."];
   }
 }
 
