@@ -11,6 +11,8 @@ const LONGEST_DELAY_MS = 10_000;
 const STEADY_MS = 10_000;
 /** The server breaks every silence after 15 s, so that one of 40 s is a dead connection. */
 const SILENCE_MS = 40_000;
+/** The server answers a call at once: what takes longer is lost. */
+const CALL_MS = 60_000;
 /** A browser has six connections for all its tabs: one that nobody sees gives its own back. */
 const HIDDEN_MS = 30_000;
 
@@ -30,15 +32,32 @@ export class ApiError extends Error {
 
 /** The API key of this tab; a change of it fires `plane:key` on window. */
 export const key = {
+  /** For a browser that lets pages store nothing. @type {string | null} */
+  unstored: null,
   /** @returns {string | null} */
-  get: () => sessionStorage.getItem(KEY_NAME),
+  get() {
+    try {
+      return sessionStorage.getItem(KEY_NAME);
+    } catch {
+      return this.unstored;
+    }
+  },
   /** @param {string} secret */
   set(secret) {
-    sessionStorage.setItem(KEY_NAME, secret);
+    try {
+      sessionStorage.setItem(KEY_NAME, secret);
+    } catch {
+      this.unstored = secret;
+    }
     window.dispatchEvent(new Event("plane:key"));
   },
   forget() {
-    sessionStorage.removeItem(KEY_NAME);
+    this.unstored = null;
+    try {
+      sessionStorage.removeItem(KEY_NAME);
+    } catch {
+      // Nothing was stored.
+    }
     window.dispatchEvent(new Event("plane:key"));
   },
 };
@@ -53,8 +72,8 @@ export async function call(method, path, body) {
   const headers = { accept: "application/json" };
   if (body !== undefined) headers["content-type"] = "application/json";
   const sent = body === undefined ? undefined : JSON.stringify(body);
-  const response = await request(path, { method, headers, body: sent });
-  return readJson(response);
+  const signal = AbortSignal.timeout(CALL_MS);
+  return readJson(await request(path, { method, headers, body: sent, signal }));
 }
 
 /**
@@ -247,14 +266,17 @@ async function refusal(response) {
 async function readJson(response) {
   try {
     return await response.json();
-  } catch {
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw asApiError(error);
     throw new ApiError("the answer is not JSON: is this address the server's?", 0, "Unreadable");
   }
 }
 
 function asApiError(error) {
   if (error instanceof ApiError) return error;
-  return new ApiError("the server cannot be reached", 0, "Unreachable");
+  const late = error.name === "TimeoutError";
+  const message = late ? "the server does not answer" : "the server cannot be reached";
+  return new ApiError(message, 0, "Unreachable");
 }
 
 function pause(ms, signal) {

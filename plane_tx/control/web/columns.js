@@ -18,7 +18,7 @@ const SOON_SECONDS = 30;
 
 /**
  * @typedef {object} Cell
- * @property {Node[]} parts
+ * @property {(Node | string)[]} parts
  * @property {(row: any) => void} [draw] called when the row has changed
  * @property {(row: any, now: number) => void} [tick] called every second as well
  * @property {(samples: import("./samples.js").Samples | undefined) => void} [sample]
@@ -117,7 +117,7 @@ function statusCell() {
   const status = el("span", { class: "status" });
   const detail = el("span", { class: "detail" });
   return {
-    parts: [status, detail],
+    parts: [status, " ", detail],
     draw(row) {
       status.dataset.tone = toneOf(row);
       say(status, row.status);
@@ -138,7 +138,7 @@ function idCell() {
   // Narrow screens have no columns for these.
   const beside = el("span", { class: "beside" });
   return {
-    parts: [link, beside],
+    parts: [link, " ", beside],
     draw(row) {
       link.href = `#/s/${row.id}`;
       say(link, row.id);
@@ -164,7 +164,7 @@ function endsCell() {
   const left = el("span", { class: "left" });
   const cause = el("span", { class: "detail" });
   return {
-    parts: [left, cause],
+    parts: [left, " ", cause],
     draw(row) {
       say(cause, row.ends ? row.ends.cause : "");
       left.title = row.ends ? time(row.ends.at) : time(row.ended_at);

@@ -13,7 +13,7 @@ export function firstSteps(hello) {
   const said = el("p", null, "There are no sessions yet.");
   const executable = exampleOf(hello);
   if (!executable) return [said, el("p", null, `${NOTHING_ALLOWED} Add an app to its configuration.`)];
-  const start = el("a", { href: "#/spawn", class: "button primary" }, "New session");
+  const start = el("a", { href: "#/spawn", class: "button primary" }, "Start one");
   const code = el("code", null, commandFor(executable));
   const on = { click: ({ currentTarget }) => copy(code, currentTarget) };
   const button = el("button", { type: "button", on }, "Copy");
