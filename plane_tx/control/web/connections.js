@@ -47,7 +47,7 @@ class Table {
     const head = el("thead", null, el("tr", null, heads));
     const table = el("table", null, this.caption, head, this.body);
     const said = { role: "region", "aria-label": `${label} connections`, tabindex: "0" };
-    this.place = el("div", { class: "connections", ...said }, table);
+    this.place = el("div", { class: "connections", hidden: true, ...said }, table);
     /** Rows by all that is told in them. @type {Map<string, HTMLElement>} */
     this.rows = new Map();
   }

@@ -10,6 +10,7 @@ import { showLogs } from "./logs.js";
 import { Rounds } from "./rounds.js";
 import { showStats } from "./stats.js";
 import { cut } from "./plaintext.js";
+import { askForKey } from "./signin.js";
 import { groupOf } from "./statuses.js";
 import { Timeline } from "./timeline.js";
 import { Why } from "./why.js";
@@ -159,17 +160,24 @@ class SessionPage {
 
   failed(error) {
     if (error.status === 404) return this.forgotten();
-    // The key is asked for by the whole page, which tells when there is another.
-    if (error.status === 401) return;
+    if (error.status === 401) return this.refused(error);
     // That the server is away is told by the whole page too.
     if (error.status !== 0) this.warn(error.message);
     this.rounds.askLater(RETRY_MS);
   }
 
-  warn(text) {
+  /** The key is asked for by the whole page, which tells when there is another. */
+  refused({ message }) {
+    const on = { click: () => askForKey(message) };
+    this.warn(`${message} `, el("button", { type: "button", on }, "Sign in"));
+  }
+
+  warn(text, ...more) {
+    const banner = el("p", { class: "banner", "data-tone": "warn" }, text, more);
     // One that is met in every round is said once.
-    if (this.notice.textContent !== text) announce(text);
-    this.notice.replaceChildren(el("p", { class: "banner", "data-tone": "warn" }, text));
+    if (this.notice.textContent === banner.textContent) return;
+    announce(text);
+    this.notice.replaceChildren(banner);
   }
 
   /** The server knows it no more: what was seen of it stays, and nothing can be done to it. */
@@ -177,10 +185,7 @@ class SessionPage {
     this.rounds.stop();
     this.actions.end();
     const text = "There is no such session: it never was, or has ended and is forgotten.";
-    const back = el("a", { href: "#/" }, "Back to all sessions");
-    const banner = { class: "banner", "data-tone": "warn" };
-    this.notice.replaceChildren(el("p", banner, `${text} `, back));
-    announce(text);
+    this.warn(`${text} `, el("a", { href: "#/" }, "Back to all sessions"));
     if (this.status !== null) return;
     this.state.textContent = "Not found";
     for (const part of this.known) part.remove();
