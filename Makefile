@@ -61,7 +61,7 @@ test: build/.dev-$(FILES) ## all tests, with what they need put in place where t
 	$(BIN)/coverage report $(if $(filter true,$(CI)),,--fail-under=0)
 
 # All that use Docker, and mostly wait for it.
-APART := tests/chaos tests/engines tests/plane tests/test_end_to_end.py
+APART := tests/browser tests/chaos tests/engines tests/plane tests/test_end_to_end.py
 
 test-here:
 	$(MEASURE) -m pytest $(APART:%=--ignore=%)
@@ -94,6 +94,9 @@ conformance: build/.dev-$(FILES) ## the whole Autobahn Testsuite, an hour; writt
 	@tests/conformance/provide.sh
 	@$(BIN)/python -m tests.conformance.whole
 
+screenshots: build/.dev-$(FILES) ## take the pictures of README.md and docs/ anew, into docs/images
+	PLANE_TX_PICTURES=docs/images $(BIN)/python -m pytest tests/browser/test_screenshots.py
+
 fuzz: build/.dev-$(FILES) ## look for what breaks core.http1, for FUZZ_SECONDS=600; finds are kept in build/fuzz
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(call install,.venv,[fuzz])
 	@mkdir -p build/fuzz
@@ -108,7 +111,7 @@ chaos: build/.dev-$(FILES) ## kill the server CHAOS_KILLS=200 times, harm all fo
 	$(BIN)/python -m tests.chaos.run --kills $(CHAOS_KILLS) $(SEEDED)
 	$(BIN)/python -m tests.chaos.run --seconds $(CHAOS_SECONDS) $(SEEDED)
 
-bench: bench-control bench-http bench-websocket bench-spawn ## measure this machine, 45 minutes; needs wrk, nginx, gcc, docker
+bench: bench-control bench-http bench-websocket bench-spawn bench-dashboard ## measure this machine, 45 minutes; needs wrk, nginx, gcc, docker, chromium
 
 # Quick, and without a word in RESULTS.md: make bench-http ROUNDS=1 SECONDS=1
 LENGTH = $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
@@ -124,6 +127,10 @@ bench-websocket: build/.run-$(FILES)
 
 bench-spawn: build/.run-$(FILES)
 	@$(BIN)/python -m bench.spawn $(if $(ROUNDS),--rounds $(ROUNDS))
+
+# Playwright is among what tests.
+bench-dashboard: build/.dev-$(FILES)
+	@$(BIN)/python -m bench.dashboard $(LENGTH)
 
 clean: ## remove what make made
 	rm -rf .venv .venv-* build .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
@@ -160,4 +167,4 @@ Makefile: ;
 
 .PRECIOUS: .venv-%/pyvenv.cfg build/.on-%-$(FILES)
 .PHONY: help run check test test-here test-elsewhere test-apart test-asyncio environments pythons conformance \
-	fuzz chaos bench bench-control bench-http bench-websocket bench-spawn clean
+	screenshots fuzz chaos bench bench-control bench-http bench-websocket bench-spawn bench-dashboard clean

@@ -17,6 +17,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred, succeed
 from twisted.internet.task import LoopingCall, react
 
+from bench.dashboard import ENDS_A_SECOND, LEASES_A_SECOND, UPSTREAM
 from bench.servers import MemoryEngine, add_sessions, reactor, supervisor_with, tell_errors
 from plane_tx.admission import Policy
 from plane_tx.autopsies import Autopsies
@@ -40,15 +41,6 @@ from plane_tx.lag import LagMeter
 from plane_tx.proxy.factory import ProxyFactory
 from plane_tx.supervisor import Supervisor
 from plane_tx.thread import OwnThread
-
-#: The session that requests are measured through.
-UPSTREAM = "upstream"
-
-#: How many sessions are kept alive in a second, which changes what the dashboard tells of them.
-LEASES_A_SECOND = 200
-
-#: How many end in a second; as many begin.
-ENDS_A_SECOND = 5
 
 #: All that a session here seems to have; what it takes of its processor grows with time.
 _MEMORY_BYTES, _PIDS = 64 << 20, 4
@@ -121,7 +113,7 @@ async def serve(sessions: int, control: int, proxy: int, upstream: int) -> None:
     site = make_site(reactor, supervisor, idempotency, autopsies, DemoConfig())
     reactor.listenTCP(control, site, interface="127.0.0.1")
     reactor.listenTCP(proxy, ProxyFactory(reactor, supervisor), 4096, "127.0.0.1")
-    LagMeter(reactor, supervisor.measures.reactor_lag).startService()
+    LagMeter(reactor, supervisor.measures).startService()
     Moves(supervisor, sessions).begin()
     print("listens", flush=True)
     await Deferred()

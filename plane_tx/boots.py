@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
 
 from plane_tx.core.model import Session, Status
@@ -15,16 +15,26 @@ PullWatcher = Callable[[Session], None]
 
 
 class Turn:
-    """A session's place among those that start at the same time; it can be given up once."""
+    """A session's place among those that start at the same time, which it has at first."""
 
     def __init__(self, places: DeferredSemaphore) -> None:
-        self._places: DeferredSemaphore | None = places
+        self._places = places
+        self._has_place = True
 
     def give_up(self) -> None:
-        """Let the next one start."""
-        places, self._places = self._places, None
-        if places is not None:
-            places.release()
+        """Let the next one start; a second call is nothing."""
+        if self._has_place:
+            self._has_place = False
+            self._places.release()
+
+    def take_back(self) -> Deferred[None] | None:
+        """Wait for a place again; None where it was not given up. Cancelling leaves the queue."""
+        if self._has_place:
+            return None
+        return self._places.acquire().addCallback(self._taken)
+
+    def _taken(self, _places: object) -> None:
+        self._has_place = True
 
 
 class PullNews:

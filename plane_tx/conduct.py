@@ -307,17 +307,24 @@ class Conductor:
                 Failure("internal", "the server failed to make this session: its log says why")
             )
 
-    def _progressed(self, session: Session, turn: Turn, progress: Progress) -> None:
+    def _progressed(
+        self, session: Session, turn: Turn, progress: Progress
+    ) -> Deferred[None] | None:
         match progress:
             case Pulling():
                 # A pull waits for a registry, not for this box: others may start meanwhile.
                 turn.give_up()
                 self.pulls.tell(session, progress)
             case Creating():
+                # Many may have waited for one pull: they take their turns after it like any other.
+                waiting = turn.take_back()
+                if waiting is not None:
+                    return waiting.addCallback(lambda _: self.apply(session, StartBegan()))
                 self.apply(session, StartBegan())
             case Created():
                 # To Plane's clients it has been `starting` since it was being made.
                 self._registry.start_began(session, self._reactor.seconds())
+        return None
 
     def _lose_sight(self, session: Session) -> None:
         """Let nobody come to its address any more, neither a client nor our own probe."""

@@ -44,9 +44,9 @@ from plane_tx.engines.interface import (
     EngineStats,
     IEngine,
     LeftBehind,
-    Progress,
     Reachable,
     Remains,
+    Report,
     Running,
     SessionExited,
     SpawnOrder,
@@ -89,8 +89,9 @@ class Pending:
     """A spawn that the test has not settled yet."""
 
     order: SpawnOrder
-    report: Callable[[Progress], None]
+    report: Report
     made: Deferred[Address]
+    turn: Deferred[None] | None = None
 
 
 @attrs.define
@@ -161,8 +162,15 @@ class RecordingEngine:
         self.pending[session_id].report(Pulling(image, current, total))
 
     def run(self, session_id: str, address: Address | None = None) -> None:
+        pending = self.pending[session_id]
+        pending.turn = pending.report(Creating())
+        if pending.turn is None:
+            self._run(session_id, address)
+        else:
+            pending.turn.addCallback(lambda _: self._run(session_id, address))
+
+    def _run(self, session_id: str, address: Address | None) -> None:
         pending = self.pending.pop(session_id)
-        pending.report(Creating())
         pending.report(Created())
         self.held[session_id] = Held(pending.order.labels)
         pending.made.callback(address or address_of(session_id))
@@ -239,10 +247,10 @@ class RecordingEngine:
         if executable.image is None:
             raise InvalidRequest("spawn_config.executable.image: is required")
 
-    def spawn(self, order: SpawnOrder, report: Callable[[Progress], None]) -> Deferred[Address]:
+    def spawn(self, order: SpawnOrder, report: Report) -> Deferred[Address]:
         return ensureDeferred(self._spawn(order, report))
 
-    async def _spawn(self, order: SpawnOrder, report: Callable[[Progress], None]) -> Address:
+    async def _spawn(self, order: SpawnOrder, report: Report) -> Address:
         await self._take("spawn", order.session_id)
         self.orders[order.session_id] = order
         made: Deferred[Address] = Deferred()
@@ -250,7 +258,10 @@ class RecordingEngine:
         try:
             return await made
         except CancelledError:
-            del self.pending[order.session_id]
+            turn = self.pending.pop(order.session_id).turn
+            if turn is not None:
+                turn.addErrback(lambda failure: failure.trap(CancelledError) and None)
+                turn.cancel()
             if self.slow_to_clean:
                 cleaned = self._cleaning[order.session_id] = Deferred()
                 if await cleaned:

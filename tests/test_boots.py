@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.defer import CancelledError, DeferredSemaphore
 
 from plane_tx.boots import PullNews, Turn
 from plane_tx.core.model import Loading, Session, Starting, State, StatusEntry
@@ -27,6 +27,48 @@ def test_a_turn_that_is_given_up_twice_lets_one_other_start() -> None:
     turn.give_up()
 
     assert [each.called for each in waiting] == [True, False]
+
+
+def test_a_turn_that_was_not_given_up_is_not_waited_for() -> None:
+    places = DeferredSemaphore(1)
+    places.acquire()
+
+    waiting = Turn(places).take_back()
+
+    assert waiting is None
+    assert places.tokens == 0
+
+
+def test_a_turn_that_was_given_up_comes_back_when_there_is_a_place() -> None:
+    places = DeferredSemaphore(1)
+    places.acquire()
+    turn, other = Turn(places), places.acquire()
+    turn.give_up()
+
+    waiting = turn.take_back()
+    assert waiting is not None
+    early = waiting.called
+    places.release()
+
+    assert (other.called, early, waiting.called) == (True, False, True)
+    turn.give_up()
+    assert places.tokens == 1
+
+
+def test_who_waits_no_more_for_a_place_leaves_it_to_others() -> None:
+    places = DeferredSemaphore(1)
+    places.acquire()
+    turn, _ = Turn(places), places.acquire()
+    turn.give_up()
+    waiting = turn.take_back()
+    assert waiting is not None
+    waiting.addErrback(lambda failure: failure.trap(CancelledError) and None)
+
+    waiting.cancel()
+    turn.give_up()
+    places.release()
+
+    assert places.tokens == 1
 
 
 def test_news_of_a_pull_is_noted_before_it_is_told() -> None:

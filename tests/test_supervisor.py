@@ -433,6 +433,39 @@ def test_sessions_over_max_starting_wait_for_their_turn() -> None:
     ]  # fmt: skip
 
 
+def test_those_that_waited_for_one_pull_take_their_turns_after_it() -> None:
+    box = Box(limits=CapacityLimits(max_starting=1)).start()
+    first = box.spawn("a")
+    box.engine.pulling(first.id)
+    second = box.spawn("b")
+    box.engine.pulling(second.id)
+
+    box.engine.creating(first.id)
+    box.engine.run(second.id)
+    early = first.status, second.status
+    box.engine.run(first.id)
+
+    assert early == (Status.STARTING, Status.LOADING)
+    assert (first.status, second.status) == (Status.WAITING, Status.WAITING)
+
+
+def test_a_session_that_ends_while_it_waits_for_its_second_turn_leaves_the_queue() -> None:
+    box = Box(limits=CapacityLimits(max_starting=1)).start()
+    first = box.spawn("a")
+    box.engine.pulling(first.id)
+    second = box.spawn("b")
+    box.engine.pulling(second.id)
+    box.engine.creating(first.id)
+    box.engine.run(second.id)
+
+    box.supervisor.hard_terminate(second.id)
+    box.engine.run(first.id)
+    box.supervisor.hard_terminate(first.id)
+
+    assert history(second) == "scheduled loading hard-terminating terminated"
+    box.assert_at_rest()
+
+
 def test_a_session_that_ends_before_its_turn_gives_it_up() -> None:
     box = Box(limits=CapacityLimits(max_starting=1)).start()
     first, second, third = (box.spawn(key) for key in "abc")

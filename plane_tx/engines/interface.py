@@ -47,6 +47,10 @@ class Created:
 #: Told in this order: the first never or often, but not twice in half a second; the others once.
 Progress = Pulling | Creating | Created
 
+#: What hears of the steps of a spawn. A Deferred that it returns for `Creating` is waited for
+#: before anything is made; it never fails but by being cancelled.
+Report = Callable[[Progress], Deferred[None] | None]
+
 
 @attrs.frozen
 class SessionExited:
@@ -173,7 +177,7 @@ class IEngine(Interface):
         run as it is: what it cannot give is refused, and never left out in silence.
         """
 
-    def spawn(order: SpawnOrder, report: Callable[[Progress], None]) -> Deferred[Address]:
+    def spawn(order: SpawnOrder, report: Report) -> Deferred[Address]:
         """Make the session and start it; fires with its address as soon as it runs, which is
         before its server listens. `report` hears of each step as it begins.
 

@@ -33,8 +33,8 @@ from plane_tx.engines.interface import (
     EngineStats,
     IEngine,
     LeftBehind,
-    Progress,
     Remains,
+    Report,
     Running,
     SessionExited,
     SpawnOrder,
@@ -139,7 +139,7 @@ class ProcessEngine:
         for complaint in complaints(executable, self._allow_request_commands):
             raise InvalidRequest(f"spawn_config.executable.{complaint}")
 
-    def spawn(self, order: SpawnOrder, report: Callable[[Progress], None]) -> Deferred[Address]:
+    def spawn(self, order: SpawnOrder, report: Report) -> Deferred[Address]:
         """See `IEngine`."""
         report(Creating())
         try:

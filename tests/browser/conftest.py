@@ -102,6 +102,15 @@ def on_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServe
         end_all(run)
 
 
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """One that shows no waiting page and holds nobody for long."""
+    with place("process") as its:
+        conf = f"hold_seconds = 1.0\n[pages]\nwaiting = false\n{its.conf}"
+        with live_server(tmp_path_factory.mktemp("server"), conf) as running:
+            yield running
+
+
 @pytest.fixture
 def dashboard(page: Page, server: LiveServer) -> Dashboard:
     return Dashboard(page, server.control)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -36,8 +37,8 @@ def test_the_table_in_all_its_states(dashboard: Dashboard, on_processes: LiveSer
     spawn(on_processes, "boots", env={"START_DELAY": 60})
     dashboard.open()
     dashboard.ended.check()
-    expect(dashboard.row("lives")).to_contain_text("iB")
-    expect(dashboard.row("fails")).to_contain_text("exited")
+    expect(dashboard.row("lives").first).to_contain_text("iB")
+    expect(dashboard.row("fails").first).to_contain_text("exited")
 
     full = grave(dashboard.page)
     dashboard.filter.fill("nothing like this")
@@ -112,3 +113,28 @@ def test_the_sign_in_and_what_the_server_says_of_itself(page: Page, guarded: Liv
     ask("DELETE", f"{guarded.control}/ctrl/drain", headers=bearer)
 
     assert [*asked, *wrong, *empty, *drains] == []
+
+
+def test_the_pages_of_a_session_that_is_not_there(
+    page: Page, on_processes: LiveServer, impatient: LiveServer
+) -> None:
+    boots = spawn(on_processes, "waited-for", env={"START_DELAY": 60})
+    fails = spawn(on_processes, "waited-for-in-vain", env={"EXIT": 3, "SAYS": "last words"})
+    deaf = ready(impatient, "deaf")
+    ask("GET", f"{deaf['url']}deaf")
+    late = spawn(impatient, "late", env={"START_DELAY": 60})
+    found = {}
+
+    for made, heading in (
+        (boots, "Your session is starting"),
+        (fails, re.compile("session")),
+        (deaf, re.compile("")),
+        (late, re.compile("")),
+        ({"url": f"http://{impatient.cluster}/no-such-token/"}, re.compile("")),
+    ):
+        page.goto(made["url"])
+        expect(page.get_by_role("heading", name=heading)).to_be_visible()
+        found[page.title()] = grave(page)
+
+    assert len(found) >= 4
+    assert [each for findings in found.values() for each in findings] == []

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import BrowserContext, CDPSession, Page, Route, expect
 
 from tests.browser.dashboard import Dashboard
-from tests.browser.places import ready
+from tests.browser.places import ready, spawn
 from tests.live import LiveServer, ask, until
 
 pytestmark = pytest.mark.chromium
@@ -64,12 +64,21 @@ def held(page: Page) -> Iterator[Callable[[], Held]]:
 def test_open_pages_keep_no_session_alive(
     dashboard: Dashboard, server: LiveServer, context: BrowserContext
 ) -> None:
-    made = ready(server, "idle", max_idle_seconds=3)
+    context.watched.allow("status of 503")
+    made = spawn(server, "idle", max_idle_seconds=3)
+    visitor = context.new_page()
+    visitor.goto(made["url"])
+    expect(visitor.get_by_role("heading", name="Visit 1", exact=True)).to_be_visible()
+    visitor.evaluate(
+        "window.socket = new WebSocket(location.href.replace('http', 'ws') + 'socket')"
+    )
     dashboard.open()
     expect(dashboard.row("idle")).to_contain_text("ready")
     session = Dashboard(context.new_page(), server.control).session(made["backend_id"])
     expect(session.log).to_contain_text("listening on")
     expect(session.charts).to_contain_text("in use")
+
+    visitor.close()
 
     expect(session.status).to_have_text("terminated")
 
@@ -106,9 +115,10 @@ def _visit_all(
 
 
 def test_session_pages_that_were_left_leave_nothing_in_the_browser(
-    dashboard: Dashboard, server: LiveServer, held: Callable[[], Held]
+    page: Page, on_processes: LiveServer, held: Callable[[], Held]
 ) -> None:
-    made = ready(server, "looked-at")
+    dashboard = Dashboard(page, on_processes.control)
+    made = ready(on_processes, "looked-at")
     dashboard.open()
 
     def look() -> None:
@@ -159,9 +169,10 @@ def _night(hello: dict[str, Any]) -> str:
 
 
 def test_a_night_of_changes_leaves_nothing_in_the_browser(
-    dashboard: Dashboard, server: LiveServer, held: Callable[[], Held]
+    page: Page, on_processes: LiveServer, held: Callable[[], Held]
 ) -> None:
-    ready(server, "morning")
+    dashboard = Dashboard(page, on_processes.control)
+    ready(on_processes, "morning")
     dashboard.open()
     hello = dashboard.page.evaluate("import('/web/board.js').then(({board}) => board.hello)")
     streams = deque([_night(hello)])

@@ -51,11 +51,11 @@ def push(registry: Registry, name: str) -> None:
 
 
 def test_both_pages_tell_how_much_has_come(
+    registry: Registry,
+    docker_server: LiveServer,
     page: Page,
     context: BrowserContext,
     watched: Watched,
-    registry: Registry,
-    docker_server: LiveServer,
 ) -> None:
     watched.allow("status of 503")
     push(registry, "large/cargo")
@@ -68,12 +68,12 @@ def test_both_pages_tell_how_much_has_come(
 
         page.goto(made["url"])
 
-        expect(page.locator("#phase")).to_contain_text("large/cargo")
-        expect(page.locator("#bytes")).to_have_text(re.compile(r"^[1-9]\d* of \d\d MiB$"))
+        expect(page.locator("#phase")).to_have_text("Pulling cargo.")
+        expect(page.locator("#bytes")).to_have_text(re.compile(r"^[1-9][\d.]* of \d\d MiB$"))
         assert 0 < page.locator("#progress").evaluate("(bar) => bar.position") < 1
         expect(dashboard.row(made["backend_id"])).to_contain_text(re.compile(r"MB|MiB"))
         session = dashboard.session(made["backend_id"])
-        expect(session.detail).to_contain_text("large/cargo")
+        expect(session.detail).to_contain_text("pulling cargo")
         expect(session.status).to_have_text("loading")
         slow.open()
         expect(page.get_by_role("heading", name="It is here")).to_be_visible()

@@ -19,7 +19,7 @@ from tests.live import LiveServer, ask, live_server
 pytestmark = pytest.mark.chromium
 
 #: Apps that are all the same program, under names that people give theirs.
-NAMES = ("notebook", "whiteboard", "solver")
+NAMES = ("notebook", "canvas", "solver")
 APP = """
 [apps.{name}]
 command = ["{{python}}", "tests/browser/program.py"]
@@ -70,7 +70,7 @@ def scheme(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def page(scheme: str, new_context: Callable[..., BrowserContext]) -> Page:
-    context = new_context(color_scheme=scheme, reduced_motion="reduce", device_scale_factor=1.5)
+    context = new_context(color_scheme=scheme, reduced_motion="reduce", device_scale_factor=1.25)
     context.watched.allow("status of 503")
     page = context.new_page()
     page.set_viewport_size(VIEWPORT)

@@ -87,7 +87,7 @@ def test_a_port_that_is_not_open_is_told_with_the_one_that_is(
     page: Page, server: LiveServer
 ) -> None:
     wrong = {"LISTEN_ON": 31_234}
-    made = spawn(server, "wrong", env=wrong, readiness={"timeout_seconds": 8})
+    made = spawn(server, "wrong", env=wrong, readiness={"timeout_seconds": 7})
     told = re.compile(r"[Pp]ort \d+ is not open.* listens on .*\b31234\b")
 
     page.goto(made["url"])
@@ -256,15 +256,6 @@ def test_the_estimate_is_told_once_two_boots_were_seen(
 
     assert told[:2] == ["", ""]
     assert re.fullmatch(r"(once it starts: )?usually (within )?\d+ s(, at most \d+ s)?", told[2])
-
-
-@pytest.fixture(scope="module")
-def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """One that shows no waiting page and holds nobody for long."""
-    with place("process") as its:
-        conf = f"hold_seconds = 1.0\n[pages]\nwaiting = false\n{its.conf}"
-        with live_server(tmp_path_factory.mktemp("server"), conf) as running:
-            yield running
 
 
 def test_links_that_lead_nowhere_have_a_page(page: Page, impatient: LiveServer) -> None:

@@ -30,6 +30,7 @@ from plane_tx.engines.docker.networks import NetworkSettings
 from plane_tx.engines.interface import (
     Created,
     Creating,
+    Progress,
     Running,
     SessionExited,
     SpawnOrder,
@@ -813,6 +814,27 @@ async def test_a_cancelled_spawn_leaves_nothing(world: World) -> None:
     with pytest.raises(CancelledError):
         await spawning
     assert not await world.exists(order.session_id)
+
+
+@claim
+async def test_nothing_is_made_before_its_turn_has_come(world: World) -> None:
+    order, turn = world.order(OBEYS), Deferred[None]()
+    creating: Deferred[None] = Deferred()
+
+    def report(told: Progress) -> Deferred[None] | None:
+        if told != Creating():
+            return None
+        creating.callback(None)
+        return turn
+
+    spawning = world.engine.spawn(order, report)
+    await creating
+    early = await world.exists(order.session_id)
+    turn.callback(None)
+    await spawning
+
+    assert not early
+    assert await world.exists(order.session_id)
 
 
 @claim

@@ -48,6 +48,7 @@ from plane_tx.engines.interface import (
     IEngine,
     Progress,
     Remains,
+    Report,
     Running,
     SpawnOrder,
     Tell,
@@ -134,7 +135,7 @@ class DockerEngine:
                 " engine.mount_base set"
             )
 
-    def spawn(self, order: SpawnOrder, report: Callable[[Progress], None]) -> Deferred[Address]:
+    def spawn(self, order: SpawnOrder, report: Report) -> Deferred[Address]:
         """Make a container and start it."""
         return self._held(order.session_id, lambda held: self._spawn(held, order, report))
 
@@ -239,16 +240,16 @@ class DockerEngine:
     def _doubt(self, why: str) -> None:
         self._watch.doubt(why)
 
-    async def _spawn(
-        self, held: Held, order: SpawnOrder, report: Callable[[Progress], None]
-    ) -> Address:
-        def tell(progress: Progress) -> None:
-            report(progress)
+    async def _spawn(self, held: Held, order: SpawnOrder, report: Report) -> Address:
+        def tell(progress: Progress) -> Deferred[None] | None:
+            turn = report(progress)
             if held.unwanted:
                 raise CancelledError
+            return turn
 
         await self._images.ensure(order.executable, tell)
-        tell(Creating())
+        if (turn := tell(Creating())) is not None:
+            await turn
         # An id may be used again as soon as its end is told; its name is free a little later.
         await self._endings.ended(order.session_id)
         mounted = None if self._mounts is None else await self._mounts.of(order)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +16,7 @@ from plane_tx.core.model import Credentials, Executable, PullPolicy
 from plane_tx.core.pulls import Pulling
 from plane_tx.engines.docker.client import DockerClient
 from plane_tx.engines.docker.errors import DockerError
-from plane_tx.engines.interface import Progress
+from plane_tx.engines.interface import Report
 from plane_tx.flights import Flight
 
 #: How long a pull may stay without a word of progress.
@@ -25,8 +24,6 @@ SILENCE_SECONDS = 60.0
 
 #: How far apart its news are told: Docker has them ten times a second for each layer.
 NEWS_SECONDS = 0.5
-
-Report = Callable[[Progress], None]
 
 
 class Images:
