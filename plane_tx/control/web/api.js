@@ -15,6 +15,9 @@ const SILENCE_MS = 40_000;
 const CALL_MS = 60_000;
 /** A browser has six connections for all its tabs: one that nobody sees gives its own back. */
 const HIDDEN_MS = 30_000;
+const TELL_MS = 200;
+/** By which a tab that is looked at asks the others for theirs at once. */
+const looked = new BroadcastChannel("plane-tx-looked-at");
 
 /** An answer that is a refusal; `status` is 0 when no answer came. */
 export class ApiError extends Error {
@@ -146,7 +149,18 @@ async function readOnce(path, place, { onEvent, onOpen }, signal) {
   }
 }
 
-/** Abort `attempt` when nothing was heard for too long, or the page was hidden for too long. */
+function tellOthers() {
+  // By then the tab that was looked at before knows that it is hidden.
+  if (!document.hidden) setTimeout(() => looked.postMessage(null), TELL_MS);
+}
+
+document.addEventListener("visibilitychange", tellOthers);
+tellOthers();
+
+/**
+ * Abort `attempt` when nothing was heard for too long, or the page was hidden for too long or
+ * while another is looked at.
+ */
 function watchConnection(attempt) {
   let silence = setTimeout(() => attempt.abort(), SILENCE_MS);
   let hidden;
@@ -159,7 +173,11 @@ function watchConnection(attempt) {
     clearTimeout(hidden);
     if (document.hidden) hidden = setTimeout(leave, HIDDEN_MS);
   };
+  const yieldIfHidden = () => {
+    if (document.hidden) leave();
+  };
   document.addEventListener("visibilitychange", look);
+  looked.addEventListener("message", yieldIfHidden);
   look();
   return {
     left: () => left,
@@ -171,6 +189,7 @@ function watchConnection(attempt) {
       clearTimeout(silence);
       clearTimeout(hidden);
       document.removeEventListener("visibilitychange", look);
+      looked.removeEventListener("message", yieldIfHidden);
     },
   };
 }
