@@ -214,7 +214,7 @@ async function readEvents(body, place, onEvent, heard) {
 }
 
 /** Parses server-sent events whose lines end in LF, as this server's do. */
-export class EventParser {
+class EventParser {
   /** @param {(name: string, data: string, id: string) => void} onEvent */
   constructor(onEvent) {
     this.onEvent = onEvent;

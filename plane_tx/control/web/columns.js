@@ -1,6 +1,6 @@
 /** The columns of the table of sessions: what each is sorted by, and how its cells are drawn. */
 
-import { ago, bytes, count, countdown, el, time } from "./format.js";
+import { ago, bytes, count, countdown, el, say, time } from "./format.js";
 import { cut } from "./plaintext.js";
 import { Sparkline } from "./sparkline.js";
 import { groupOf, placeOf, toneOf } from "./statuses.js";
@@ -74,11 +74,6 @@ export const COLUMNS = [
   },
   { id: "age", title: "Age", sortBy: (row) => -row.created_at, make: ageCell },
 ];
-
-/** Set the text of a node only when it differs, as every change costs a layout. */
-function say(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
 
 /** Say what of it a cell has room for, and show more when it is pointed at. */
 function sayInFull(node, text) {

@@ -2,7 +2,7 @@
 
 import { key } from "./api.js";
 import { board } from "./board.js";
-import { announce, el } from "./format.js";
+import { announce, el, say } from "./format.js";
 import { askForKey } from "./signin.js";
 
 const NAMES = { connecting: "Connecting", live: "Live", down: "Reconnecting", refused: "Refused" };
@@ -34,7 +34,7 @@ function showState() {
   const state = stateOf();
   if (state === "live" && indicator.dataset.state !== "live") announce("Connected to the server");
   indicator.dataset.state = state;
-  if (indicator.textContent !== NAMES[state]) indicator.textContent = NAMES[state];
+  say(indicator, NAMES[state]);
 }
 
 function stateOf() {
@@ -47,7 +47,7 @@ function showServer() {
   const { hello } = board;
   if (!hello) return;
   const text = [hello.cluster, hello.engine.kind, hello.version].filter(Boolean).join(" · ");
-  if (server.textContent !== text) server.textContent = text;
+  say(server, text);
   server.title = `Run ${hello.run}`;
 }
 

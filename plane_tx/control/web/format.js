@@ -143,6 +143,11 @@ function listen(element, listeners) {
   }
 }
 
+/** Set a text only when it is another, as every change costs a layout. */
+export function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
 /** Have a screen reader say this when it has a moment. @param {string} text */
 export function announce(text) {
   const place = document.getElementById("announcer");

@@ -2,7 +2,7 @@
 
 import { Bars } from "./bars.js";
 import { board } from "./board.js";
-import { count, counted, duration, el } from "./format.js";
+import { count, counted, duration, el, say } from "./format.js";
 import { groupOf, isFault } from "./statuses.js";
 
 const PHASES = { pull: "pull", create: "create", start: "start", ready: "until ready" };
@@ -39,8 +39,8 @@ export class Overview {
 
   tell(title, value, note = "") {
     const tile = this.tiles.get(title);
-    if (tile.value.textContent !== value) tile.value.textContent = value;
-    if (tile.note.textContent !== note) tile.note.textContent = note;
+    say(tile.value, value);
+    say(tile.note, note);
   }
 
   draw() {

@@ -1,7 +1,7 @@
 /** What a session wrote, made short and harmless enough to be shown as text. */
 
 /** What of one text is kept and shown. */
-export const MOST_CHARACTERS = 10_000;
+const MOST_CHARACTERS = 10_000;
 
 /** Escape sequences of terminals (ECMA-48): CSI, strings such as a window's title, and the rest. */
 const ESCAPES =
