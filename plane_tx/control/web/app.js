@@ -80,7 +80,11 @@ function focusView() {
 function showTitle() {
   const { view, id } = asked();
   const live = [...board.rows.values()].filter((row) => groupOf(row.status) !== "ended").length;
-  const titles = { sessions: counted(live, "session"), session: cut(id, MOST_IN_TITLE), spawn: "New session" };
+  const titles = {
+    sessions: counted(live, "session"),
+    session: cut(id, MOST_IN_TITLE),
+    spawn: "New session",
+  };
   const title = `${titles[view]} · plane_tx`;
   if (document.title !== title) document.title = title;
 }

@@ -73,7 +73,8 @@ function wantedBanners() {
 }
 
 function refusal({ status, message }) {
-  if (status === 401) return { tone: "warn", title: "Not signed in", text: sentence(message), asks: true };
+  if (status === 401)
+    return { tone: "warn", title: "Not signed in", text: sentence(message), asks: true };
   if (status === 403)
     return { tone: "bad", title: "Not allowed", text: sentence(message), asks: key.get() !== null };
   const text = board.hello

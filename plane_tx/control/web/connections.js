@@ -82,7 +82,11 @@ function rowOf(connection) {
     roundTrip(connection),
     el("span", { class: "verdict" }, visible(verdict)),
   ];
-  return el("tr", null, cells.map((cell) => el("td", null, cell)));
+  return el(
+    "tr",
+    null,
+    cells.map((cell) => el("td", null, cell)),
+  );
 }
 
 function clientOf({ user, peer }) {

@@ -5,6 +5,9 @@ import { announce, el } from "./format.js";
 
 export const NOTHING_ALLOWED = "This server has no apps, and lets no request say what to run.";
 
+/** How long a button says that it has copied. */
+const COPIED_MS = 2000;
+
 /**
  * What stands in place of the table.
  * @param {any} hello what the server said of itself
@@ -12,23 +15,26 @@ export const NOTHING_ALLOWED = "This server has no apps, and lets no request say
 export function firstSteps(hello) {
   const said = el("p", null, "There are no sessions yet.");
   const executable = exampleOf(hello);
-  if (!executable) return [said, el("p", null, `${NOTHING_ALLOWED} Add an app to its configuration.`)];
+  if (!executable)
+    return [said, el("p", null, `${NOTHING_ALLOWED} Add an app to its configuration.`)];
   const start = el("a", { href: "#/spawn", class: "button primary" }, "Start one");
-  const code = el("code", null, commandFor(executable));
-  const on = { click: ({ currentTarget }) => copy(code, currentTarget) };
-  const button = el("button", { type: "button", on }, "Copy");
+  const url = el("code", null, "url");
+  const or = ["Or by the API, whose answer has a link to the session as ", url, ":"];
+  return [said, start, el("p", { class: "or" }, or), toCopy(commandFor(executable))];
+}
+
+function toCopy(command) {
+  const code = el("code", null, command);
   const label = "A command that starts a session";
-  return [
-    said,
-    start,
-    el("p", { class: "or" }, "Or by the API, whose answer has a link to the session as ", el("code", null, "url"), ":"),
-    el("div", { class: "command" }, el("pre", { tabindex: "0", role: "region", "aria-label": label }, code), button),
-  ];
+  const shown = el("pre", { tabindex: "0", role: "region", "aria-label": label }, code);
+  const on = { click: ({ currentTarget }) => copy(code, currentTarget) };
+  return el("div", { class: "command" }, shown, el("button", { type: "button", on }, "Copy"));
 }
 
 /** Something that this server would run, null when it runs nothing. */
-function exampleOf({ apps, images, commands }) {
-  if (apps.length) return { app: apps[0].name };
+function exampleOf({ engine, apps, images, commands }) {
+  const fits = (app) => (engine.kind === "process" ? app.command : app.image);
+  if (apps.length) return { app: (apps.find(fits) ?? apps[0]).name };
   if (images) return { image: "your-image:latest" };
   return commands ? { command: ["sh", "-c", "exec python3 -m http.server $PORT"] } : null;
 }
@@ -36,7 +42,11 @@ function exampleOf({ apps, images, commands }) {
 function commandFor(executable) {
   const url = new URL("ctrl/connect", location.href).href;
   const body = JSON.stringify({ spawn_config: { executable } });
-  const lines = [`curl ${quoted(url)}`, "  -H 'content-type: application/json'", `  -d ${quoted(body)}`];
+  const lines = [
+    `curl ${quoted(url)}`,
+    "  -H 'content-type: application/json'",
+    `  -d ${quoted(body)}`,
+  ];
   if (key.get()) lines.splice(1, 0, '  -H "authorization: Bearer $PLANE_TX_KEY"');
   return lines.join(" \\\n");
 }
@@ -50,6 +60,7 @@ async function copy(code, button) {
   try {
     await navigator.clipboard.writeText(code.textContent);
     button.textContent = "Copied";
+    setTimeout(() => (button.textContent = "Copy"), COPIED_MS);
     announce("Copied");
   } catch {
     // Only pages of https and of this box may write to the clipboard.

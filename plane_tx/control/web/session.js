@@ -84,7 +84,11 @@ class SessionPage {
     const refresh = el("button", { type: "button", class: "quiet", on }, "Refresh");
     connections.element.firstChild.append(refresh);
     const all = [why, timeline, logs, stats, connections];
-    return el("div", { class: "session-sections" }, all.map(({ element }) => element));
+    return el(
+      "div",
+      { class: "session-sections" },
+      all.map(({ element }) => element),
+    );
   }
 
   /** Whatever may have changed the session makes the page ask for it again. */
@@ -133,7 +137,8 @@ class SessionPage {
 
   show(session, why, connections) {
     this.notice.replaceChildren();
-    this.showStatus(rowOf(session));
+    // An answer can be older than what the board has told meanwhile.
+    this.showStatus((board.up && board.rows.get(this.id)) || rowOf(session));
     this.facts.replaceChildren(...factsOf(session));
     this.why.show(why, session);
     this.timeline.show(session);

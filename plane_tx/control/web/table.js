@@ -29,6 +29,8 @@ export class SessionTable {
   /** The row that the keyboard is at. @type {string | null} */
   activeId = null;
   activeIndex = 0;
+  /** What stands in place of rows, as text. */
+  saidOfNothing = "";
   open = false;
   stale = true;
   frame = 0;
@@ -302,9 +304,10 @@ export class SessionTable {
   tellNothing(counts) {
     const said = this.order.length ? [] : this.whyNothing(counts);
     this.nothing.hidden = this.order.length > 0;
-    // What is there may have the focus, and says the same as before.
+    // What is there may have the focus, and stays while there is the same to say.
     const text = said.map((part) => part.textContent ?? part).join("");
-    if (this.nothing.textContent !== text) this.nothing.replaceChildren(...said);
+    if (this.saidOfNothing !== text) this.nothing.replaceChildren(...said);
+    this.saidOfNothing = text;
   }
 
   whyNothing(counts) {
