@@ -33,7 +33,7 @@ function toCopy(command) {
 
 /** Something that this server would run, null when it runs nothing. */
 function exampleOf({ engine, apps, images, commands }) {
-  const fits = (app) => (engine.kind === "process" ? app.command : app.image);
+  const fits = (app) => (engine.kind === "process") === (app.image === null);
   if (apps.length) return { app: (apps.find(fits) ?? apps[0]).name };
   if (images) return { image: "your-image:latest" };
   return commands ? { command: ["sh", "-c", "exec python3 -m http.server $PORT"] } : null;
