@@ -121,6 +121,9 @@ def test_make_run_works_the_first_time_and_ctrl_c_leaves_nothing(
     sent_to = ask("GET", link)
     assert sent_to.status == 303
     assert b"Whiteboard" in ask("GET", sent_to.headers["Location"]).body
+    dashboard = ask("GET", f"http://127.0.0.1:{ports[0]}/", headers={"Accept": "text/html"}).body
+    assert b'src="web/app.js"' in dashboard
+    assert ask("GET", f"http://127.0.0.1:{ports[0]}/web/app.js").status == 200
     terminal.press_ctrl_c()
     assert "Traceback" not in terminal.shown
     until(lambda: not processes_below(clone))

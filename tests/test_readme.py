@@ -1,4 +1,4 @@
-"""The README is true: each of its commands runs, and gives the output that stands there."""
+"""The README is true: its commands run and give the output shown, and links lead to files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.live import LiveServer, live_server
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+DOCS = list((ROOT / "docs").glob("*.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -88,6 +89,15 @@ def test_the_two_commands_are_targets_of_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert targets == ["run", "test"]
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{p.name}" for p in DOCS)])
+def test_every_link_to_a_file_leads_to_one(page: str) -> None:
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text())
+
+    missing = [link for link in linked if not (ROOT / page).parent.joinpath(link).is_file()]
+
+    assert missing == []
 
 
 def test_conf_plane_toml_says_every_key_with_its_default() -> None:

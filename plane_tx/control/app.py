@@ -24,7 +24,13 @@ from plane_tx.control.board import Board
 from plane_tx.control.connect import answer_connect, answer_link
 from plane_tx.control.connections import answer_connections
 from plane_tx.control.demo import visit
-from plane_tx.control.envelope import answer, answer_error, answer_failure, answer_json
+from plane_tx.control.envelope import (
+    accepts_html,
+    answer,
+    answer_error,
+    answer_failure,
+    answer_json,
+)
 from plane_tx.control.events import EventFeed
 from plane_tx.control.feed import StatusFeed
 from plane_tx.control.health import answer_health, answer_ready
@@ -92,7 +98,7 @@ class ControlApp:
     def contents(self, request: Request) -> bytes:
         """The dashboard, where HTML is accepted; else this list."""
         request.setHeader("vary", "accept")
-        if b"text/html" in (request.getHeader(b"accept") or b"") and webfiles.INDEX in self._web:
+        if accepts_html(request):
             return self._web.answer(request, webfiles.INDEX)
         lines = [f"plane-tx {__version__}", "", *_contents(demo=bool(self._demo.app))]
         return answer(request, "text/plain; charset=utf-8", ("\n".join(lines) + "\n").encode())

@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 from plane_tx.core.errors import InvalidRequest, MalformedRequest, PlaneError, Unauthorized
+from plane_tx.core.fields import takes_html
 from plane_tx.core.routes import hide_tokens
 from plane_tx.core.wire import dumps
 from plane_tx.tokens import mint_id
@@ -35,6 +36,11 @@ def answer(request: Request, content_type: str, body: bytes, status: int = 200) 
 def answer_json(request: Request, data: object, status: int = 200) -> bytes:
     """Prepare `request` to be answered with `data` as JSON."""
     return answer(request, "application/json", dumps(data), status)
+
+
+def accepts_html(request: Request) -> bool:
+    """Whether a page is what `request` asks for, where there is one."""
+    return takes_html(request.requestHeaders.getRawHeaders(b"accept", []))
 
 
 def answer_error(request: Request, error: PlaneError) -> bytes:
@@ -91,8 +97,7 @@ def _envelope(error_id: str, error: PlaneError) -> dict[str, str]:
 
 
 def _is_for_a_person(request: Request) -> bool:
-    accepted: bytes = request.getHeader(b"accept") or b""
-    return request.path == b"/demo" and b"text/html" in accepted
+    return request.path == b"/demo" and accepts_html(request)
 
 
 def _asked(request: Request) -> str:

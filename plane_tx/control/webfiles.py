@@ -61,13 +61,10 @@ class WebFiles:
     """Every file there is, by its path below the folder; no path is ever looked up on the disk."""
 
     def __init__(self, folder: Traversable) -> None:
-        self._files = dict(_read(folder, "")) if folder.is_dir() else {}
+        self._files = dict(_read(folder, ""))
 
     def __repr__(self) -> str:
         return f"<WebFiles [{len(self._files)}]>"
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._files
 
     def answer(self, request: Request, name: str) -> bytes:
         """Answer with the file, or with 304 where the client has it. Raises `NotFound`."""

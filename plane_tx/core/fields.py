@@ -116,6 +116,11 @@ def values_of(headers: Headers, name: bytes) -> list[bytes]:
     return [value for key, value in headers if LOWERED[key] == name]
 
 
+def takes_html(accepted: Iterable[bytes]) -> bool:
+    """Whether the values of an Accept name text/html, as those of a browser that goes somewhere."""
+    return any(b"text/html" in value.lower() for value in accepted)
+
+
 def tokens_of(values: Sequence[bytes]) -> frozenset[bytes]:
     """The comma-separated members of a list, in lower case (RFC 9110 section 5.6.1)."""
     if not values:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol as Shape
 
 from plane_tx.core.errors import BadRequest, PlaneError
-from plane_tx.core.fields import Headers, values_of
+from plane_tx.core.fields import Headers, takes_html, values_of
 from plane_tx.core.headers import Peer, cors
 from plane_tx.core.messages import RequestHead, write_head
 from plane_tx.core.model import HOST_TOKEN
@@ -99,7 +99,7 @@ def wants_page(head: RequestHead | None) -> bool:
     """Whether this is a person's browser going somewhere, rather than a program."""
     if head is None or head.method not in (b"GET", b"HEAD"):
         return False
-    return any(b"text/html" in value.lower() for value in values_of(head.headers, b"accept"))
+    return takes_html(values_of(head.headers, b"accept"))
 
 
 def redirect(status: int, location: str, *, close: bool, head: RequestHead) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.browser.dashboard import Dashboard
-from tests.browser.places import Place, end_all, place
+from tests.browser.places import Place, Start, end_all, place
 from tests.browser.watched import Watched
 from tests.live import PATIENCE_SECONDS, LiveServer, live_server
 
@@ -92,6 +92,25 @@ def server(engine: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with live_server(tmp_path_factory.mktemp("server"), engine.conf) as running:
         yield running
         end_all(running)
+
+
+@pytest.fixture
+def start(engine: Place, tmp_path: Path) -> Iterator[Start]:
+    """Start a server of one's own, each time at the same addresses and with the same state."""
+    started: list[LiveServer] = []
+    with place(engine.kind) as its:
+
+        def start() -> LiveServer:
+            ports = (started[0].control_port, started[0].proxy_port) if started else None
+            started.append(LiveServer(tmp_path, its.conf, ports=ports))
+            started[-1].wait_until_ready()
+            return started[-1]
+
+        yield start
+        if started[-1].process.poll() is None:
+            end_all(started[-1])
+        for server in started:
+            server.interrupt()
 
 
 @pytest.fixture(scope="module")

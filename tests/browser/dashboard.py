@@ -73,12 +73,17 @@ class SpawnForm:
     def fill(self, **fields: str) -> Self:
         """Fill in fields by their labels."""
         for label, text in fields.items():
-            self.form.get_by_label(label, exact=True).fill(text)
+            self.form.get_by_role("textbox", name=label, exact=True).fill(text)
         return self
 
     def app(self, name: str) -> Self:
         """Choose an app, of which more may stand beside its name."""
         self.form.get_by_role("combobox", name="App").select_option(value=name)
+        return self
+
+    def kind(self, name: str) -> Self:
+        """Choose what is to run: App, Image or Command."""
+        self.form.get_by_role("radio", name=name, exact=True).check()
         return self
 
     def add(self, one: str, name: str, value: str) -> Self:
@@ -88,8 +93,11 @@ class SpawnForm:
         self.form.get_by_label(f"Value of the {one}").last.fill(value)
         return self
 
-    def start(self) -> SessionPage:
+    def press_start(self) -> None:
         self.form.get_by_role("button", name="Start session").click()
+
+    def start(self) -> SessionPage:
+        self.press_start()
         return SessionPage(self._page)
 
 

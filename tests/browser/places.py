@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +14,9 @@ from typing import Any
 import attrs
 
 from tests.live import LiveServer, ask, remove_networks
+
+#: Starts a server, each time the same one anew.
+Start = Callable[[], LiveServer]
 
 PROGRAM = Path(__file__).with_name("program.py")
 

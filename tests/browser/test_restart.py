@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.dashboard import Dashboard
-from tests.browser.places import Place, end_all, ready
+from tests.browser.places import Place, Start, ready
 from tests.browser.watched import Watched
 from tests.live import LiveServer, ask
 
 pytestmark = pytest.mark.chromium
-
-Start = Callable[[], LiveServer]
-
-
-@pytest.fixture
-def start(engine: Place, tmp_path: Path) -> Iterator[Start]:
-    """Start the server, each time at the same addresses and with the same state."""
-    started: list[LiveServer] = []
-
-    def start() -> LiveServer:
-        ports = (started[0].control_port, started[0].proxy_port) if started else None
-        started.append(LiveServer(tmp_path, engine.conf, ports=ports))
-        started[-1].wait_until_ready()
-        return started[-1]
-
-    yield start
-    if started[-1].process.poll() is None:
-        end_all(started[-1])
-    for server in started:
-        server.interrupt()
 
 
 def kill(server: LiveServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.dashboard import Dashboard, SessionPage
 from tests.browser.places import ready
-from tests.live import LiveServer
+from tests.live import LiveServer, ask
 
 pytestmark = pytest.mark.chromium
 
@@ -72,6 +73,27 @@ def test_a_column_sorts_both_ways_and_says_so(dashboard: Dashboard) -> None:
 
     expect(head).to_have_attribute("aria-sort", "descending")
     expect(dashboard.table.locator("td.col-key")).to_have_text(["gamma", "beta", "alpha"])
+
+
+def test_what_ends_a_session_next_is_counted_down_and_not_while_it_is_used(
+    dashboard: Dashboard, sessions: LiveServer, context: BrowserContext
+) -> None:
+    made = ready(sessions, "counts-down", max_idle_seconds=600)
+    ends = dashboard.row("counts-down").locator(".col-ends")
+    visitor = context.new_page()
+    visitor.goto(made["url"])
+
+    expect(ends).to_have_text(re.compile(r"^(10 m|9 m \d+ s)idle$"))
+    expect(ends).not_to_have_text(ends.inner_text())
+    visitor.evaluate(
+        "new Promise((opened) => (window.socket = new WebSocket("
+        "new URL('socket', location).href.replace('http', 'ws'))).onopen = opened)"
+    )
+
+    expect(ends).to_have_text("in use")
+    visitor.close()
+    expect(ends).to_have_text(re.compile(r"^(10 m|9 m \d+ s)idle$"))
+    ask("POST", f"{sessions.control}/ctrl/b/{made['backend_id']}/hard-terminate?wait=30")
 
 
 def test_a_new_session_appears_by_itself_and_one_that_ends_goes(

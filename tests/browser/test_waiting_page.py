@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, Response, Route, expect
 
-from tests.browser.places import Place, end_all, place, ready, spawn
+from tests.browser.places import Place, Start, end_all, ready, spawn
 from tests.browser.watched import Watched
 from tests.live import LiveServer, ask, live_server, until
 
@@ -201,27 +200,8 @@ def kinds_of_holds(server: LiveServer, made: dict[str, Any]) -> list[str]:
 # --- on servers of their own ---------------------------------------------------------------------
 
 
-@pytest.fixture
-def start(engine: Place, tmp_path: Path) -> Iterator[Callable[[], LiveServer]]:
-    """Start a server, each time at the same addresses, with the same state and another place."""
-    started: list[LiveServer] = []
-    with place(engine.kind) as its:
-
-        def start() -> LiveServer:
-            ports = (started[0].control_port, started[0].proxy_port) if started else None
-            started.append(LiveServer(tmp_path, its.conf, ports=ports))
-            started[-1].wait_until_ready()
-            return started[-1]
-
-        yield start
-        if started[-1].process.poll() is None:
-            end_all(started[-1])
-        for server in started:
-            server.interrupt()
-
-
 def test_a_server_that_is_killed_and_started_meanwhile(
-    page: Page, watched: Watched, start: Callable[[], LiveServer], engine: Place
+    page: Page, watched: Watched, start: Start, engine: Place
 ) -> None:
     watched.allow(r"net::ERR_(CONNECTION_\w+|EMPTY_RESPONSE)")
     before = start()
@@ -241,9 +221,7 @@ def test_a_server_that_is_killed_and_started_meanwhile(
         assert visits(page, made) == 1
 
 
-def test_the_estimate_is_told_once_two_boots_were_seen(
-    page: Page, start: Callable[[], LiveServer]
-) -> None:
+def test_the_estimate_is_told_once_two_boots_were_seen(page: Page, start: Start) -> None:
     server = start()
     told = []
 

@@ -183,12 +183,16 @@ def test_a_log_is_followed_searched_and_paused(dashboard: Dashboard, server: Liv
 def test_the_overview_counts_what_happened(dashboard: Dashboard, server: LiveServer) -> None:
     made = ready(server, "counted")
     ask("POST", f"{server.control}/ctrl/b/{made['backend_id']}/hard-terminate?wait=30")
+    left = ready(server, "left", max_idle_seconds=1)
+    server.wait_for(left["backend_id"], "terminated")
 
     dashboard.open()
 
     expect(dashboard.card("Boot time").get_by_role("row").first).to_be_visible()
     expect(dashboard.card("Spawns by outcome")).to_contain_text("ready")
     expect(dashboard.card("Ends by reason")).to_contain_text("external")
+    ends = dashboard.page.locator("section.card").filter(has=dashboard.card("Ends by reason"))
+    expect(ends).to_contain_text("Reaped by a clock of the server: idle 1")
     expect(dashboard.tile("Reactor lag")).to_have_text(re.compile(r"^[\d.]+ m?s$"))
 
 

@@ -72,14 +72,6 @@ def test_a_browser_gets_the_page_and_all_others_the_list(ask):
     assert page.headers["vary"] == listed.headers["vary"] == "accept"
 
 
-def test_without_a_page_a_browser_gets_the_list(folder, served, make_site):
-    (folder / "index.html").unlink()
-
-    answer = asking(make_site(DemoConfig()))("GET", "/", BROWSER)
-
-    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-
-
 @pytest.mark.parametrize("path", ["/", "/web/app.js", "/web/vendor/chart.js"])
 def test_nothing_foreign_and_nothing_inline_runs(ask, path):
     headers = ask("GET", path, BROWSER).headers
@@ -163,8 +155,15 @@ def test_the_page_needs_no_key_and_what_it_shows_does(served, make_site):
 
 def test_every_file_of_the_package_is_served_as_it_stands(make_site):
     ask, folder = asking(make_site(DemoConfig())), files("plane_tx.control") / "web"
-    shipped = [each for each in folder.iterdir() if each.is_file()] if folder.is_dir() else []
+    within = {"": folder, "vendor/": folder / "vendor"}
+    shipped = {
+        below + each.name: each.read_bytes()
+        for below, place in within.items()
+        for each in place.iterdir()
+        if each.is_file()
+    }
 
-    answers = {each.name: ask("GET", f"/web/{each.name}").body for each in shipped}
+    answers = {name: ask("GET", f"/web/{name}").body for name in shipped}
 
-    assert answers == {each.name: each.read_bytes() for each in shipped}
+    assert answers == shipped
+    assert shipped.keys() >= {"index.html", "app.js", "vendor/uPlot.esm.js", "vendor/uPlot.LICENSE"}

@@ -9,6 +9,7 @@ from plane_tx.core.fields import (
     ByName,
     fields_of,
     is_forged,
+    takes_html,
     tokens_of,
 )
 
@@ -45,3 +46,16 @@ def test_fields_are_read_without_the_white_space_around_their_values():
 
 def test_members_of_a_list_are_compared_in_lower_case():
     assert tokens_of([b"Close, TE", b" , x"]) == {b"close", b"te", b"x"}
+
+
+@pytest.mark.parametrize(
+    ("accepted", "takes"),
+    [
+        ([b"text/html,application/xhtml+xml;q=0.9"], True),
+        ([b"application/json", b"Text/HTML"], True),
+        ([b"*/*"], False),
+        ([], False),
+    ],
+)
+def test_who_takes_html_names_it(accepted, takes):
+    assert takes_html(accepted) is takes

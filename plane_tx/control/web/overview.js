@@ -49,7 +49,7 @@ export class Overview {
     this.drawBoots(told);
     this.spawns.draw(byCount(told.spawns, (outcome) => (outcome === "ready" ? "good" : "bad")));
     const ends = byCount(told.ends, (reason) => (isFault(reason) ? "bad" : "plain"));
-    this.ends.draw(ends, reaped(total(told.reaps)));
+    this.ends.draw(ends, reaped(told.reaps));
     this.refusals.draw(byCount(told.refusals, () => "warn"));
     this.lag.draw(histogram(told.lag), `At worst ${duration(told.lag.last)} in the last second.`);
   }
@@ -91,8 +91,10 @@ export class Overview {
   }
 }
 
-function reaped(number) {
-  return number ? `${count(number)} of them by a clock of the server.` : "";
+/** Which of the ends a clock of the server brought about. */
+function reaped(reaps) {
+  const told = byCount(reaps, () => "plain").map(({ name, text }) => `${name} ${text}`);
+  return told.length ? `Reaped by a clock of the server: ${told.join(", ")}.` : "";
 }
 
 function errors(number) {
