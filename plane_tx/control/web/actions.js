@@ -50,6 +50,8 @@ export class Actions {
     // Dialogs stand in the page's own part, and go with it.
     this.at = { id, path: `/ctrl/b/${encodeURIComponent(id)}`, place: root };
     this.told = el("p", { class: "action-told", role: "status" });
+    /** The names of those that are under way. @type {Set<string>} */
+    this.running = new Set();
     this.buttons = ACTIONS.map((action) => this.buttonFor(action));
     root.replaceChildren(el("div", { class: "action-buttons" }, this.buttons), this.told);
   }
@@ -75,12 +77,16 @@ export class Actions {
   }
 
   async run({ name, act }, button) {
-    if (button.getAttribute("aria-disabled") === "true") return;
+    if (button.getAttribute("aria-disabled") === "true" || this.running.has(name)) return;
+    // A double click asks once.
+    this.running.add(name);
     this.say("");
     try {
       this.say((await act(this.at)) ?? "");
     } catch (error) {
       this.say(`${name}: ${error.message}`, "bad");
+    } finally {
+      this.running.delete(name);
     }
   }
 

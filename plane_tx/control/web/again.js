@@ -12,16 +12,29 @@
 
   function lose({ target }) {
     if (lost || !(target instanceof HTMLScriptElement || target instanceof HTMLLinkElement)) return;
-    const times = Number(sessionStorage.getItem(NAME));
-    if (times >= MOST) return;
     lost = true;
-    sessionStorage.setItem(NAME, String(times + 1));
-    setTimeout(() => location.reload(), PAUSE_MS);
+    if (mayReload()) setTimeout(() => location.reload(), PAUSE_MS);
+  }
+
+  function mayReload() {
+    try {
+      const times = Number(sessionStorage.getItem(NAME));
+      sessionStorage.setItem(NAME, String(times + 1));
+      return times < MOST;
+    } catch {
+      // Where nothing can be stored nothing can be counted.
+      return false;
+    }
   }
 
   // Such events do not bubble.
   window.addEventListener("error", lose, true);
   window.addEventListener("load", () => {
-    if (!lost) sessionStorage.removeItem(NAME);
+    if (lost) return;
+    try {
+      sessionStorage.removeItem(NAME);
+    } catch {
+      // Nothing was stored.
+    }
   });
 })();

@@ -11,8 +11,13 @@ const LONGEST_DELAY_MS = 10_000;
 const STEADY_MS = 10_000;
 /** The server breaks every silence after 15 s, so that one of 40 s is a dead connection. */
 const SILENCE_MS = 40_000;
+/** The server answers a call at once: what takes longer is lost. */
+const CALL_MS = 60_000;
 /** A browser has six connections for all its tabs: one that nobody sees gives its own back. */
 const HIDDEN_MS = 30_000;
+const TELL_MS = 200;
+/** By which a tab that is looked at asks the others for theirs at once. */
+const looked = new BroadcastChannel("plane-tx-looked-at");
 
 /** An answer that is a refusal; `status` is 0 when no answer came. */
 export class ApiError extends Error {
@@ -30,15 +35,32 @@ export class ApiError extends Error {
 
 /** The API key of this tab; a change of it fires `plane:key` on window. */
 export const key = {
+  /** For a browser that lets pages store nothing. @type {string | null} */
+  unstored: null,
   /** @returns {string | null} */
-  get: () => sessionStorage.getItem(KEY_NAME),
+  get() {
+    try {
+      return sessionStorage.getItem(KEY_NAME);
+    } catch {
+      return this.unstored;
+    }
+  },
   /** @param {string} secret */
   set(secret) {
-    sessionStorage.setItem(KEY_NAME, secret);
+    try {
+      sessionStorage.setItem(KEY_NAME, secret);
+    } catch {
+      this.unstored = secret;
+    }
     window.dispatchEvent(new Event("plane:key"));
   },
   forget() {
-    sessionStorage.removeItem(KEY_NAME);
+    this.unstored = null;
+    try {
+      sessionStorage.removeItem(KEY_NAME);
+    } catch {
+      // Nothing was stored.
+    }
     window.dispatchEvent(new Event("plane:key"));
   },
 };
@@ -53,8 +75,8 @@ export async function call(method, path, body) {
   const headers = { accept: "application/json" };
   if (body !== undefined) headers["content-type"] = "application/json";
   const sent = body === undefined ? undefined : JSON.stringify(body);
-  const response = await request(path, { method, headers, body: sent });
-  return readJson(response);
+  const signal = AbortSignal.timeout(CALL_MS);
+  return readJson(await request(path, { method, headers, body: sent, signal }));
 }
 
 /**
@@ -127,7 +149,18 @@ async function readOnce(path, place, { onEvent, onOpen }, signal) {
   }
 }
 
-/** Abort `attempt` when nothing was heard for too long, or the page was hidden for too long. */
+function tellOthers() {
+  // By then the tab that was looked at before knows that it is hidden.
+  if (!document.hidden) setTimeout(() => looked.postMessage(null), TELL_MS);
+}
+
+document.addEventListener("visibilitychange", tellOthers);
+tellOthers();
+
+/**
+ * Abort `attempt` when nothing was heard for too long, or the page was hidden for too long or
+ * while another is looked at.
+ */
 function watchConnection(attempt) {
   let silence = setTimeout(() => attempt.abort(), SILENCE_MS);
   let hidden;
@@ -140,7 +173,11 @@ function watchConnection(attempt) {
     clearTimeout(hidden);
     if (document.hidden) hidden = setTimeout(leave, HIDDEN_MS);
   };
+  const yieldIfHidden = () => {
+    if (document.hidden) leave();
+  };
   document.addEventListener("visibilitychange", look);
+  looked.addEventListener("message", yieldIfHidden);
   look();
   return {
     left: () => left,
@@ -152,6 +189,7 @@ function watchConnection(attempt) {
       clearTimeout(silence);
       clearTimeout(hidden);
       document.removeEventListener("visibilitychange", look);
+      looked.removeEventListener("message", yieldIfHidden);
     },
   };
 }
@@ -176,7 +214,7 @@ async function readEvents(body, place, onEvent, heard) {
 }
 
 /** Parses server-sent events whose lines end in LF, as this server's do. */
-export class EventParser {
+class EventParser {
   /** @param {(name: string, data: string, id: string) => void} onEvent */
   constructor(onEvent) {
     this.onEvent = onEvent;
@@ -247,14 +285,17 @@ async function refusal(response) {
 async function readJson(response) {
   try {
     return await response.json();
-  } catch {
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw asApiError(error);
     throw new ApiError("the answer is not JSON: is this address the server's?", 0, "Unreadable");
   }
 }
 
 function asApiError(error) {
   if (error instanceof ApiError) return error;
-  return new ApiError("the server cannot be reached", 0, "Unreachable");
+  const late = error.name === "TimeoutError";
+  const message = late ? "the server does not answer" : "the server cannot be reached";
+  return new ApiError(message, 0, "Unreachable");
 }
 
 function pause(ms, signal) {

@@ -2,8 +2,9 @@
 
 import { board } from "./board.js";
 import { startConnection } from "./connection.js";
-import { count } from "./format.js";
+import { counted } from "./format.js";
 import { Overview } from "./overview.js";
+import { cut } from "./plaintext.js";
 import { showSession } from "./session.js";
 import { startSignIn } from "./signin.js";
 import { SpawnForm } from "./spawn.js";
@@ -19,14 +20,26 @@ const roots = {
   spawn: document.getElementById("view-spawn"),
 };
 
+/** What a title says of an address, which may ask for anything. */
+const MOST_IN_TITLE = 100;
+
 /** What ends the view that is shown. */
 let leave = () => {};
 
 /** Read the address. @returns {{view: "sessions" | "session" | "spawn", id: string}} */
 function asked() {
-  const session = /^#\/s\/([a-z0-9-]+)$/.exec(location.hash);
-  if (session) return { view: "session", id: session[1] };
+  // An id that nobody can have is asked for all the same, and told to be none.
+  const session = /^#\/s\/(.+)$/.exec(location.hash);
+  if (session) return { view: "session", id: decoded(session[1]) };
   return { view: location.hash === "#/spawn" ? "spawn" : "sessions", id: "" };
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 function route() {
@@ -53,11 +66,7 @@ function showForm() {
 }
 
 function showOne(id) {
-  const stop = showSession(id, roots.session);
-  return () => {
-    stop();
-    roots.session.replaceChildren();
-  };
+  return showSession(id, roots.session);
 }
 
 /** After a change of view, a screen reader and the keyboard go on at its beginning. */
@@ -71,7 +80,11 @@ function focusView() {
 function showTitle() {
   const { view, id } = asked();
   const live = [...board.rows.values()].filter((row) => groupOf(row.status) !== "ended").length;
-  const titles = { sessions: `${count(live)} sessions`, session: id, spawn: "New session" };
+  const titles = {
+    sessions: counted(live, "session"),
+    session: cut(id, MOST_IN_TITLE),
+    spawn: "New session",
+  };
   const title = `${titles[view]} · plane_tx`;
   if (document.title !== title) document.title = title;
 }

@@ -1,6 +1,6 @@
 /** Numbers with a bar beside each, as a table that reads well without the bars. */
 
-import { el } from "./format.js";
+import { el, say } from "./format.js";
 
 /** @typedef {{name: string, value: number, text: string, tone?: string}} Bar */
 
@@ -29,7 +29,7 @@ export class Bars {
     const top = Math.max(...bars.map((bar) => bar.value), Number.MIN_VALUE);
     bars.forEach((bar, place) => this.drawBar(bar, place, top));
     const text = bars.length ? note : this.nothing;
-    if (this.note.textContent !== text) this.note.textContent = text;
+    say(this.note, text);
   }
 
   drawBar({ name, value, text, tone }, place, top) {
@@ -38,9 +38,10 @@ export class Bars {
     if (this.body.children[place] !== row.element) {
       this.body.insertBefore(row.element, this.body.children[place] ?? null);
     }
+    row.bar.hidden = value === 0;
     row.bar.style.width = `${(100 * value) / top}%`;
     row.bar.dataset.tone = tone ?? "plain";
-    if (row.text.textContent !== text) row.text.textContent = text;
+    say(row.text, text);
   }
 
   remove(name, row) {

@@ -28,6 +28,7 @@ const MINUTE = new Intl.DateTimeFormat("en-GB", { timeStyle: "short" });
  * @property {string} label
  * @property {string} unit one that begins with B is of bytes
  * @property {(n: number) => string} format
+ * @property {number} [least] what the axis shows at least, so that next to nothing looks like it
  * @property {boolean} [ceiling] whether it is what the first series cannot exceed
  */
 
@@ -114,7 +115,7 @@ class LineChart {
     const lasts = this.series.map(({ ceiling }, line) => ceiling && this.values[line].at(-1));
     const ceilings = lasts.map((last) => last || 0);
     const near = ceilings.filter((ceiling) => ceiling < most * NEAR);
-    return Math.max(most, ...near) * HEADROOM || 1;
+    return Math.max(most, ...near, this.series[0].least ?? 1) * HEADROOM;
   }
 
   colour(name) {

@@ -1,6 +1,7 @@
 /** The columns of the table of sessions: what each is sorted by, and how its cells are drawn. */
 
-import { ago, bytes, count, countdown, el, time } from "./format.js";
+import { ago, bytes, count, countdown, el, say, time } from "./format.js";
+import { cut } from "./plaintext.js";
 import { Sparkline } from "./sparkline.js";
 import { groupOf, placeOf, toneOf } from "./statuses.js";
 
@@ -8,12 +9,16 @@ import { groupOf, placeOf, toneOf } from "./statuses.js";
 const LEAST_TOP_PERCENT = 10;
 const LEAST_TOP_BYTES = 32 * 1024 * 1024;
 
+/** What is shown of a name or of all labels, in a cell and when it is pointed at. */
+const LONGEST = 200;
+const LONGEST_TITLE = 2000;
+
 /** A session that ends within so many seconds is marked. */
 const SOON_SECONDS = 30;
 
 /**
  * @typedef {object} Cell
- * @property {Node[]} parts
+ * @property {(Node | string)[]} parts
  * @property {(row: any) => void} [draw] called when the row has changed
  * @property {(row: any, now: number) => void} [tick] called every second as well
  * @property {(samples: import("./samples.js").Samples | undefined) => void} [sample]
@@ -70,15 +75,11 @@ export const COLUMNS = [
   { id: "age", title: "Age", sortBy: (row) => -row.created_at, make: ageCell },
 ];
 
-/** Set the text of a node only when it differs, as every change costs a layout. */
-function say(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
-/** Say it, and show it in full when it is pointed at, as cells are narrow. */
+/** Say what of it a cell has room for, and show more when it is pointed at. */
 function sayInFull(node, text) {
-  say(node, text);
-  if (node.title !== text) node.title = text;
+  say(node, cut(text, LONGEST));
+  const title = cut(text, LONGEST_TITLE);
+  if (node.title !== title) node.title = title;
 }
 
 function lower(text) {
@@ -111,20 +112,20 @@ function statusCell() {
   const status = el("span", { class: "status" });
   const detail = el("span", { class: "detail" });
   return {
-    parts: [status, detail],
+    parts: [status, " ", detail],
     draw(row) {
       status.dataset.tone = toneOf(row);
       say(status, row.status);
       const why = row.detail ?? endText(row);
-      say(detail, why);
-      detail.title = row.failure ?? why;
+      sayInFull(detail, why);
+      if (row.failure) detail.title = cut(row.failure, LONGEST_TITLE);
     },
   };
 }
 
-/** "oom", or "exited with 3". */
+/** "oom", or "exited (3)". */
 function endText({ reason, exit_code: code }) {
-  return reason === "exited" && code !== null ? `exited with ${code}` : (reason ?? "");
+  return reason === "exited" && code !== null ? `exited (${code})` : (reason ?? "");
 }
 
 function idCell() {
@@ -132,11 +133,12 @@ function idCell() {
   // Narrow screens have no columns for these.
   const beside = el("span", { class: "beside" });
   return {
-    parts: [link, beside],
+    parts: [link, " ", beside],
     draw(row) {
       link.href = `#/s/${row.id}`;
       say(link, row.id);
-      say(beside, [keyText(row), row.user, whatRuns(row)].filter(Boolean).join(" · "));
+      const told = [keyText(row), row.user, whatRuns(row)].filter(Boolean);
+      say(beside, told.map((text) => cut(text, LONGEST)).join(" · "));
     },
   };
 }
@@ -157,7 +159,7 @@ function endsCell() {
   const left = el("span", { class: "left" });
   const cause = el("span", { class: "detail" });
   return {
-    parts: [left, cause],
+    parts: [left, " ", cause],
     draw(row) {
       say(cause, row.ends ? row.ends.cause : "");
       left.title = row.ends ? time(row.ends.at) : time(row.ended_at);

@@ -2,7 +2,7 @@
 
 import { key } from "./api.js";
 import { board } from "./board.js";
-import { announce, el } from "./format.js";
+import { announce, el, say } from "./format.js";
 import { askForKey } from "./signin.js";
 
 const NAMES = { connecting: "Connecting", live: "Live", down: "Reconnecting", refused: "Refused" };
@@ -34,7 +34,7 @@ function showState() {
   const state = stateOf();
   if (state === "live" && indicator.dataset.state !== "live") announce("Connected to the server");
   indicator.dataset.state = state;
-  if (indicator.textContent !== NAMES[state]) indicator.textContent = NAMES[state];
+  say(indicator, NAMES[state]);
 }
 
 function stateOf() {
@@ -47,7 +47,7 @@ function showServer() {
   const { hello } = board;
   if (!hello) return;
   const text = [hello.cluster, hello.engine.kind, hello.version].filter(Boolean).join(" · ");
-  if (server.textContent !== text) server.textContent = text;
+  say(server, text);
   server.title = `Run ${hello.run}`;
 }
 
@@ -56,7 +56,8 @@ function wantedBanners() {
   const { hello } = board;
   const wanted = board.error ? [refusal(board.error)] : [];
   if (hello && !hello.engine.ok) {
-    const text = `${hello.engine.message || "It does not answer"}. No session can be started until it answers.`;
+    const why = sentence(hello.engine.message || "it does not answer");
+    const text = `${why} No session can be started until it answers.`;
     wanted.push({
       tone: "bad",
       title: `The engine (${hello.engine.kind}) is lost`,
@@ -72,9 +73,10 @@ function wantedBanners() {
 }
 
 function refusal({ status, message }) {
-  if (status === 401) return { tone: "warn", title: "Not signed in", text: message, asks: true };
+  if (status === 401)
+    return { tone: "warn", title: "Not signed in", text: sentence(message), asks: true };
   if (status === 403)
-    return { tone: "bad", title: "Not allowed", text: message, asks: key.get() !== null };
+    return { tone: "bad", title: "Not allowed", text: sentence(message), asks: key.get() !== null };
   const text = board.hello
     ? "What is shown is what was last known; it goes on by itself."
     : "It goes on by itself.";
@@ -82,7 +84,8 @@ function refusal({ status, message }) {
 }
 
 function sentence(message) {
-  return `${message[0].toUpperCase()}${message.slice(1)}.`;
+  const text = `${message.charAt(0).toUpperCase()}${message.slice(1)}`;
+  return /[.!?…]$/.test(text) ? text : `${text}.`;
 }
 
 function makeBanner({ tone, title, text, asks }) {

@@ -1,6 +1,6 @@
 /** The WebSockets and tunnels of one session, open and closed, with what became of each. */
 
-import { bytes, count, duration, el } from "./format.js";
+import { bytes, count, counted, duration, el } from "./format.js";
 import { visible } from "./plaintext.js";
 import { preciseTime } from "./precise.js";
 
@@ -47,7 +47,7 @@ class Table {
     const head = el("thead", null, el("tr", null, heads));
     const table = el("table", null, this.caption, head, this.body);
     const said = { role: "region", "aria-label": `${label} connections`, tabindex: "0" };
-    this.place = el("div", { class: "connections", ...said }, table);
+    this.place = el("div", { class: "connections", hidden: true, ...said }, table);
     /** Rows by all that is told in them. @type {Map<string, HTMLElement>} */
     this.rows = new Map();
   }
@@ -82,7 +82,11 @@ function rowOf(connection) {
     roundTrip(connection),
     el("span", { class: "verdict" }, visible(verdict)),
   ];
-  return el("tr", null, cells.map((cell) => el("td", null, cell)));
+  return el(
+    "tr",
+    null,
+    cells.map((cell) => el("td", null, cell)),
+  );
 }
 
 function clientOf({ user, peer }) {
@@ -95,7 +99,7 @@ function passed(connection, way, backlog) {
   const waited = connection[backlog];
   const said = [
     bytes(connection[`bytes_${way}`]),
-    connection.kind === "websocket" && `${count(messages)} message${messages === 1 ? "" : "s"}`,
+    connection.kind === "websocket" && counted(messages, "message"),
     waited > 0 && `at most ${bytes(waited)} waited`,
   ];
   return said.filter(Boolean).map((text) => el("span", { class: "passed" }, text));

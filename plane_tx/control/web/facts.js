@@ -1,13 +1,15 @@
 /** What a session is, in its heading: status, key, user, what runs in it, labels and limits. */
 
-import { bytes, count, duration, el } from "./format.js";
-import { visible } from "./plaintext.js";
+import { bytes, counted, duration, el } from "./format.js";
+import { cut } from "./plaintext.js";
 import { preciseTime } from "./precise.js";
 import { toneOf } from "./statuses.js";
 
 /** Labels that are shown; there may be very many, and very long ones. */
 const MOST_LABELS = 20;
 const LONGEST = 200;
+/** The server has cut what went wrong at 300 characters, and says all of it further down. */
+const LONGEST_DETAIL = 320;
 
 /**
  * The status in words, with what is being done or why it ended.
@@ -17,7 +19,7 @@ export function statusOf(row) {
   const beside = row.detail ?? row.failure ?? (row.reason && `reason ${row.reason}`);
   return [
     el("span", { class: "status", "data-tone": toneOf(row) }, row.status),
-    beside && el("span", { class: "status-detail" }, short(beside)),
+    beside && el("span", { class: "status-detail" }, cut(beside, LONGEST_DETAIL)),
   ].filter(Boolean);
 }
 
@@ -52,17 +54,16 @@ function factsIn(session) {
 }
 
 function passed({ requests, bytes_from_clients: from, bytes_to_clients: to }) {
-  const asked = `${count(requests)} request${requests === 1 ? "" : "s"}`;
-  return `${asked}, ${bytes(from)} in, ${bytes(to)} out`;
+  return `${counted(requests, "request")}, ${bytes(from)} in, ${bytes(to)} out`;
 }
 
 function limitsOf({ limits, resource_limits: resources }) {
   const said = [
     limits.max_idle_seconds !== null && `idle ${duration(limits.max_idle_seconds)}`,
     limits.lifetime_limit_seconds !== null && `lifetime ${duration(limits.lifetime_limit_seconds)}`,
-    resources.cpus !== null && `${resources.cpus} CPUs`,
+    resources.cpus !== null && counted(resources.cpus, "CPU"),
     resources.memory_limit_bytes !== null && `memory ${bytes(resources.memory_limit_bytes)}`,
-    resources.pids_limit !== null && `${count(resources.pids_limit)} processes`,
+    resources.pids_limit !== null && counted(resources.pids_limit, "process", "processes"),
   ];
   return said.filter(Boolean).join(", ") || "none";
 }
@@ -77,6 +78,5 @@ function labelsOf(labels) {
 }
 
 function short(text) {
-  const shown = visible(text.slice(0, LONGEST));
-  return text.length > LONGEST ? `${shown}…` : shown;
+  return cut(text, LONGEST);
 }

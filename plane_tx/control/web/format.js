@@ -70,6 +70,16 @@ export function count(n) {
   return n === null || n === undefined ? NOTHING : COUNT.format(n);
 }
 
+/**
+ * So many of something: "1 line", "2 lines".
+ * @param {number} n
+ * @param {string} one
+ * @param {string} [many]
+ */
+export function counted(n, one, many = `${one}s`) {
+  return `${count(n)} ${n === 1 ? one : many}`;
+}
+
 const COUNT = new Intl.NumberFormat("en-US");
 const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
@@ -131,6 +141,11 @@ function listen(element, listeners) {
   for (const [event, listener] of Object.entries(listeners)) {
     element.addEventListener(event, listener);
   }
+}
+
+/** Set a text only when it is another, as every change costs a layout. */
+export function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
 }
 
 /** Have a screen reader say this when it has a moment. @param {string} text */

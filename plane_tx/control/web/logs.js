@@ -1,7 +1,7 @@
 /** The log of one session as it comes: followed, searched, paused, and saved. */
 
 import { stream } from "./api.js";
-import { announce, count, el } from "./format.js";
+import { announce, count, counted, el, say } from "./format.js";
 import { LogLines } from "./loglines.js";
 import { LogWindow } from "./logwindow.js";
 
@@ -92,7 +92,6 @@ class LogPanel {
       toggle("Times", true, (on) => this.window.setTimes(on)),
       button("To the end", () => this.window.follow()),
       button("Download", () => this.save(), { "aria-label": "Download these lines" }),
-      button("Say count", () => announce(`${this.summary()}. ${this.found.textContent}`)),
     );
   }
 
@@ -162,8 +161,8 @@ class LogPanel {
     const current = lines.kept[lines.indexOf(window.current)];
     const at = current?.serial === window.current ? `${count(lines.rank(current))} of ` : "";
     const found = `${at}${counted(lines.hits, "line")}`;
-    replaceText(this.found, lines.pattern ? found : "");
-    replaceText(this.told, `${this.summary()}.`);
+    say(this.found, lines.pattern ? found : "");
+    say(this.told, `${this.summary()}.`);
   }
 
   summary() {
@@ -186,15 +185,6 @@ class LogPanel {
 function asText({ at, stream, text, left }) {
   const when = at === null ? "" : `${new Date(at).toISOString()} `;
   return `${when}${stream} ${text}${left ? ` … ${left} more characters` : ""}\n`;
-}
-
-function counted(n, what) {
-  return `${count(n)} ${what}${n === 1 ? "" : "s"}`;
-}
-
-/** A text node that stays the same is not laid out again. */
-function replaceText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }
 
 function button(label, click, attributes = {}) {

@@ -2,13 +2,10 @@
 
 import { Bars } from "./bars.js";
 import { board } from "./board.js";
-import { count, duration, el } from "./format.js";
-import { groupOf } from "./statuses.js";
+import { count, counted, duration, el, say } from "./format.js";
+import { groupOf, isFault } from "./statuses.js";
 
 const PHASES = { pull: "pull", create: "create", start: "start", ready: "until ready" };
-
-/** Ends that nobody wished for. */
-const BAD = new Set(["failed", "oom", "lost", "startuptimeout"]);
 
 /** A turn of the reactor that takes longer is felt. */
 const LATE_SECONDS = 0.05;
@@ -42,8 +39,8 @@ export class Overview {
 
   tell(title, value, note = "") {
     const tile = this.tiles.get(title);
-    if (tile.value.textContent !== value) tile.value.textContent = value;
-    if (tile.note.textContent !== note) tile.note.textContent = note;
+    say(tile.value, value);
+    say(tile.note, note);
   }
 
   draw() {
@@ -51,7 +48,7 @@ export class Overview {
     this.drawTiles(told);
     this.drawBoots(told);
     this.spawns.draw(byCount(told.spawns, (outcome) => (outcome === "ready" ? "good" : "bad")));
-    const ends = byCount(told.ends, (reason) => (BAD.has(reason) ? "bad" : "plain"));
+    const ends = byCount(told.ends, (reason) => (isFault(reason) ? "bad" : "plain"));
     this.ends.draw(ends, reaped(told.reaps));
     this.refusals.draw(byCount(told.refusals, () => "warn"));
     this.lag.draw(histogram(told.lag), `At worst ${duration(told.lag.last)} in the last second.`);
@@ -68,7 +65,7 @@ export class Overview {
     this.tell(
       "Spawns",
       count(spawned),
-      failed ? `${count(failed)} failed` : `${count(told.joins)} joins`,
+      failed ? `${count(failed)} failed` : counted(told.joins, "join"),
     );
     this.tell("Refusals", count(total(told.refusals)), errors(told.upstream_errors));
     this.tell(
@@ -82,7 +79,7 @@ export class Overview {
     const mean = boot.count ? boot.seconds / boot.count : 0;
     this.boots.draw(
       histogram(boot),
-      `${numbered(boot.count, "boot")}, ${duration(mean)} on average.`,
+      `${counted(boot.count, "boot")}, ${duration(mean)} on average.`,
     );
     const averages = Object.entries(phases).filter(([, phase]) => phase.count);
     this.phases.draw(
@@ -94,10 +91,6 @@ export class Overview {
   }
 }
 
-function numbered(number, one) {
-  return `${count(number)} ${one}${number === 1 ? "" : "s"}`;
-}
-
 /** Which of the ends a clock of the server brought about. */
 function reaped(reaps) {
   const told = byCount(reaps, () => "plain").map(({ name, text }) => `${name} ${text}`);
@@ -105,7 +98,7 @@ function reaped(reaps) {
 }
 
 function errors(number) {
-  return number ? numbered(number, "upstream error") : "";
+  return number ? counted(number, "upstream error") : "";
 }
 
 function groups(statuses) {

@@ -1,15 +1,14 @@
 /** What a session wrote, made short and harmless enough to be shown as text. */
 
 /** What of one text is kept and shown. */
-export const MOST_CHARACTERS = 10_000;
+const MOST_CHARACTERS = 10_000;
 
 /** Escape sequences of terminals (ECMA-48): CSI, strings such as a window's title, and the rest. */
 const ESCAPES =
   /\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|[ -/]*[0-~])/g;
 
 /** Controls but for the tab, and what turns the direction of writing or breaks a line. */
-const UNSEEN =
-  /[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+const UNSEEN = /[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
 
 /**
  * What can be seen of `text`: colours are left out, and other controls are shown by a sign.
@@ -28,6 +27,16 @@ export function shortened(line) {
   const left = Math.max(0, line.length - MOST_CHARACTERS);
   const text = visible(left ? copyOfStart(line) : line);
   return { text: text.length > MOST_CHARACTERS ? copyOfStart(text) : text, left };
+}
+
+/**
+ * The first `most` characters of a name or a sentence as they are shown, and a sign of more.
+ * @param {string} text
+ * @param {number} most
+ */
+export function cut(text, most) {
+  const shown = visible(text.slice(0, most));
+  return text.length > most ? `${shown}…` : shown;
 }
 
 /** A slice of a string keeps all of it in memory, so that the start is written anew. */

@@ -9,9 +9,14 @@ import { announce, el } from "./format.js";
 import { showLogs } from "./logs.js";
 import { Rounds } from "./rounds.js";
 import { showStats } from "./stats.js";
+import { cut } from "./plaintext.js";
+import { askForKey } from "./signin.js";
 import { groupOf } from "./statuses.js";
 import { Timeline } from "./timeline.js";
 import { Why } from "./why.js";
+
+/** An address may ask for anything; ids are shorter. */
+const MOST_OF_ID = 100;
 
 const ROUND_MS = 1000;
 const TICK_MS = 1000;
@@ -59,7 +64,7 @@ class SessionPage {
   }
 
   heading() {
-    const id = el("code", null, this.id);
+    const id = el("code", null, cut(this.id, MOST_OF_ID));
     const heading = el("h1", { id: "session-title", tabindex: "-1" }, "Session ", id);
     const back = el("a", { class: "back", href: "#/" }, "All sessions");
     return el("div", { class: "session-title" }, back, heading, this.state);
@@ -79,7 +84,11 @@ class SessionPage {
     const refresh = el("button", { type: "button", class: "quiet", on }, "Refresh");
     connections.element.firstChild.append(refresh);
     const all = [why, timeline, logs, stats, connections];
-    return el("div", { class: "session-sections" }, all.map(({ element }) => element));
+    return el(
+      "div",
+      { class: "session-sections" },
+      all.map(({ element }) => element),
+    );
   }
 
   /** Whatever may have changed the session makes the page ask for it again. */
@@ -128,7 +137,8 @@ class SessionPage {
 
   show(session, why, connections) {
     this.notice.replaceChildren();
-    this.showStatus(rowOf(session));
+    // An answer can be older than what the board has told meanwhile.
+    this.showStatus((board.up && board.rows.get(this.id)) || rowOf(session));
     this.facts.replaceChildren(...factsOf(session));
     this.why.show(why, session);
     this.timeline.show(session);
@@ -155,17 +165,24 @@ class SessionPage {
 
   failed(error) {
     if (error.status === 404) return this.forgotten();
-    // The key is asked for by the whole page, which tells when there is another.
-    if (error.status === 401) return;
+    if (error.status === 401) return this.refused(error);
     // That the server is away is told by the whole page too.
     if (error.status !== 0) this.warn(error.message);
     this.rounds.askLater(RETRY_MS);
   }
 
-  warn(text) {
+  /** The key is asked for by the whole page, which tells when there is another. */
+  refused({ message }) {
+    const on = { click: () => askForKey(message) };
+    this.warn(`${message} `, el("button", { type: "button", on }, "Sign in"));
+  }
+
+  warn(text, ...more) {
+    const banner = el("p", { class: "banner", "data-tone": "warn" }, text, more);
     // One that is met in every round is said once.
-    if (this.notice.textContent !== text) announce(text);
-    this.notice.replaceChildren(el("p", { class: "banner", "data-tone": "warn" }, text));
+    if (this.notice.textContent === banner.textContent) return;
+    announce(text);
+    this.notice.replaceChildren(banner);
   }
 
   /** The server knows it no more: what was seen of it stays, and nothing can be done to it. */
@@ -173,10 +190,7 @@ class SessionPage {
     this.rounds.stop();
     this.actions.end();
     const text = "There is no such session: it never was, or has ended and is forgotten.";
-    const back = el("a", { href: "#/" }, "Back to all sessions");
-    const banner = { class: "banner", "data-tone": "warn" };
-    this.notice.replaceChildren(el("p", banner, `${text} `, back));
-    announce(text);
+    this.warn(`${text} `, el("a", { href: "#/" }, "Back to all sessions"));
     if (this.status !== null) return;
     this.state.textContent = "Not found";
     for (const part of this.known) part.remove();

@@ -15,7 +15,7 @@ export function startSignIn() {
   board.addEventListener("hello", () => dialog.close());
   document.getElementById("sign-in-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    if (input.value) key.set(input.value);
+    take(input.value.trim());
   });
   document.getElementById("sign-in-cancel").addEventListener("click", () => dialog.close());
   signOut.addEventListener("click", leave);
@@ -32,6 +32,11 @@ export function askForKey(message = "") {
   }
   input.value = "";
   dialog.showModal();
+}
+
+function take(secret) {
+  if (/^[!-~]+$/.test(secret)) key.set(secret);
+  else error.textContent = "A key has letters, digits and signs of ASCII, and no spaces.";
 }
 
 function showSignOut() {

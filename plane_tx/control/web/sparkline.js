@@ -2,7 +2,7 @@
 
 import { svg } from "./format.js";
 
-const WIDTH = 60;
+const WIDTH = 48;
 const HEIGHT = 16;
 
 /** How many samples a line shows. */

@@ -2,6 +2,7 @@
 
 import { call } from "./api.js";
 import { board } from "./board.js";
+import { NOTHING_ALLOWED } from "./firststeps.js";
 import { choiceField, pairsField, textField } from "./fields.js";
 import { announce, duration, el } from "./format.js";
 import { parseBytes, parseNumber, parseSeconds, parseWords } from "./quantities.js";
@@ -11,8 +12,6 @@ const RESOURCES = `${EXECUTABLE}.resource_limits`;
 
 /** Where a session listens unless something else is said (plane.md 3.1). */
 const DEFAULT_PORT = 8080;
-
-const NOTHING_ALLOWED = "This server has no apps, and lets no request say what to run.";
 
 /** What can be run, in the order in which it is offered. */
 const KINDS = { app: "App", image: "Image", command: "Command" };
@@ -113,7 +112,8 @@ export class SpawnForm {
   build(root) {
     this.kinds = el("fieldset", { class: "segments" }, el("legend", null, "Run"));
     this.error = el("p", { class: "error", role: "alert" });
-    this.button = el("button", { type: "submit", class: "primary" }, "Start session");
+    const button = { type: "submit", class: "primary", "aria-disabled": "true" };
+    this.button = el("button", button, "Start session");
     const cancel = el("a", { href: "#/", class: "button" }, "Cancel");
     const whose = [this.keyName.element, this.namespace.element, this.user.element];
     const limits = [
@@ -160,7 +160,7 @@ export class SpawnForm {
     this.kinds.replaceChildren(this.kinds.firstChild, ...options);
     this.kinds.hidden = kinds.length < 2;
     this.kind = chosen;
-    this.button.disabled = kinds.length === 0;
+    this.allow(kinds.length > 0);
     this.error.textContent = kinds.length ? "" : NOTHING_ALLOWED;
   }
 
@@ -184,20 +184,27 @@ export class SpawnForm {
   }
 
   async submit() {
+    // A button that is disabled would lose the focus: it says so, and does nothing.
+    if (this.button.getAttribute("aria-disabled") === "true") return;
     const body = this.readBody();
     if (!body) return;
-    this.button.disabled = true;
+    this.allow(false);
     try {
       const told = await call("POST", "/ctrl/connect", body);
       announce(
         told.spawned ? "The session is being started" : "The session of this key was joined",
       );
-      location.hash = `#/s/${told.backend_id}`;
+      // Whoever has gone elsewhere meanwhile stays there.
+      if (this.form.checkVisibility()) location.hash = `#/s/${told.backend_id}`;
     } catch (error) {
       this.complain(error.message);
     } finally {
-      this.button.disabled = false;
+      this.allow(true);
     }
+  }
+
+  allow(allowed) {
+    this.button.setAttribute("aria-disabled", String(!allowed));
   }
 
   /** What is filled in as a request; null when some of it cannot be read. */

@@ -2,13 +2,13 @@
 
 import { stream } from "./api.js";
 import { lineChart } from "./charts.js";
-import { bytes, count, el } from "./format.js";
+import { bytes, count, counted, el } from "./format.js";
 
 const SECONDS = 600;
 
-const percent = { unit: "%", format: (n) => `${n.toFixed(n < 10 ? 1 : 0)} %` };
+const percent = { unit: "%", least: 5, format: (n) => `${n.toFixed(n < 10 ? 1 : 0)} %` };
 const size = { unit: "B", format: bytes };
-const rate = { unit: "B/s", format: (n) => `${bytes(n)}/s` };
+const rate = { unit: "B/s", least: 1024, format: (n) => `${bytes(n)}/s` };
 
 /** @typedef {(sample: any, before: any) => (number | null)[]} Values */
 
@@ -120,10 +120,10 @@ class StatsPanel {
 /** What has no chart of its own. */
 function inWords({ pids, cpu_seconds: cpu, proxy }) {
   const said = [
-    pids !== null && `${count(pids)} ${pids === 1 ? "process or thread" : "processes or threads"}`,
+    pids !== null && counted(pids, "process or thread", "processes or threads"),
     cpu !== null && `${cpu.toFixed(1)} s of CPU time so far`,
-    `${count(proxy.requests)} requests`,
-    `${count(proxy.messages_from_clients)} messages from clients`,
+    counted(proxy.requests, "request"),
+    `${counted(proxy.messages_from_clients, "message")} from clients`,
     `${count(proxy.messages_to_clients)} to them`,
   ];
   return `${said.filter(Boolean).join(", ")}.`;

@@ -16,8 +16,8 @@ const GROUP_OF = new Map([
 
 const ORDER = new Map([...GROUP_OF.keys()].map((status, place) => [status, place]));
 
-/** The ends that nobody wished for. */
-const BAD_REASONS = new Set(["failed", "oom", "lost", "startuptimeout"]);
+/** The reasons of ends that nobody wished for; what exits by itself may have done its work. */
+const FAULTS = new Set(["failed", "oom", "lost", "startuptimeout"]);
 
 /** @param {string} status */
 export function groupOf(status) {
@@ -29,9 +29,15 @@ export function placeOf(status) {
   return ORDER.get(status) ?? -1;
 }
 
+/** Whether this reason of an end is a fault, whatever else is known of the session. */
+export function isFault(reason) {
+  return FAULTS.has(reason);
+}
+
 /** Whether this session ended, or ends, by a fault. @param {any} row */
-export function isFailed(row) {
-  return BAD_REASONS.has(row.reason) || Boolean(row.failure) || Boolean(row.exit_code);
+function isFailed({ reason, failure, exit_code: code }) {
+  // The exit code of one that was stopped tells only by which signal.
+  return isFault(reason) || Boolean(failure) || (reason === "exited" && Boolean(code));
 }
 
 /** The tone of a status: `good`, `busy`, `warn`, `bad` or `over`. @param {any} row */

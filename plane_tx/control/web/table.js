@@ -2,7 +2,8 @@
 
 import { board, measure } from "./board.js";
 import { COLUMNS } from "./columns.js";
-import { announce, count, el } from "./format.js";
+import { firstSteps } from "./firststeps.js";
+import { announce, counted, el } from "./format.js";
 import { arrange } from "./order.js";
 import { MOST_WATCHED, SampleFeed } from "./samples.js";
 import { ShownRows } from "./shownrows.js";
@@ -28,6 +29,8 @@ export class SessionTable {
   /** The row that the keyboard is at. @type {string | null} */
   activeId = null;
   activeIndex = 0;
+  /** What stands in place of rows, as text. */
+  saidOfNothing = "";
   open = false;
   stale = true;
   frame = 0;
@@ -129,7 +132,7 @@ export class SessionTable {
     this.goToTop();
     this.arrange();
     clearTimeout(this.announcing);
-    const tell = () => announce(`${count(this.order.length)} sessions shown`);
+    const tell = () => announce(`${counted(this.order.length, "session")} shown`);
     this.announcing = setTimeout(tell, ANNOUNCE_MS);
   }
 
@@ -301,9 +304,10 @@ export class SessionTable {
   tellNothing(counts) {
     const said = this.order.length ? [] : this.whyNothing(counts);
     this.nothing.hidden = this.order.length > 0;
-    // What is there may have the focus, and says the same as before.
+    // What is there may have the focus, and stays while there is the same to say.
     const text = said.map((part) => part.textContent ?? part).join("");
-    if (this.nothing.textContent !== text) this.nothing.replaceChildren(...said);
+    if (this.saidOfNothing !== text) this.nothing.replaceChildren(...said);
+    this.saidOfNothing = text;
   }
 
   whyNothing(counts) {
@@ -311,10 +315,10 @@ export class SessionTable {
     if (!this.toolbar.filter.isEmpty || this.toolbar.groups.size) {
       return ["Nothing matches. ", linkButton("Clear the filter", () => this.toolbar.clear())];
     }
-    const spawn = el("a", { href: "#/spawn" }, "Start one");
-    if (!counts.ended) return ["There are no sessions yet. ", spawn];
-    const show = linkButton("Show those that have ended", () => this.toolbar.showEnded());
-    return ["No session is live. ", spawn, " ", show];
+    if (!counts.ended) return firstSteps(board.hello);
+    const spawn = el("a", { href: "#/spawn" }, "start one");
+    const show = linkButton("show those that have ended", () => this.toolbar.showEnded());
+    return ["No session is live: ", spawn, ", or ", show, "."];
   }
 }
 

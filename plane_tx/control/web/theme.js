@@ -3,13 +3,19 @@
   const NAME = "plane-tx-theme";
   const THEMES = ["auto", "light", "dark"];
 
-  function chosen() {
-    const theme = localStorage.getItem(NAME);
-    return THEMES.includes(theme) ? theme : "auto";
+  let theme = stored();
+
+  function stored() {
+    try {
+      const name = localStorage.getItem(NAME);
+      return THEMES.includes(name) ? name : "auto";
+    } catch {
+      // A browser that lets pages store nothing.
+      return "auto";
+    }
   }
 
   function show() {
-    const theme = chosen();
     if (theme === "auto") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = theme;
     const name = document.getElementById("theme-name");
@@ -17,12 +23,22 @@
   }
 
   function next() {
-    localStorage.setItem(NAME, THEMES[(THEMES.indexOf(chosen()) + 1) % THEMES.length]);
+    theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+    show();
+    try {
+      localStorage.setItem(NAME, theme);
+    } catch {
+      // It holds for as long as the page is open.
+    }
+  }
+
+  function follow() {
+    theme = stored();
     show();
   }
 
   show();
-  window.addEventListener("storage", show);
+  window.addEventListener("storage", follow);
   document.addEventListener("DOMContentLoaded", () => {
     show();
     document.getElementById("theme").addEventListener("click", next);

@@ -3,7 +3,7 @@
 import { duration, el, serverNow } from "./format.js";
 import { visible } from "./plaintext.js";
 import { preciseTime } from "./precise.js";
-import { toneOf } from "./statuses.js";
+import { groupOf, toneOf } from "./statuses.js";
 
 /** The phases of a boot in their order, and what is said of each. */
 const PHASES = [
@@ -30,27 +30,34 @@ export class Timeline {
   show(session) {
     this.tick = () => this.boot.replaceChildren(...bootBar(session, serverNow()));
     this.tick();
-    if (!underWay(session)) this.tick = () => {};
+    if (unfinished(session)?.left !== null) this.tick = () => {};
     this.history.replaceChildren(...session.status_history.map((entry) => entryOf(entry, session)));
   }
 }
 
-/** The phase that a session is in while it boots. */
-function underWay({ status, boot_seconds: seconds }) {
-  if (status === "loading") return "pull";
-  if (status === "starting") return seconds.create === null ? "create" : "start";
-  return status === "waiting" ? "ready" : null;
+/**
+ * The phase that a boot is in, or was in when the session ended; null when it came to its end.
+ * @returns {{name: string, entered: number, left: number | null} | null} `left`: when it ended
+ */
+function unfinished({ status_history: history, boot_seconds: seconds }) {
+  const place = history.findLastIndex(({ status }) => groupOf(status) === "booting");
+  const entry = history[place];
+  const next = history[place + 1];
+  if (!entry || next?.status === "ready") return null;
+  const started = seconds.create === null ? "create" : "start";
+  const name = { loading: "pull", starting: started, waiting: "ready" }[entry.status];
+  return name ? { name, entered: entry.time, left: next?.time ?? null } : null;
 }
 
-/** Each phase that has begun, with its seconds until `now`. */
+/** Each phase that has begun, with its seconds, of which the last may go on until `now`. */
 function phasesOf(session, now) {
-  const current = underWay(session);
-  const entered = session.status_history.at(-1).time;
+  const current = unfinished(session);
   return PHASES.map(([name, words]) => {
     const told = session.boot_seconds[name];
-    if (name !== current) return { name, words, seconds: told, running: false };
+    if (name !== current?.name) return { name, words, seconds: told, state: "" };
     const before = name === "start" ? session.boot_seconds.create : 0;
-    return { name, words, seconds: Math.max(0, (now - entered) / 1000 - before), running: true };
+    const seconds = Math.max(0, ((current.left ?? now) - current.entered) / 1000 - before);
+    return { name, words, seconds, state: current.left === null ? "so far" : "until it ended" };
   }).filter(({ seconds }) => seconds !== null);
 }
 
@@ -58,7 +65,7 @@ function bootBar(session, now) {
   const phases = phasesOf(session, now);
   if (!phases.length) return [el("p", { class: "nothing-told" }, "Nothing of its boot is known.")];
   const whole = phases.reduce((sum, { seconds }) => sum + seconds, 0);
-  const state = phases.some(({ running }) => running) ? "so far" : "in all";
+  const state = phases.at(-1).state || "in all";
   const said = phases.map(({ name, seconds }) => `${name} ${duration(seconds)}`).join(", ");
   const label = `Boot, ${duration(whole)} ${state}: ${said}`;
   const parts = phases.map((phase) => part(phase, whole));
@@ -69,22 +76,22 @@ function bootBar(session, now) {
   ];
 }
 
-function part({ name, seconds, running }, whole) {
+function part({ name, seconds, state }, whole) {
   const share = whole > 0 ? seconds / whole : 0;
-  const classes = `boot-part boot-${name}${running ? " boot-running" : ""}`;
+  const classes = `boot-part boot-${name}${state ? " boot-unfinished" : ""}`;
   const element = el("span", { class: classes }, share > ROOM_FOR_NAME && name);
   element.style.flexGrow = String(Math.max(share, 0.004));
   return element;
 }
 
-function keyOf({ name, words, seconds, running }) {
+function keyOf({ name, words, seconds, state }) {
   return el(
     "li",
     { title: words },
     el("span", { class: `boot-swatch boot-${name}`, "aria-hidden": "true" }),
     `${name} `,
     el("b", null, duration(seconds)),
-    running && " so far",
+    state && ` ${state}`,
   );
 }
 

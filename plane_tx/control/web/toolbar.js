@@ -1,6 +1,6 @@
 /** What the table is asked to show: the filter box, the chips of statuses, and ended sessions. */
 
-import { count, el } from "./format.js";
+import { count, el, say } from "./format.js";
 import { parseFilter } from "./filter.js";
 import { GROUPS } from "./statuses.js";
 
@@ -71,8 +71,8 @@ export class Toolbar {
 
   /** @param {Record<string, number>} counts by group */
   tell(counts) {
-    for (const [group, { number }] of this.chips) setText(number, count(counts[group]));
-    setText(this.endedCount, count(counts.ended));
+    for (const [group, { number }] of this.chips) say(number, count(counts[group]));
+    say(this.endedCount, count(counts.ended));
   }
 
   read() {
@@ -83,8 +83,4 @@ export class Toolbar {
 
 function toneOfChip(group) {
   return { booting: "busy", ready: "good", ending: "warn" }[group];
-}
-
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
 }

@@ -30,7 +30,7 @@ export class Why {
       this.uses("What keeps it in use", why.holds, why.hold_count),
       this.uses("Open, and no use by itself", why.passive, why.passive_count),
       causes(why),
-      failure(session),
+      failure(session, why),
     ];
     this.root.replaceChildren(...parts.filter(Boolean));
     this.tick();
@@ -88,8 +88,9 @@ function ageOf({ since, last_data: heard, until }, now) {
   return `, for ${duration(Math.max(0, Math.floor((now - since) / 1000)))}${silent}${left}`;
 }
 
-function causes({ causes: chain }) {
-  if (!chain.length) return null;
+function causes({ causes: chain, summary }) {
+  // One alone mostly says what the summary has said.
+  if (!chain.some(({ message }) => !summary.includes(message))) return null;
   const items = chain.map(({ at, what, message }) =>
     el("li", null, preciseTime(at), el("b", null, what), el("span", null, visible(message))),
   );
@@ -97,7 +98,7 @@ function causes({ causes: chain }) {
   return el("div", null, heading, el("ol", { class: "causes" }, items));
 }
 
-function failure({ failure: told }) {
+function failure({ failure: told }, { summary }) {
   if (!told) return null;
   const lines = told.log_tail.map((line) => shortened(line).text);
   const log = el("pre", { class: "log-tail", tabindex: "0", "aria-label": "Its last lines" });
@@ -106,7 +107,7 @@ function failure({ failure: told }) {
     "div",
     { class: "failure" },
     el("h3", null, `What went wrong: ${told.kind}`),
-    el("p", null, visible(told.message)),
+    !summary.includes(told.message) && el("p", null, visible(told.message)),
     lines.length > 0 && log,
   );
 }
