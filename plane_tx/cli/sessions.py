@@ -183,6 +183,7 @@ def why(run: Run, *, id: str) -> None:  # noqa: A002  # the name of the argument
 @click.command("open")
 @click.argument("id")
 @click.option("--user", help="Whom the link is for.")
+@click.option("--tag", default="", help="The tag of the session's key, if that has one.")
 @click.option("--print", "only_print", is_flag=True, help="Print the link; open nothing.")
 @command
 def open_session(
@@ -190,11 +191,12 @@ def open_session(
     *,
     id: str,  # noqa: A002  # the name of the argument in the help
     user: str | None,
+    tag: str,
     only_print: bool,
 ) -> None:
     """Make a link to the session ID and open it in a browser."""
     with run.client() as client:
-        link = client.link(id, user)
+        link = client.link(id, user, tag)
     if not link.url.startswith(("http://", "https://")):
         raise PlaneClientError("the server's link is no http URL: it is not opened")
     run.say(link.told, [link.url])

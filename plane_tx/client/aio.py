@@ -152,9 +152,9 @@ class AsyncClient:
         """Take a user's links to a session back and cut what is open by them."""
         return await self._call(calls.revoke(session_id, user))
 
-    async def link(self, session_id: str, user: str | None = None) -> models.Link:
-        """A new link to a session."""
-        return await self._call(calls.link(session_id, user))
+    async def link(self, session_id: str, user: str | None = None, tag: str = "") -> models.Link:
+        """A new link to a session that was made under this tag."""
+        return await self._call(calls.link(session_id, user, tag))
 
     async def drain(self) -> models.Drain:
         """Have the server take no new sessions."""

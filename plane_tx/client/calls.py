@@ -201,9 +201,9 @@ def revoke(session_id: str, user: str) -> Call[str]:
     return _post("/ctrl/b/revoke", _sentence, body)
 
 
-def link(session_id: str, user: str | None) -> Call[models.Link]:
+def link(session_id: str, user: str | None, tag: str) -> Call[models.Link]:
     """POST /ctrl/b/{id}/link."""
-    body = {} if user is None else {"user": user}
+    body = {"tag": tag} if user is None else {"user": user, "tag": tag}
     return _post(_of(session_id, "/link"), _modelled(models.Link), body)
 
 
