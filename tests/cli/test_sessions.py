@@ -166,6 +166,14 @@ def test_open_makes_a_link_and_opens_it(
     assert ask("GET", opened[0]).status == 200
 
 
+def test_open_makes_a_link_to_a_session_under_a_tag(run: Program) -> None:
+    spawned = json.loads(run("--json", "spawn", "echo", "--key", "tagged", "--tag", "blue").stdout)
+
+    done = run("open", spawned["backend_id"], "--tag", "blue", "--print")
+
+    assert ask("GET", done.stdout.strip()).status == 200
+
+
 def test_the_installed_program_is_this_one(server: LiveServer) -> None:
     done = subprocess.run(
         [PROGRAM, "drain", "--status"],

@@ -205,6 +205,16 @@ def test_links_are_made_and_taken_back(client: Client, session: Session) -> None
     assert client.revoke(session.id, "bob") == "Revoked 1 token."
 
 
+def test_a_link_to_a_tagged_session_needs_its_tag(client: Client) -> None:
+    session = client.connect("echo", key="tagged", tag="blue")
+
+    link = client.link(session.id, tag="blue")
+
+    assert link.url != session.url
+    with pytest.raises(KeyHeld, match="another tag"):
+        client.link(session.id)
+
+
 def test_draining_is_told_begun_and_ended(client: Client) -> None:
     was, during, after = client.drain_status(), client.drain(), client.undrain()
 
