@@ -83,7 +83,7 @@ def test_what_ends_a_session_next_is_counted_down_and_not_while_it_is_used(
     visitor = context.new_page()
     visitor.goto(made["url"])
 
-    expect(ends).to_have_text(re.compile(r"^(10 m|9 m \d+ s)idle$"))
+    expect(ends).to_have_text(re.compile(r"^(10 m|9 m \d+ s) idle$"))
     expect(ends).not_to_have_text(ends.inner_text())
     visitor.evaluate(
         "new Promise((opened) => (window.socket = new WebSocket("
@@ -92,7 +92,7 @@ def test_what_ends_a_session_next_is_counted_down_and_not_while_it_is_used(
 
     expect(ends).to_have_text("in use")
     visitor.close()
-    expect(ends).to_have_text(re.compile(r"^(10 m|9 m \d+ s)idle$"))
+    expect(ends).to_have_text(re.compile(r"^(10 m|9 m \d+ s) idle$"))
     ask("POST", f"{sessions.control}/ctrl/b/{made['backend_id']}/hard-terminate?wait=30")
 
 
