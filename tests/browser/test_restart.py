@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.dashboard import Dashboard
 from tests.browser.places import Place, Start, ready
-from tests.browser.watched import Watched
+from tests.browser.watched import AWAY, Watched
 from tests.live import LiveServer, ask
 
 pytestmark = pytest.mark.chromium
@@ -16,10 +16,6 @@ pytestmark = pytest.mark.chromium
 def kill(server: LiveServer) -> None:
     server.process.kill()
     server.process.wait()
-
-
-#: What Chromium itself says of a server that is away.
-AWAY = r"net::ERR_(CONNECTION_\w+|INCOMPLETE_CHUNKED_ENCODING|EMPTY_RESPONSE)"
 
 
 @pytest.fixture

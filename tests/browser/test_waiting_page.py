@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, Response, Route, expect
 
 from tests.browser.places import Place, Start, end_all, ready, spawn
-from tests.browser.watched import Watched
+from tests.browser.watched import AWAY, Watched
 from tests.live import LiveServer, ask, live_server, until
 
 pytestmark = pytest.mark.chromium
@@ -203,7 +203,7 @@ def kinds_of_holds(server: LiveServer, made: dict[str, Any]) -> list[str]:
 def test_a_server_that_is_killed_and_started_meanwhile(
     page: Page, watched: Watched, start: Start, engine: Place
 ) -> None:
-    watched.allow(r"net::ERR_(CONNECTION_\w+|EMPTY_RESPONSE)")
+    watched.allow(AWAY)
     before = start()
     made = spawn(before, "over", env={"START_DELAY": 6})
     page.goto(made["url"])

@@ -17,6 +17,9 @@ document.addEventListener("securitypolicyviolation", (event) => window.planeViol
 #: What Chromium asks for by itself; a page without an icon is no fault.
 _ICON = re.compile(r"/favicon\.ico$")
 
+#: What Chromium itself says of a server that is away.
+AWAY = r"net::ERR_(CONNECTION_\w+|SOCKET_NOT_CONNECTED|INCOMPLETE_CHUNKED_ENCODING|EMPTY_RESPONSE)"
+
 
 class Watched:
     """Watches every page of a context; `complaints` are what no test has allowed."""
