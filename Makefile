@@ -65,10 +65,11 @@ APART := tests/browser tests/chaos tests/engines tests/plane tests/test_end_to_e
 
 test-here:
 	$(MEASURE) -m pytest $(APART:%=--ignore=%)
+	@$(MAKE) SIDE_BY_SIDE= pythons
 
 # What fills the other core meanwhile; it is shown when it has ended, so that two do not speak at once.
 test-elsewhere:
-	@$(MAKE) SIDE_BY_SIDE= test-apart test-asyncio pythons >build/elsewhere.txt 2>&1; \
+	@$(MAKE) SIDE_BY_SIDE= test-apart test-asyncio >build/elsewhere.txt 2>&1; \
 		ended=$$?; cat build/elsewhere.txt; exit $$ended
 
 test-apart:

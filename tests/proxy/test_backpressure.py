@@ -48,31 +48,42 @@ class Reader:
 
 
 class Asleep:
-    """Whether a process leaves so many connections unread and sleeps, however often one looks.
+    """Whether a process leaves so many connections unread, moves no byte for a while, and sleeps.
 
-    Bytes wait for it then, and nothing that it was to do is left: it does not want them.
+    Bytes wait for it then, and nothing that it was to do is left: it does not want them. It may
+    wake meanwhile for what has to do with none of them, as a clock's tick.
     """
 
     def __init__(self, pid, count):
         self._place = Path(f"/proc/{pid}")
         self._count = count
-        self._slept = 0
+        self._before = {}
+        self._still = 0
 
     def __call__(self):
+        queues = self._queues()
+        still = queues == self._before and unread_of(queues) >= self._count
+        self._before, self._still = queues, self._still + 1 if still else 0
         state = (self._place / "stat").read_text().rpartition(")")[2].split()[0]
-        asleep = state == "S" and self.unread() >= self._count
-        self._slept = self._slept + 1 if asleep else 0
-        return self._slept > 40
+        return self._still > 20 and state == "S"
 
     def unread(self):
         """How many of its connections have something for it to read."""
+        return unread_of(self._queues())
+
+    def _queues(self):
+        """What waits in the kernel, sent and received, by connection of the process."""
         lines = [line.split() for line in (self._place / "net/tcp").read_text().splitlines()[1:]]
-        full = {line[9] for line in lines if line[3] == ESTABLISHED and int(line[4][9:], 16)}
+        queues = {line[9]: line[4] for line in lines if line[3] == ESTABLISHED}
         open_now = set()
         for file in (self._place / "fd").iterdir():
             with contextlib.suppress(FileNotFoundError):  # closed meanwhile
                 open_now.add(file.readlink().name.removeprefix("socket:[").rstrip("]"))
-        return len(full & open_now)
+        return {inode: waits for inode, waits in queues.items() if inode in open_now}
+
+
+def unread_of(queues):
+    return sum(int(waits.partition(":")[2], 16) > 0 for waits in queues.values())
 
 
 def download(reader):

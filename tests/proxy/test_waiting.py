@@ -118,7 +118,7 @@ def test_the_page_works_without_scripts(world):
 
     page = body_of(navigate(world, token)).decode()
 
-    assert '<noscript><meta http-equiv="refresh" content="2"></noscript>' in page
+    assert '<noscript><meta http-equiv="refresh" content="2" /></noscript>' in page
     assert "Pulling app: 12 of 40 MiB." in page
     assert "3 s so far" in page
 
