@@ -46,8 +46,8 @@ pull_policy = "Never"
 
 
 #: Outside the process engine's range, and outside the kernel's own: of that an outgoing connection
-#: of anybody may take a port before a server listens there.
-_PORTS = Ports(10_000, 19_999)
+#: of anybody may take a port before a server listens there. Beyond 10080, where browsers go not.
+_PORTS = Ports(10_100, 19_999)
 
 
 def free_ports(count: int) -> list[int]:

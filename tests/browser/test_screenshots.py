@@ -112,8 +112,10 @@ def test_a_session(page: Page, lively: LiveServer, take: Callable[[str], Path]) 
 
 def test_waiting(page: Page, lively: LiveServer, take: Callable[[str], Path]) -> None:
     page.set_viewport_size({"width": 900, "height": 560})
-    waits = {"executable": {"app": "notebook", "env": {"START_DELAY": "60"}}}
-    made = lively.ask_connect({"spawn_config": waits})
+    # One slow boot makes room: on a busy box a page takes longer to open than the others took.
+    slow = lively.connect("notebook", executable={"env": {"START_DELAY": "8"}})
+    lively.wait_for(slow["backend_id"], "ready")
+    made = lively.connect("notebook", executable={"env": {"START_DELAY": "60"}})
 
     page.goto(made["url"])
     expect(page.locator("#estimate")).to_contain_text("usually")
