@@ -226,7 +226,7 @@ def test_the_estimate_is_told_once_two_boots_were_seen(page: Page, start: Start)
     told = []
 
     for number in range(3):
-        made = spawn(server, f"boot-{number}", env={"START_DELAY": 1})
+        made = spawn(server, f"boot-{number}", env={"START_DELAY": 4})
         page.goto(made["url"])
         expect(page.get_by_role("heading", name=STARTING)).to_be_visible()
         told.append(page.locator("#estimate").inner_text())
