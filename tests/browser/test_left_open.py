@@ -98,7 +98,9 @@ def test_pages_that_come_and_go_leave_nothing_in_the_server(
     for _ in range(5):
         _visit_all(new_context, server, made["backend_id"])
 
+    # What the closed tabs had open ends when the server hears of it.
     until(lambda: server.open_files() <= files)
+    assert server.open_files() <= files
 
 
 def _visit_all(
