@@ -30,7 +30,7 @@ OWN = $(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2]
 FILES := $(shell find plane_tx twistd_plugins -type f ! -name '*.py[co]' ! -name dropin.cache \
 	| LC_ALL=C sort | cksum | cut -d ' ' -f 1)
 INPUTS := setup.cfg pyproject.toml constraints.txt
-DEV := [test,lint]
+DEV := [test,lint,docs]
 # What the tests of core and tap need; the others would double the time this takes.
 ELSEWHERE := hypothesis pytest pytest-twisted
 # $(call install,ENVIRONMENT,EXTRAS)
@@ -45,6 +45,18 @@ help: ## list these targets
 
 run: build/.run-$(FILES) ## start the server with CONFIG=conf/demo.toml; Ctrl-C stops it
 	@exec $(BIN)/twistd --nodaemon --pidfile= plane --config $(CONFIG)
+
+EXAMPLES := $(patsubst examples/%/plane.toml,example-%,$(wildcard examples/*/plane.toml))
+$(EXAMPLES): CONFIG = examples/$(@:example-%=%)/plane.toml
+# ON=IMAGE builds it on another image than its recipe names, such as one of your own registry.
+# What asks for an example's sessions, where that is no page, is its app.py: it ends with the server.
+$(EXAMPLES): example-%: build/.run-$(FILES)
+	docker build --tag plane-tx/$* $(if $(ON),--build-arg BASE=$(ON)) examples/$*
+	@$(if $(wildcard examples/$*/app.py),$(BIN)/python examples/$*/app.py &) \
+		exec $(BIN)/twistd --nodaemon --pidfile= plane --config $(CONFIG)
+
+examples: ## list the examples: `make example-NAME` builds the image of one and runs it, in Docker
+	@printf 'make %s\n' $(EXAMPLES)
 
 check: build/.dev-$(FILES) ## lint, formatting, types and layers
 	$(BIN)/ruff check .
@@ -61,7 +73,7 @@ test: build/.dev-$(FILES) ## all tests, with what they need put in place where t
 	$(BIN)/coverage report $(if $(filter true,$(CI)),,--fail-under=0)
 
 # All that use Docker, and mostly wait for it.
-APART := tests/browser tests/chaos tests/engines tests/plane tests/test_end_to_end.py
+APART := tests/browser tests/chaos tests/conf tests/engines tests/examples tests/plane tests/test_end_to_end.py
 
 test-here:
 	$(MEASURE) -m pytest $(APART:%=--ignore=%)
@@ -97,6 +109,16 @@ conformance: build/.dev-$(FILES) ## the whole Autobahn Testsuite, an hour; writt
 
 screenshots: build/.dev-$(FILES) ## take the pictures of README.md and docs/ anew, into docs/images
 	PLANE_TX_PICTURES=docs/images $(BIN)/python -m pytest tests/browser/test_screenshots.py
+
+docs: build/.dev-$(FILES) ## build the documentation into build/site
+	@NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
+	@echo 'Open build/site/index.html'
+
+plots: build/.dev-$(FILES) ## draw the pictures of docs/performance.md anew from bench/RESULTS.md
+	@$(BIN)/python -m docs.making.plots
+
+links: build/.dev-$(FILES) ## ask every other site that README.md and docs/ link to; needs the network
+	@$(BIN)/python -m docs.making.links
 
 fuzz: build/.dev-$(FILES) ## look for what breaks core.http1, for FUZZ_SECONDS=600; finds are kept in build/fuzz
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(call install,.venv,[fuzz])
@@ -146,7 +168,7 @@ endef
 
 build/.run-$(FILES): $(INPUTS) .venv/pyvenv.cfg
 	@echo 'Installing into .venv (once; half a minute when all must be fetched) ...'
-	@$(call install,.venv)
+	@$(call install,.venv,[cli])
 	@mkdir -p build && rm -f build/.run-* && touch $@
 
 build/.dev-$(FILES): $(INPUTS) .venv/pyvenv.cfg
@@ -167,5 +189,5 @@ Makefile: ;
 	@:$(error nothing here makes '$@'; `make help` lists what there is)
 
 .PRECIOUS: .venv-%/pyvenv.cfg build/.on-%-$(FILES)
-.PHONY: help run check test test-here test-elsewhere test-apart test-asyncio environments pythons conformance \
-	screenshots fuzz chaos bench bench-control bench-http bench-websocket bench-spawn bench-dashboard clean
+.PHONY: help run $(EXAMPLES) examples check test test-here test-elsewhere test-apart test-asyncio environments pythons \
+	conformance screenshots docs plots links fuzz chaos bench bench-control bench-http bench-websocket bench-spawn bench-dashboard clean

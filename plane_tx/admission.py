@@ -17,6 +17,7 @@ from plane_tx.core.model import (
     Routing,
     Scheduled,
     Session,
+    Spec,
     Token,
     own_token,
 )
@@ -118,8 +119,8 @@ class Admission:
         config = request.spawn_config
         assert config is not None
         self._check_cluster(config)
-        self._check_host(config)
         spec = complete(config, self._policy.apps, self._policy.defaults)
+        self._check_host(spec)
         key = request.key.to_key() if request.key is not None else Key(f"lk-{mint_id()}")
         session_id, secret = config.id or mint_id(), mint_secret()
         static = spec.use_static_token
@@ -194,14 +195,14 @@ class Admission:
         if config.cluster not in (None, cluster):
             raise errors.InvalidRequest(f"spawn_config.cluster: this server is {cluster!r}")
 
-    def _check_host(self, config: SpawnConfig) -> None:
+    def _check_host(self, spec: Spec) -> None:
         cluster = self._policy.cluster
         if has_hosts_below(cluster):
             return
         why = f"this server's cluster is {cluster!r}, and nothing can stand below an address"
-        if config.subdomain is not None:
+        if spec.subdomain is not None:
             raise errors.InvalidRequest(f"spawn_config.subdomain: {why}: leave it out")
-        if config.routing is Routing.HOST:
+        if spec.routing is Routing.HOST:
             raise errors.InvalidRequest(f'spawn_config.routing: {why}: use "path"')
 
     def _grant(self, session: Session, request: ConnectRequest, now: float) -> Token:

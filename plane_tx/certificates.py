@@ -24,6 +24,7 @@ from twisted.internet.ssl import Certificate, CertificateOptions
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from plane_tx.activation import PassedSockets
 from plane_tx.core.endpoints import kind_of, tls_files, with_backlog, with_files_below
 from plane_tx.core.errors import ConfigError
 
@@ -205,6 +206,7 @@ class Endpoints(Service):
         self._reactor = reactor
         self._folder = folder
         self._thread = thread
+        self._passed = PassedSockets(reactor)
         self._with_tls: list[TLSEndpoint] = []
         self._reloading: Deferred[None] | None = None
         self._once_more = False
@@ -219,6 +221,8 @@ class Endpoints(Service):
             # Twisted's reads a whole directory again, on the reactor, whenever a stranger asks for
             # a name that is not in it; and it leaves a certificate that was renewed unread.
             raise ConfigError('for TLS write "ssl:PORT:privateKey=KEY.pem:certKey=CHAIN.pem"')
+        if kind == "systemd":
+            return self._passed.endpoint(description)
         if kind != "ssl":
             return self._other(description)
         endpoint = TLSEndpoint(self._reactor, description, self._folder)

@@ -27,23 +27,19 @@ def poll_plainly(reactor: Any) -> None:
 
 
 def _turn(reactor: Any, timeout: float | None) -> None:
-    selectables = reactor._selectables
+    selectables, readable = reactor._selectables, select.EPOLLIN
     events = reactor._poller.poll(-1 if timeout is None else timeout, len(selectables))
     for fd, event in events:
         selectable = selectables.get(fd)
         if selectable is None:
             continue  # one of the events before has closed it
-        if event == select.EPOLLIN:
-            _read(reactor, selectable)
-        else:
+        if event != readable:
             log.callWithLogger(selectable, reactor._doReadOrWrite, selectable, fd, event)
-
-
-def _read(reactor: Any, selectable: Any) -> None:
-    try:
-        why = selectable.doRead()
-    except BaseException as error:  # noqa: BLE001 (nothing may end the reactor)
-        why = error
-        _log.failure("a protocol failed to take in what came, which ends its connection")
-    if why:
-        log.callWithLogger(selectable, reactor._disconnectSelectable, selectable, why, True)
+            continue
+        try:
+            why = selectable.doRead()
+        except BaseException as error:  # noqa: BLE001 (nothing may end the reactor)
+            why = error
+            _log.failure("a protocol failed to take in what came, which ends its connection")
+        if why:
+            log.callWithLogger(selectable, reactor._disconnectSelectable, selectable, why, True)

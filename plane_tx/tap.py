@@ -18,6 +18,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from plane_tx.accesslog import AccessLog
+from plane_tx.activation import Readiness, check_for_this_box
 from plane_tx.admission import Policy
 from plane_tx.autopsies import Autopsies
 from plane_tx.certificates import Endpoints
@@ -293,13 +294,16 @@ def make_access_log(
 
 
 def make_access(reactor: Any, config: Config, folder: Path) -> Access:
-    """Who may call, as `config` says."""
+    """Who may call, as `config` says. With nobody to ask, the endpoint must be this box's own."""
     url = config.control.forward_auth
-    return Access(
+    access = Access(
         keys=read_keys(config.control, folder),
         forward_auth=forward_auth_at(reactor, url) if url else None,
         own_origin=own_origin(config),
     )
+    if not access.keys and access.forward_auth is None:
+        check_for_this_box(reactor, config.control.endpoint)
+    return access
 
 
 def assemble(
@@ -339,6 +343,7 @@ def assemble(
         ),
         Listener(endpoints, "control.endpoint", config.control.endpoint, site),
         Greeting(config, kind),
+        Readiness(reactor, os.environ),
     ):
         part.setServiceParent(whole)
     return whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -16,10 +17,10 @@ DAY = dt.timedelta(days=1)
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
-def self_signed(serial: int = 1) -> bytes:
-    """A key and its certificate for localhost, good for a day, as PEM."""
+def self_signed(serial: int = 1, also: Sequence[str] = ()) -> bytes:
+    """A key and its certificate for localhost and other names, good for a day, as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
-    return key_pem(key) + signed("localhost", key, "localhost", key, serial)
+    return key_pem(key) + signed("localhost", key, "localhost", key, serial, also)
 
 
 def key_pem(key: Key) -> bytes:
@@ -33,6 +34,7 @@ def signed(
     issuer: str,
     issuers_key: Key,
     serial: int = 1,
+    also: Sequence[str] = (),
 ) -> bytes:
     """A certificate, good for a day, as PEM; an authority's unless it is for localhost."""
     now = dt.datetime.now(dt.UTC)
@@ -40,7 +42,7 @@ def signed(
         _named(issuer), _named(subject), key.public_key(), serial, now - DAY, now + DAY
     )
     if subject == "localhost":
-        names = x509.SubjectAlternativeName([x509.DNSName(subject)])
+        names = x509.SubjectAlternativeName([x509.DNSName(name) for name in (subject, *also)])
         made = made.add_extension(names, False)
     else:
         made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), True)

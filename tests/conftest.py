@@ -169,6 +169,14 @@ def _bench_is_missing() -> str | None:
     return processes.missing("nginx", "wrk", "gcc")
 
 
+def _conf_is_missing() -> str | None:
+    programs = (
+        "caddy", "nginx", "haproxy", "promtool", "prometheus", "systemd-socket-activate", "curl",
+    )  # fmt: skip
+    absent = " ".join(each for each in programs if shutil.which(each) is None)
+    return f"there is no {absent} (`sudo make test` provides it on Debian)" if absent else None
+
+
 def _chaos_is_missing() -> str | None:
     programs = ("dockerd", "docker", "docker-init", "unshare", "nsenter", "iptables", "ip", "mount")
     missing = [each for each in programs if shutil.which(each) is None]
@@ -181,6 +189,7 @@ def _chaos_is_missing() -> str | None:
 _NEEDS = {
     "autobahn": suite.missing,
     "bench": functools.cache(_bench_is_missing),
+    "conf": functools.cache(_conf_is_missing),
     "chaos": functools.cache(_chaos_is_missing),
     "docker": functools.cache(_docker_is_missing),
     "chromium": functools.cache(_chromium_is_missing),

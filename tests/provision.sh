@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Put in place what the tests need beside Python: a Docker Engine, three images and a registry for
-# more, podman, Chromium, the programs of the bench and of the chaos suite, and the Autobahn Testsuite
-# where there is a Python 2.7.
+# Put in place what the tests need beside Python: a Docker Engine, four images and a registry for
+# more, podman, Chromium, the programs that stand in front of the server and watch it, those of the
+# bench and of the chaos suite, and the Autobahn Testsuite where there is a Python 2.7.
 # As root on Debian it installs what is missing; elsewhere it uses what it finds. Nothing is written
 # into the repository. What was left out is said in one line, and is a failure when CI=true.
 set -euo pipefail
@@ -37,6 +37,11 @@ install_packages() {
     command -v podman >/dev/null || missing+=(podman runc)
     command -v catatonit >/dev/null || missing+=(catatonit)
     command -v nginx >/dev/null || missing+=(nginx-light)
+    command -v haproxy >/dev/null || missing+=(haproxy)
+    command -v caddy >/dev/null || missing+=(caddy)
+    command -v promtool >/dev/null || missing+=(prometheus)
+    command -v systemd-socket-activate >/dev/null || missing+=(systemd)
+    command -v curl >/dev/null || missing+=(curl)
     command -v wrk >/dev/null || missing+=(wrk)
     command -v gcc >/dev/null || missing+=(gcc libc6-dev)
     command -v ip >/dev/null || missing+=(iproute2)
@@ -49,6 +54,9 @@ install_packages() {
         install --no-install-recommends "${missing[@]}" >"$cache/apt.log" 2>&1 ||
         { say "apt-get failed: $(tail -n 1 "$cache/apt.log") (all of it: $cache/apt.log)"; return 1; }
     no_service nginx nginx-light "${missing[@]}"
+    no_service haproxy haproxy "${missing[@]}"
+    no_service caddy caddy "${missing[@]}"
+    no_service prometheus prometheus "${missing[@]}"
     no_service docker-registry docker-registry "${missing[@]}"
     no_service podman podman "${missing[@]}"
 }
@@ -135,6 +143,25 @@ build_python() {
     docker import --change 'CMD ["python3"]' "$tar" plane-tx-test/python >/dev/null
 }
 
+# What the examples' recipes are built on here: pip, and the certificates that this box trusts, with
+# which it reaches an index through a proxy of its own, if it has one.
+build_pip() {
+    local context
+    context=$(mktemp -d)
+    cp /etc/ssl/certs/ca-certificates.crt "$context/trusted.crt"
+    cat >"$context/Dockerfile" <<'END'
+FROM plane-tx-test/python
+RUN apt-get -qq update \
+    && apt-get -qq -y install --no-install-recommends python3-pip python3-venv >/dev/null \
+    && rm -rf /var/lib/apt/lists/* /usr/share/doc/* /usr/lib/python3*/EXTERNALLY-MANAGED
+COPY trusted.crt /etc/ssl/trusted-here.crt
+ENV PIP_CERT=/etc/ssl/trusted-here.crt SSL_CERT_FILE=/etc/ssl/trusted-here.crt
+END
+    DOCKER_BUILDKIT=0 docker build --quiet --tag plane-tx-test/pip "$context" >"$cache/build.log" 2>&1 ||
+        say "pip: $(tail -n 1 "$cache/build.log")"
+    rm -rf "$context"
+}
+
 # Always asked: the Engine's own cache makes it instant unless the example has changed.
 build_whiteboard() {
     DOCKER_BUILDKIT=0 docker build --quiet --build-arg BASE=plane-tx-test/python \
@@ -146,6 +173,7 @@ build_images() {
     if can_install; then
         has_image plane-tx-test/busybox || build_busybox
         has_image plane-tx-test/python || build_python
+        has_image plane-tx-test/pip || build_pip
     fi
     ! has_image plane-tx-test/python || build_whiteboard
 }
@@ -156,7 +184,7 @@ note_what_is_left_out() {
     local image missing=()
     "$here/tests/conformance/provide.sh" || left_out+=("Autobahn's tests (it is said above)")
     if answers; then
-        for image in busybox python whiteboard; do
+        for image in busybox python pip whiteboard; do
             has_image "plane-tx-test/$image" || missing+=("plane-tx-test/$image")
         done
         [ ${#missing[@]} = 0 ] || left_out+=("Docker tests (no image ${missing[*]})")
@@ -171,6 +199,9 @@ note_what_is_left_out() {
     [ -x /usr/bin/chromium ] || left_out+=("browser tests (no /usr/bin/chromium)")
     { command -v node && command -v tsc; } >/dev/null ||
         left_out+=("tests of the JavaScript client (no node or no tsc)")
+    { command -v caddy && command -v haproxy && command -v promtool &&
+        command -v systemd-socket-activate && command -v curl; } >/dev/null ||
+        left_out+=("tests of conf/ (no caddy, no haproxy, no promtool, no systemd or no curl)")
     { command -v nginx && command -v wrk && command -v gcc; } >/dev/null ||
         left_out+=("tests of the bench (no nginx, no wrk or no gcc)")
 }

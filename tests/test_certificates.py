@@ -420,7 +420,7 @@ def test_a_queue_is_long_enough_for_a_burst_on_every_kind_of_listener(tmp_path: 
     assert [server[2] for server in reactor.unixServers] == [4096]
 
 
-@pytest.mark.parametrize("description", ["carrier-pigeon:1", "systemd:x=y", "haproxy:tcp:a"])
+@pytest.mark.parametrize("description", ["carrier-pigeon:1", "haproxy:tcp:a"])
 def test_what_twisted_does_not_understand_is_said_without_python(
     tmp_path: Path, description: str
 ) -> None:

@@ -91,7 +91,7 @@ def draw_together(server: LiveServer, app: str) -> tuple[dict[str, object], floa
         for tab, url in zip(tabs, (first["url"], second["url"]), strict=True):
             tab.goto(url)  # while it boots that is the waiting page, which then goes on by itself
             tab.wait_for_selector("#board")
-            tab.wait_for_function("window.whiteboard.connected")
+            tab.wait_for_function("window.whiteboard?.connected")
         tabs[0].wait_for_function("window.whiteboard.peers === 2")
         for drawing, seeing in (tabs, tabs[::-1]):
             before = seeing.evaluate("window.whiteboard.segments.length")
@@ -134,7 +134,7 @@ def test_the_demo_link_leads_to_the_whiteboard(tmp_path: Path) -> None:
         tab = chromium.new_page()
         tab.goto(f"{running.control}/demo")
         tab.wait_for_selector("#board")
-        tab.wait_for_function("window.whiteboard.connected")
+        tab.wait_for_function("window.whiteboard?.connected")
         assert tab.url.startswith(f"http://{running.cluster}/")
 
 

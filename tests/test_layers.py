@@ -18,6 +18,7 @@ LAYERS = {
     "plane_tx.core": 0,
     "plane_tx.reactor": 0,  # interfaces of Twisted, no effect; core may not know it
     "plane_tx.accesslog": 1,
+    "plane_tx.activation": 1,
     "plane_tx.clock": 1,
     "plane_tx.configuration": 1,
     "plane_tx.engines": 1,
@@ -60,8 +61,8 @@ JOINED_LAYERS = {2}
 OUTSIDE = {
     "plane_tx.client": set[str](),
     "plane_tx.cli": {
-        "plane_tx.client", "plane_tx.core.config", "plane_tx.core.endpoints",
-        "plane_tx.core.errors", "plane_tx.core.sections",
+        "plane_tx.client", "plane_tx.core.config", "plane_tx.core.dockerapi",
+        "plane_tx.core.endpoints", "plane_tx.core.errors", "plane_tx.core.sections",
     },
 }  # fmt: skip
 EXTRAS = {"plane_tx.client": ("client",), "plane_tx.cli": ("client", "cli")}

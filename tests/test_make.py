@@ -124,6 +124,16 @@ def test_make_run_works_the_first_time_and_ctrl_c_leaves_nothing(
     dashboard = ask("GET", f"http://127.0.0.1:{ports[0]}/", headers={"Accept": "text/html"}).body
     assert b'src="web/app.js"' in dashboard
     assert ask("GET", f"http://127.0.0.1:{ports[0]}/web/app.js").status == 200
+    command = [
+        clone / ".venv/bin/plane-tx",
+        "--url",
+        f"http://127.0.0.1:{ports[0]}",
+        "ls",
+        "--json",
+    ]
+    assert (
+        b"whiteboard" in subprocess.run(command, env=BARE, capture_output=True, check=True).stdout
+    )
     terminal.press_ctrl_c()
     assert "Traceback" not in terminal.shown
     until(lambda: not processes_below(clone))

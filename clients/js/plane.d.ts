@@ -165,7 +165,7 @@ export class SessionSocket extends EventTarget {
   onclose: ((event: SocketClose) => void) | null;
   /** Throws `NotConnected` while it is down: nothing is kept for later. */
   send(data: string | ArrayBufferLike | Blob | ArrayBufferView): void;
-  /** Close for good. */
+  /** Close for good; throws, as a WebSocket does, of a code but 1000 and 3000 to 4999. */
   close(code?: number, reason?: string): void;
   addEventListener<K extends keyof SocketEvents>(
     type: K,

@@ -37,6 +37,12 @@ const STATUS = "status";
 
 const DEFAULTS = { firstSeconds: 0.5, mostSeconds: 15, attemptSeconds: 45 };
 
+/** A timer that is set for longer ends at once (HTML section 8.6). */
+const MOST_MILLISECONDS = 2 ** 31 - 1;
+
+/** The reason of a close is no longer than this in UTF-8 (RFC 6455 section 5.5). */
+const MOST_REASON_BYTES = 123;
+
 /** The session is over, or the link to it was taken back: no retry will bring it back. */
 export class SessionEnded extends Error {
   constructor(reason, message) {
@@ -64,7 +70,7 @@ export class SocketEvent extends Event {
 
 /** How many seconds to wait before the retry after `attempt` others: full jitter, from 0 up. */
 export function backoff(attempt, options = {}, random = Math.random) {
-  const { firstSeconds, mostSeconds } = { ...DEFAULTS, ...options };
+  const { firstSeconds, mostSeconds } = chosen(DEFAULTS, options);
   return random() * Math.min(mostSeconds, firstSeconds * 2 ** Math.min(attempt, 30));
 }
 
@@ -93,7 +99,7 @@ export class Session {
     this.#base = new URL(url, globalThis.location?.href);
     this.#base.search = this.#base.hash = "";
     if (!this.#base.pathname.endsWith("/")) this.#base.pathname += "/";
-    this.#options = { ...DEFAULTS, ...options };
+    this.#options = chosen(DEFAULTS, options);
     this.#fetch = options.fetch ?? ((...request) => globalThis.fetch(...request));
     if (options.signal?.aborted) this.close();
     options.signal?.addEventListener("abort", () => this.close(), { signal: this.#over.signal });
@@ -114,7 +120,8 @@ export class Session {
   }
 
   /** Wait until the session can be used. Rejects with SessionEnded, or when `signal` aborts. */
-  ready({ signal } = {}) {
+  async ready({ signal } = {}) {
+    this.#check();
     if (!this.#options.statusUrl && !this.#isReady) this.#knock();
     return unlessAborted(this.#readiness.promise, signal);
   }
@@ -128,7 +135,8 @@ export class Session {
       const kind = await kindOf(response);
       if (DEAD.has(kind.kind)) throw this.#end("ended", kind.message);
       if (kind.kind !== NOT_READY || init.body instanceof ReadableStream) return response;
-      await pause(Number(response.headers.get("retry-after")) || 1, init.signal);
+      const seconds = Number(response.headers.get("retry-after")) || 1;
+      await pause(seconds, this.#over.signal, init.signal);
       init.signal?.throwIfAborted();
     }
   }
@@ -138,7 +146,7 @@ export class Session {
     this.#check();
     const address = new URL(this.#below(path));
     address.protocol = address.protocol.replace("http", "ws");
-    return new SessionSocket(address.href, protocols, { ...this.#options, ...options }, {
+    return new SessionSocket(address.href, protocols, chosen(this.#options, options), {
       over: this.#over.signal,
       ended: () => this.#ended,
       ask: (signal) => this.#ask(signal),
@@ -178,7 +186,7 @@ export class Session {
     if (told === this.#told) return;
     this.#told = told;
     this.#state = state;
-    this.#options.onstate?.(state);
+    guarded(() => this.#options.onstate?.(state));
   }
 
   #stateNow() {
@@ -376,8 +384,14 @@ export class SessionSocket extends EventTarget {
     this.#socket.send(data);
   }
 
-  /** Close for good. */
+  /** Close for good. Throws as a WebSocket does, of a code or a reason that cannot be sent. */
   close(code = 1000, reason = "") {
+    if (code !== 1000 && !(code >= 3000 && code <= 4999)) {
+      throw new DOMException(`${code}: expected 1000 or 3000 to 4999`, "InvalidAccessError");
+    }
+    if (new TextEncoder().encode(reason).length > MOST_REASON_BYTES) {
+      throw new DOMException(`the reason is over ${MOST_REASON_BYTES} bytes`, "SyntaxError");
+    }
     if (this.#stop.signal.aborted) return;
     this.#said = [code, reason];
     this.#stop.abort();
@@ -388,8 +402,8 @@ export class SessionSocket extends EventTarget {
     let lost = { code: 1000, reason: "" };
     for (let attempt = 0, cause = ""; !this.#stop.signal.aborted; attempt++) {
       lost = await this.#connection();
-      if (this.#stop.signal.aborted) break;
-      const meaning = this.#options.retry?.(lost.code, lost.reason)
+      if (this.#stop.signal.aborted || lost.isHopeless) break;
+      const meaning = guarded(() => this.#options.retry?.(lost.code, lost.reason))
         ? { is: "retried" }
         : meaningOf(lost.code, lost.reason);
       if (meaning.is === "ended") await this.#session.end(meaning.reason);
@@ -408,14 +422,20 @@ export class SessionSocket extends EventTarget {
   #connection() {
     return new Promise((resolve) => {
       const WebSocket = this.#options.WebSocket ?? globalThis.WebSocket;
-      const socket = new WebSocket(this.#address, this.#protocols);
+      const socket = guarded(() => new WebSocket(this.#address, this.#protocols));
+      if (!socket) {
+        // Protocols that are none, or ws: on a page of https: no retry would do better.
+        resolve({ code: 1006, reason: "", isHopeless: true });
+        return;
+      }
       this.#socket = socket;
       socket.binaryType = this.binaryType;
       const limit = deadline(this.#options.attemptSeconds, this.#stop.signal);
       let openedAt = null;
       const lose = ({ code = 1006, reason = "" } = {}) => {
         limit.clear();
-        socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
+        // Not onerror: one of the package ws that is given up has still to tell an error.
+        socket.onopen = socket.onmessage = socket.onclose = null;
         if (this.#socket === socket) this.#socket = null;
         const seconds = openedAt === null ? 0 : (Date.now() - openedAt) / 1000;
         resolve({ code, reason, opened: openedAt !== null, seconds });
@@ -460,7 +480,9 @@ export class SessionSocket extends EventTarget {
     await pause(seconds, this.#stop.signal);
   }
 
-  #finish({ code, reason }) {
+  #finish(lost) {
+    const isOurs = this.#stop.signal.aborted && !this.#session.ended();
+    const [code, reason] = isOurs ? this.#said : [lost.code, lost.reason];
     this.#stop.abort();
     this.#session.left(this);
     this.#tell("close", { code, reason, ended: this.#session.ended() });
@@ -469,7 +491,7 @@ export class SessionSocket extends EventTarget {
   #tell(type, fields) {
     const event = new SocketEvent(type, fields);
     this.dispatchEvent(event);
-    this[`on${type}`]?.(event);
+    guarded(() => this[`on${type}`]?.(event));
   }
 }
 
@@ -502,12 +524,34 @@ function delay(attempt, options) {
   return backoff(globalThis.navigator?.onLine === false ? 30 : attempt, options);
 }
 
+/** What `hook` returns; what it throws is told to the page or process, and stops nothing here. */
+function guarded(hook) {
+  try {
+    return hook();
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+    return undefined;
+  }
+}
+
+/** `options` over `others`; one that is undefined counts as left out. */
+function chosen(others, options) {
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  return { ...others, ...Object.fromEntries(given) };
+}
+
+function atMost(seconds) {
+  return Math.min(seconds * 1000, MOST_MILLISECONDS);
+}
+
 function inMilliseconds(seconds) {
   return Math.round(Date.now() + seconds * 1000);
 }
 
 /** Ends early when the network is back, when the page is looked at again, or by `signal`. */
-function pause(seconds, signal) {
+function pause(seconds, ...signals) {
   return new Promise((resolve) => {
     const over = new AbortController();
     const wake = () => {
@@ -515,14 +559,16 @@ function pause(seconds, signal) {
       over.abort();
       resolve();
     };
-    const timer = setTimeout(wake, seconds * 1000);
+    const timer = setTimeout(wake, atMost(seconds));
     const once = { signal: over.signal };
     const { document } = globalThis;
     globalThis.addEventListener?.("online", wake, once);
     const seen = () => document.visibilityState === "visible" && wake();
     document?.addEventListener("visibilitychange", seen, once);
-    signal?.addEventListener("abort", wake, once);
-    if (signal?.aborted) wake();
+    for (const signal of signals) {
+      signal?.addEventListener("abort", wake, once);
+      if (signal?.aborted) wake();
+    }
   });
 }
 
@@ -538,7 +584,7 @@ function deadline(seconds, outer) {
   const set = (allowed) => {
     clearTimeout(timer);
     seconds = allowed;
-    if (seconds) timer = setTimeout(abort, seconds * 1000);
+    if (seconds) timer = setTimeout(abort, atMost(seconds));
   };
   const clear = () => {
     clearTimeout(timer);

@@ -28,9 +28,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).with_name("index.html")
-PAGE_HEADERS = {
-    "Content-Type": "text/html; charset=utf-8",
+HERE = Path(__file__).parent
+FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/plane.js": ("plane.js", "text/javascript; charset=utf-8"),
+}
+FILE_HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",  # the URL of a session is a secret
     "X-Content-Type-Options": "nosniff",
@@ -366,10 +369,13 @@ async def discard(reader: asyncio.StreamReader) -> None:
 
 
 class Server:
-    """Answers connections: the page, the WebSocket, and nothing else."""
+    """Answers connections: the page, its module, the WebSocket, and nothing else."""
 
-    def __init__(self, page: bytes) -> None:
-        self.page = page
+    def __init__(self) -> None:
+        self.files = {
+            path: ({"Content-Type": kind, **FILE_HEADERS}, (HERE / name).read_bytes())
+            for path, (name, kind) in FILES.items()
+        }
         self.board = Board()
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -418,15 +424,15 @@ class Server:
                 return await self._reply(request, writer, error.status, error.headers)
             await self._talk(key, WebSocket(reader, writer))
             return False
-        return await self._reply(request, writer, *self._page_for(request))
+        return await self._reply(request, writer, *self._file_for(request))
 
-    def _page_for(self, request: Request) -> tuple[int, dict[str, str], bytes]:
+    def _file_for(self, request: Request) -> tuple[int, dict[str, str], bytes]:
         """Decide the answer to an ordinary request."""
-        if request.path != "/":
+        if request.path not in self.files:
             return 404, {"Content-Type": "text/plain"}, b"There is nothing here.\n"
         if request.method not in ("GET", "HEAD"):
             return 405, {"Allow": "GET, HEAD"}, b""
-        return 200, PAGE_HEADERS, self.page
+        return (200, *self.files[request.path])
 
     async def _reply(
         self,
@@ -464,7 +470,7 @@ async def main(port: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    server = Server(PAGE.read_bytes())
+    server = Server()
     listener = await asyncio.start_server(
         server.accept, os.environ.get("HOST", "0.0.0.0"), port, limit=HEAD_LIMIT, backlog=128
     )

@@ -53,7 +53,7 @@ def key(client: Client) -> Finding:
         if client.settings.key is None:
             cure = "set PLANE_TX_KEY, or name a file with the key: --key-file FILE"
             return bad("API key", "the server wants an API key, and there is none", cure)
-        cure = "set PLANE_TX_KEY to a secret in [control] api_keys; SIGHUP or a restart reads them"
+        cure = "set PLANE_TX_KEY to a secret in [control] api_keys, and restart the server"
         return bad("API key", "the server does not know this API key", cure)
     except Forbidden as error:
         cure = "use a key with the scope read or admin, and the server's own name in --url"

@@ -10,10 +10,16 @@ from click.shell_completion import get_completion_class
 from plane_tx import __version__
 from plane_tx.cli import sessions, watching
 from plane_tx.cli.doctor import doctor
-from plane_tx.cli.running import EPILOGUE, Run, command
+from plane_tx.cli.running import EPILOGUE, Group, Run, command, examples
+from plane_tx.cli.top import top
 
 
-@click.group("plane-tx", epilog=EPILOGUE, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "plane-tx",
+    cls=Group,
+    epilog=EPILOGUE + "\n\n" + examples("plane-tx ls", "plane-tx --key-file key.txt ls --json"),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="plane-tx")
 @click.option("--url", help="The control API; else PLANE_TX_URL, else http://127.0.0.1:8080.")
 @click.option(
@@ -28,7 +34,7 @@ def plane_tx(context: click.Context, url: str | None, key_file: Path | None, as_
     context.obj = Run(url, key_file, as_json)
 
 
-@click.command()
+@click.command(epilog=examples("plane-tx drain", "plane-tx drain --status", "plane-tx drain --off"))
 @click.option("--off", is_flag=True, help="Take new sessions again.")
 @click.option("--status", is_flag=True, help="Only say how it is.")
 @command
@@ -43,10 +49,15 @@ def drain(run: Run, *, off: bool, status: bool) -> None:
     run.say(told.told, [f"the server {how}; it has {told.sessions}"])
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        'eval "$(plane-tx completion bash)"',
+        "plane-tx completion fish > plane-tx.fish",
+    )
+)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what makes SHELL complete these commands: eval "$(plane-tx completion bash)"."""
+    """Print what makes SHELL complete these commands."""
     made = get_completion_class(shell)
     assert made is not None, "click knows these three"
     click.echo(made(plane_tx, {}, "plane-tx", "_PLANE_TX_COMPLETE").source())
@@ -61,7 +72,9 @@ for each in (
     sessions.open_session,
     sessions.stop,
     sessions.keepalive,
-    watching.top,
+    sessions.revoke,
+    sessions.autopsy,
+    top,
     watching.events,
     drain,
     doctor,

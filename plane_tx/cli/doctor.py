@@ -14,14 +14,18 @@ import click
 from plane_tx.cli import answering, box
 from plane_tx.cli.engine import engine
 from plane_tx.cli.findings import Finding, Level, exit_code
-from plane_tx.cli.running import Run, command
+from plane_tx.cli.running import Run, command, examples
 from plane_tx.cli.texts import plain
 from plane_tx.core.sections import Config
 
 COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.BAD: "red"}
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "plane-tx doctor", "plane-tx doctor --config plane.toml", "plane-tx doctor --json"
+    )
+)
 @click.option(
     "--config",
     "path",
@@ -66,7 +70,9 @@ def _box(config: Config) -> Iterator[Finding]:
 
 def show(finding: Finding) -> None:
     """A line for people, and one for the cure."""
-    mark = click.style(f"{finding.level.value:4}", fg=COLOURS[finding.level])
+    mark = f"{finding.level.value:4}"
+    if not os.environ.get("NO_COLOR"):  # https://no-color.org
+        mark = click.style(mark, fg=COLOURS[finding.level])
     click.echo(f"{mark}  {finding.name}: {plain(finding.sentence)}")
     if finding.cure:
         click.echo(f"      cure: {plain(finding.cure)}")

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
-import re
 import socket
 from contextlib import closing
 
 import httpx
 
 from plane_tx.cli.findings import Finding, bad, ok, warn
+from plane_tx.core import dockerapi
 from plane_tx.core.sections import EngineConfig
-
-#: The versions of Docker's API that the server speaks.
-OLDEST_API, NEWEST_API = (1, 40), (1, 47)
 
 SECONDS = 5.0
 
@@ -77,20 +74,17 @@ def _version(where: str) -> Finding:
 
 def judged(version: str, newest: str, oldest: object) -> Finding:
     """How it is with a Docker that speaks these versions of its API."""
-    speaks, from_ = _api(newest), _api(oldest if isinstance(oldest, str) else "0.0")
-    if speaks < OLDEST_API:
-        cure = f"upgrade Docker to 19.03 or newer: its API must be {_dotted(OLDEST_API)} at least"
-        return bad("engine version", f"Docker {version[:64]} is too old: API {newest[:16]}", cure)
-    if from_ > NEWEST_API:
-        cure = f"upgrade plane_tx: it speaks API {_dotted(NEWEST_API)} at most"
-        return bad("engine version", f"Docker {version[:64]} is too new for this server", cure)
-    return ok("engine", f"Docker {version[:64]} answers, API {newest[:16]}")
-
-
-def _api(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"([0-9]{1,4})\.([0-9]{1,4})", text)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    return f"{version[0]}.{version[1]}"
+    try:
+        speaks = dockerapi.parse(newest)
+        from_ = dockerapi.parse("0.0" if oldest is None else oldest)
+    except ValueError as error:
+        cure = "set [engine] docker_socket to the socket of Docker"
+        return bad("engine", f"what answers is not Docker: {error}", cure)
+    if dockerapi.agreed(from_, speaks) is not None:
+        return ok("engine", f"Docker {version[:64]} answers, API {newest}")
+    if speaks < dockerapi.OLDEST:
+        least = dockerapi.dotted(dockerapi.OLDEST)
+        cure = f"upgrade Docker to 19.03 or newer: its API must be {least} at least"
+        return bad("engine version", f"Docker {version[:64]} is too old: API {newest}", cure)
+    cure = f"upgrade plane_tx: it speaks API {dockerapi.dotted(dockerapi.NEWEST)} at most"
+    return bad("engine version", f"Docker {version[:64]} is too new for this server", cure)

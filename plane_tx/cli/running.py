@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import attrs
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from click.exceptions import NoArgsIsHelpError
 
 from plane_tx.cli.texts import plain
 from plane_tx.client import (
@@ -43,6 +43,9 @@ EXIT_CODES: Mapping[type[PlaneClientError], int] = {
 #: Who sits at a terminal is told soon that nobody answers.
 PATIENCE = Patience(retries=1)
 
+#: What goes on for long outlives a restart of the server.
+LONG_PATIENCE = Patience(retries=8)
+
 EPILOGUE = (
     "Exit codes: 0 it is done, 1 it failed, 2 asked wrongly, 3 no such session, 4 not allowed,"
     " 5 the server cannot be reached, 6 the session failed or has ended."
@@ -57,9 +60,9 @@ class Run:
     key_file: Path | None
     as_json: bool = False
 
-    def client(self) -> Client:
+    def client(self, patience: Patience = PATIENCE) -> Client:
         """The client of that server. Raises `InvalidRequest`."""
-        return Client(self.url, self.key(), patience=PATIENCE)
+        return Client(self.url, self.key(), patience=patience)
 
     def key(self) -> str | None:
         """The API key in the file, where one was named."""
@@ -84,6 +87,50 @@ def exit_code(error: PlaneClientError) -> int:
     return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
 
 
+class JsonUsageError(click.ClickException):
+    """What was asked wrongly, for those who read JSON."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print it as a line of JSON."""
+        say_error("Usage", self.message, None)
+
+
+class Group(click.Group):
+    """The program: with `--json` also what click itself finds wrong is JSON."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **named: Any) -> Any:
+        """Run it with the words of the command line."""
+        words = sys.argv[1:] if args is None else list(args)
+        self.as_json = "--json" in words
+        return super().main(words, *rest, **named)
+
+    def make_context(self, *arguments: Any, **named: Any) -> click.Context:
+        """Read the words before the command."""
+        with self._in_json():
+            return super().make_context(*arguments, **named)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Read the others and run the command."""
+        with self._in_json():
+            return super().invoke(ctx)
+
+    @contextmanager
+    def _in_json(self) -> Iterator[None]:
+        try:
+            yield
+        except click.UsageError as error:
+            if self.as_json and not isinstance(error, NoArgsIsHelpError):
+                raise JsonUsageError(error.format_message()) from None
+            raise
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines that can be typed as they are."""
+    return "\b\nExamples:\n" + "\n".join(f"  {each}" for each in lines)
+
+
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Add `--json`, and turn our errors into a line on stderr and an exit code."""
 
@@ -100,34 +147,31 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             # Of a command that follows something this is the usual end.
             sys.exit(130)
+        except OSError as error:
+            # Click ends quietly when nobody reads on.
+            if error.errno == errno.EPIPE:
+                raise
+            fail(run, PlaneClientError(f"{error.filename or 'the output'}: {error.strerror}"))
 
     return within
 
 
 def fail(run: Run, error: PlaneClientError) -> None:
-    """Say what went wrong, as JSON to those who asked for it, and end."""
-    if run.as_json:
-        told = {"kind": error.kind, "message": error.message, "status": error.status}
-        click.echo(json.dumps({"error": told}), err=True)
-    else:
-        under = f" (in the server's log: {error.error_id})" if error.error_id else ""
-        click.echo(f"plane-tx: {plain(error.message)}{plain(under)}", err=True)
+    """Say what went wrong, and end."""
+    say_failure(run, error)
     sys.exit(exit_code(error))
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    """A table of plain text."""
-    made = Table(box=None, pad_edge=False)
-    for column in columns:
-        made.add_column(column, no_wrap=column == "ID")
-    for row in rows:
-        made.add_row(*map(Text, row))
-    return made
+def say_failure(run: Run, error: PlaneClientError) -> None:
+    """Say what went wrong, as JSON to those who asked for it."""
+    if run.as_json:
+        say_error(error.kind, error.message, error.status, error.error_id)
+    else:
+        under = f" (in the server's log: {error.error_id})" if error.error_id else ""
+        click.echo(f"plane-tx: {plain(error.message)}{plain(under)}", err=True)
 
 
-def show_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """Print a table, as wide as it must be where that is no terminal."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 500
-    console.print(table(columns, rows))
+def say_error(kind: str, message: str, status: int | None, error_id: str = "") -> None:
+    """Print an error as a line of JSON, on stderr."""
+    told = {"kind": kind, "message": message, "status": status, "id": error_id or None}
+    click.echo(json.dumps({"error": told}), err=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,8 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
 
 from plane_tx.cli import texts
-from plane_tx.cli.running import Run, command, show_table
-from plane_tx.client import InvalidRequest, PlaneClientError, StatusUpdate
+from plane_tx.cli.running import Run, command, examples, exit_code, say_failure
+from plane_tx.cli.tables import show_table
+from plane_tx.client import Client, InvalidRequest, PlaneClientError, StatusUpdate, TimedOut
 from plane_tx.client.calls import ConnectOptions
 
 #: Options of `spawn` that are limits, and the fields of a spawn_config that they set.
@@ -48,7 +51,14 @@ def json_object(_context: click.Context, parameter: click.Parameter, given: str 
     return data
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "plane-tx spawn echo",
+        "plane-tx spawn echo --key room-7 --user ada --label team=blue --idle 600",
+        "plane-tx spawn echo --id my-editor --env ECHO_START_DELAY=0 --timeout 60",
+        'plane-tx --json spawn echo --no-wait --auth \'{"role": "editor"}\'',
+    )
+)
 @click.argument("app", required=False)
 @click.option("--image", help="An image, instead of an APP of the configuration.")
 @click.option("--command", help="A command's words, as a JSON list.")
@@ -74,13 +84,14 @@ def spawn(run: Run, *, wait: bool, timeout: float | None, **said: Any) -> None:
     options = connect_options(said)
     with run.client() as client:
         session = client.connect(options=options)
+        if not run.as_json:
+            # At once, because it goes on also when waiting for it is given up.
+            verb = "spawned" if session.spawned else "joined"
+            click.echo(f"{verb} {texts.plain(session.id)}", err=True)
         if wait:
             with boot_shown(run) as on_update:
                 client.wait_ready(session.id, timeout, on_update)
     run.say(session.told, [session.url])
-    if not run.as_json:
-        verb = "spawned" if session.spawned else "joined"
-        click.echo(f"{verb} {texts.plain(session.id)}", err=True)
 
 
 def connect_options(said: dict[str, Any]) -> ConnectOptions:
@@ -133,7 +144,7 @@ def boot_shown(run: Run) -> Iterator[Any]:
         yield show
 
 
-@click.command("ls")
+@click.command("ls", epilog=examples("plane-tx ls", "plane-tx ls --label team=blue --all --json"))
 @click.option("--status", multiple=True, help="Only these; may be given several times.")
 @click.option("--user")
 @click.option("--key")
@@ -142,15 +153,12 @@ def boot_shown(run: Run) -> Iterator[Any]:
 @click.option("--all", "ended_too", is_flag=True, help="Those that have ended, too.")
 @command
 def list_sessions(
-    run: Run, *, status: tuple[str, ...], label: Any, ended_too: bool, **filters: str | None
+    run: Run, *, status: tuple[str, ...], label: Any, ended_too: bool, **filters: Any
 ) -> None:
     """List sessions, the newest first."""
     with run.client() as client:
-        found = [
-            each
-            for each in client.list(status=status or None, labels=label, **filters)
-            if ended_too or status or each.status != "terminated"
-        ]
+        wanted = status or (None if ended_too else texts.LIVING)
+        found = list(client.list(status=wanted, labels=label, **filters))
     if run.as_json:
         for each in found:
             run.say(each.told)
@@ -159,7 +167,7 @@ def list_sessions(
     show_table(texts.LIST_COLUMNS, (texts.list_row(each, now) for each in found))
 
 
-@click.command()
+@click.command(epilog=examples("plane-tx show my-session"))
 @click.argument("id")
 @command
 def show(run: Run, *, id: str) -> None:  # noqa: A002  # the name of the argument in the help
@@ -170,7 +178,7 @@ def show(run: Run, *, id: str) -> None:  # noqa: A002  # the name of the argumen
     run.say(details.told, (f"{name + ':':13}{value}" for name, value in lines))
 
 
-@click.command()
+@click.command(epilog=examples("plane-tx why my-session"))
 @click.argument("id")
 @command
 def why(run: Run, *, id: str) -> None:  # noqa: A002  # the name of the argument in the help
@@ -180,11 +188,16 @@ def why(run: Run, *, id: str) -> None:  # noqa: A002  # the name of the argument
     run.say(told.told, texts.reasons(told))
 
 
-@click.command("open")
+@click.command(
+    "open",
+    epilog=examples("plane-tx open my-session", "plane-tx open my-session --user bob --print"),
+)
 @click.argument("id")
 @click.option("--user", help="Whom the link is for.")
 @click.option("--tag", default="", help="The tag of the session's key, if that has one.")
-@click.option("--print", "only_print", is_flag=True, help="Print the link; open nothing.")
+@click.option(
+    "--print", "only_print", is_flag=True, help="Print the link; open nothing, as with --json."
+)
 @command
 def open_session(
     run: Run,
@@ -200,27 +213,44 @@ def open_session(
     if not link.url.startswith(("http://", "https://")):
         raise PlaneClientError("the server's link is no http URL: it is not opened")
     run.say(link.told, [link.url])
-    if not only_print and not run.as_json:
-        webbrowser.open(link.url)
+    if not (only_print or run.as_json or webbrowser.open(link.url)):
+        raise PlaneClientError("there is no browser here: open that link yourself")
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "plane-tx stop my-session",
+        "plane-tx stop --hard one-session another-session",
+    )
+)
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--hard", is_flag=True, help="By force, without its grace.")
 @click.option("--wait", type=float, default=30.0, show_default=True, metavar="SECONDS")
 @command
 def stop(run: Run, *, ids: tuple[str, ...], hard: bool, wait: float) -> None:
     """End sessions and wait until they have ended."""
+    failed = None
     with run.client() as client:
         for each in ids:
-            (client.hard_terminate if hard else client.soft_terminate)(each, wait)
-            status = client.get(each).status
-            run.say({"backend_id": each, "status": status}, [f"{each} {status}"])
-            if wait and status != "terminated":
-                raise PlaneClientError(f"{each} has not ended in {wait:g} s; --hard ends it now")
+            try:
+                _end(run, client, each, hard=hard, wait=wait)
+            except PlaneClientError as error:
+                # The others are to end nevertheless.
+                say_failure(run, error)
+                failed = failed or error
+    if failed is not None:
+        sys.exit(exit_code(failed))
 
 
-@click.command()
+def _end(run: Run, client: Client, session_id: str, *, hard: bool, wait: float) -> None:
+    (client.hard_terminate if hard else client.soft_terminate)(session_id, wait)
+    status = client.get(session_id).status
+    run.say({"backend_id": session_id, "status": status}, [f"{session_id} {status}"])
+    if wait and status != "terminated":
+        raise TimedOut(f"{session_id} has not ended in {wait:g} s; --hard ends it now")
+
+
+@click.command(epilog=examples('plane-tx keepalive my-session 3600 --reason "a long render"'))
 @click.argument("id")
 @click.argument("seconds", type=click.FloatRange(min=0))
 @click.option("--reason", default="", help="What for; there is one lease for each reason.")
@@ -237,3 +267,28 @@ def keepalive(
         lease = client.keep_alive(id, seconds, reason)
     until = f"until {texts.moment(lease.until)}" if lease.until else "no longer"
     run.say(lease.told, [f"{lease.id} is kept alive {until}"])
+
+
+@click.command(epilog=examples("plane-tx revoke my-session ada"))
+@click.argument("id")
+@click.argument("user")
+@command
+def revoke(run: Run, *, id: str, user: str) -> None:  # noqa: A002  # as above
+    """Take the links of USER to the session ID back, and cut what is open by them."""
+    with run.client() as client:
+        told = client.revoke(id, user)
+    run.say({"backend_id": id, "user": user, "message": told}, [told])
+
+
+@click.command(
+    epilog=examples("plane-tx autopsy my-session", "plane-tx autopsy my-session a.tar.gz")
+)
+@click.argument("id")
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@command
+def autopsy(run: Run, *, id: str, file: Path | None) -> None:  # noqa: A002  # as above
+    """Write all that is known of the session ID into FILE, else into ID.tar.gz here."""
+    path = file or Path(f"{id}.tar.gz")
+    with run.client() as client:
+        client.autopsy(id, path)
+    run.say({"backend_id": id, "path": str(path)}, [str(path)])

@@ -56,7 +56,13 @@ def next_end(details: Details, now: float) -> str:
     return f"{plain(cause)} in {span(at / 1000 - now)}"
 
 
-LIST_COLUMNS = ("ID", "STATUS", "KEY", "USER", "RUNS", "CONN", "AGE", "ENDS")
+#: The statuses of sessions that have not ended.
+LIVING = (
+    "scheduled", "loading", "starting", "waiting", "ready", "terminating", "hard-terminating"
+)  # fmt: skip
+
+#: The most important first: a narrow terminal has room for those alone.
+LIST_COLUMNS = ("ID", "STATUS", "RUNS", "ENDS", "CONN", "AGE", "KEY", "USER")
 
 
 def list_row(details: Details, now: float) -> tuple[str, ...]:
@@ -64,12 +70,12 @@ def list_row(details: Details, now: float) -> tuple[str, ...]:
     return (
         plain(details.id),
         plain(details.status),
-        plain(details.key.name),
-        plain(details.user or ""),
         plain(details.app or details.image or ""),
+        next_end(details, now),
         str(details.connection_count),
         span(now - details.created_at / 1000),
-        next_end(details, now),
+        plain(details.key.name),
+        plain(details.user or ""),
     )
 
 

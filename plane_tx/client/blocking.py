@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import ssl
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
 from plane_tx.client import calls, flows, models
-from plane_tx.client.calls import Call, ConnectOptions
+from plane_tx.client.calls import Call, ConnectFields, ConnectOptions, Filters
 from plane_tx.client.errors import PlaneClientError
 from plane_tx.client.flows import Answer, Flow, Open, Patience, Read, Send, Sleep, Tell
 from plane_tx.client.settings import add, new_key, sent, settings, telling, timeout
@@ -70,7 +70,7 @@ class Client:
         *,
         options: ConnectOptions | None = None,
         idempotency_key: str | None = None,
-        **said: Any,
+        **said: Unpack[ConnectFields],
     ) -> models.Session:
         """A session and a link to it: that which holds `key`, or a new one.
 
@@ -78,13 +78,14 @@ class Client:
         for this call, so that its retries make one session.
         """
         options = options or ConnectOptions(app=app, **said)
-        return self._call(calls.connect(options, idempotency_key or new_key()))
+        key = new_key() if idempotency_key is None else idempotency_key
+        return self._call(calls.connect(options, key))
 
     def get(self, session_id: str) -> models.Details:
         """All about one session."""
         return self._call(calls.get(session_id))
 
-    def list(self, **filters: Any) -> Iterator[models.Details]:
+    def list(self, **filters: Unpack[Filters]) -> Generator[models.Details, None, None]:
         """Sessions that fit `status`, `user`, `key`, `namespace` and `labels`, newest first."""
         return self._drive(flows.every_session(filters, self._patience))
 
@@ -99,7 +100,7 @@ class Client:
         follow: bool = False,
         tail: int | None = None,
         since: int | None = None,
-    ) -> Iterator[models.LogLine]:
+    ) -> Generator[models.LogLine, None, None]:
         """The last `tail` lines (100), of those after `since` in milliseconds since the epoch.
 
         With `follow` all that come, too, until the session has ended.
@@ -112,15 +113,19 @@ class Client:
         """What a session takes and moves."""
         return self._call(calls.stats(session_id))
 
-    def stats_stream(self, session_id: str) -> Iterator[models.Stats]:
+    def stats_stream(self, session_id: str) -> Generator[models.Stats, None, None]:
         """The same, every second, until it has ended."""
         return self._drive(flows.samples(session_id, self._patience))
 
-    def events(self) -> Iterator[models.Event]:
+    def stats_stream_of(self, session_ids: Iterable[str]) -> Generator[models.Stats, None, None]:
+        """The same of several, 50 at most, every two seconds, until all of them have ended."""
+        return self._drive(flows.samples_of_many(session_ids, self._patience))
+
+    def events(self) -> Generator[models.Event, None, None]:
         """Every status that any session enters from now on."""
         return self._drive(flows.all_events(self._patience))
 
-    def status_stream(self, session_id: str) -> Iterator[models.StatusUpdate]:
+    def status_stream(self, session_id: str) -> Generator[models.StatusUpdate, None, None]:
         """Every status of a session, from the first, and how far a pull has come."""
         return self._drive(flows.status_updates(session_id, self._patience))
 
@@ -132,7 +137,7 @@ class Client:
     ) -> models.StatusUpdate:
         """Return when the session is ready; `on_update` is called with all that comes before.
 
-        Raises `SessionFailed`, and `TimedOut` after so many seconds, or up to 10 more.
+        Raises `SessionFailed`, and `TimedOut` after so many seconds, or up to 2 more.
         """
         return self._do(flows.ready(session_id, self._patience, timeout), on_update)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypedDict, TypeVar
 
 import attrs
 
@@ -15,6 +15,8 @@ from plane_tx.client.errors import InvalidRequest, Unreadable
 T = TypeVar("T")
 
 _ID = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+
+_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 
 #: As many sessions as one page of a list has.
 PAGE = 200
@@ -61,8 +63,37 @@ class ConnectOptions:
     spawn_config: Mapping[str, Any] | None = None
 
 
+class ConnectFields(TypedDict, total=False):
+    """The fields of `ConnectOptions` beside `app`, as `connect` takes them by name."""
+
+    image: str | None
+    command: Sequence[str] | None
+    env: Mapping[str, str] | None
+    executable: Mapping[str, Any] | None
+    key: str | None
+    namespace: str
+    tag: str
+    user: str | None
+    auth: Mapping[str, Any] | None
+    labels: Mapping[str, str] | None
+    limits: Mapping[str, Any]
+    spawn_config: Mapping[str, Any] | None
+
+
+class Filters(TypedDict, total=False):
+    """Which sessions a list has; what is not named or None does not matter."""
+
+    status: str | Iterable[str] | None
+    user: str | None
+    key: str | None
+    namespace: str | None
+    labels: Mapping[str, str] | None
+
+
 def connect(options: ConnectOptions, idempotency_key: str) -> Call[models.Session]:
     """POST /ctrl/connect. Raises `InvalidRequest` for options that do not go together."""
+    if not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+        raise InvalidRequest("idempotency_key: expected 1 to 255 visible ASCII characters")
     request: dict[str, Any] = {}
     if options.key is not None:
         request["key"] = {
@@ -113,16 +144,14 @@ def get(session_id: str) -> Call[models.Details]:
     return _get(_of(session_id), _modelled(models.Details))
 
 
-def page(filters: Mapping[str, Any], after: str | None = None) -> Call[models.Page]:
+def page(filters: Filters, after: str | None = None) -> Call[models.Page]:
     """GET /ctrl/backends: one page of those that fit."""
-    query = [("limit", str(PAGE))]
-    for name, value in filters.items():
-        if name == "labels":
-            query += [("label", f"{label}={text}") for label, text in (value or {}).items()]
-        elif isinstance(value, str):
-            query.append((name, value))
-        elif value is not None:
-            query += [(name, each) for each in value]
+    status, labels = filters.get("status"), filters.get("labels")
+    statuses = [status] if isinstance(status, str) else status or ()
+    others = {name: filters.get(name) for name in ("user", "key", "namespace")}
+    query = [("limit", str(PAGE)), *(("status", each) for each in statuses)]
+    query += [(name, str(value)) for name, value in others.items() if value is not None]
+    query += [("label", f"{label}={text}") for label, text in (labels or {}).items()]
     if after is not None:
         query.append(("after", after))
     return _get("/ctrl/backends", _modelled(models.Page), *query)
@@ -157,6 +186,12 @@ def stats(session_id: str) -> Call[models.Stats]:
 def stats_stream(session_id: str) -> Call[models.Stats]:
     """The same, every second."""
     return _get(_of(session_id, "/stats"), _modelled(models.Stats), ("stream", "true"))
+
+
+def stats_stream_of(session_ids: Iterable[str]) -> Call[models.Stats]:
+    """GET /ctrl/stats: those of up to 50 sessions, every two seconds."""
+    query = [("id", _checked(each)) for each in session_ids]
+    return _get("/ctrl/stats", _modelled(models.Stats), *query, ("stream", "true"))
 
 
 def event_stream() -> Call[models.Event]:
@@ -242,7 +277,15 @@ def _checked(session_id: str) -> str:
 
 
 def _get(path: str, read: Callable[[object], T], *query: tuple[str, str]) -> Call[T]:
+    for name, value in query:
+        if not _is_unicode(value):
+            raise InvalidRequest(f"{name}: {value[:64]!a} is no Unicode text")
     return Call(method="GET", path=path, read=read, query=query, again=True)
+
+
+def _is_unicode(text: str) -> bool:
+    # A word of a command line that is not UTF-8 is text with half characters in it.
+    return not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 def _post(

@@ -111,6 +111,10 @@ class Unavailable(PlaneClientError):
     default_kind = "Unavailable"
 
 
+class Unreached(Unavailable):
+    """There was no connection, so that nothing was sent."""
+
+
 class Silent(Unavailable):
     """Nothing came for as long as this client waits."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -22,6 +22,7 @@ from plane_tx.client.errors import (
     Silent,
     TimedOut,
     Unavailable,
+    Unreached,
     Unreadable,
 )
 from plane_tx.client.events import EventReader
@@ -34,8 +35,11 @@ TRY_AGAIN = frozenset({429, 502, 503, 504})
 #: A stream has a comment every 15 s, so that one as silent as this is broken.
 SILENCE_SECONDS = 45.0
 
+#: Samples of many sessions come every 2 s, but their stream stays open when all have ended.
+SAMPLES_SILENCE_SECONDS = 5.0
+
 #: While a deadline runs, a stream is looked at as often as this.
-GLANCE_SECONDS = 10.0
+GLANCE_SECONDS = 2.0
 
 
 @attrs.frozen
@@ -132,7 +136,9 @@ def download(call: Call[Any], patience: Patience) -> Flow[bytes]:
                 raise reading.error(answer.status, answer.headers, answer.body)
         except PlaneClientError as error:
             failures += 1
-            pause = patience.pause(failures, error) if call.again else None
+            # What was never sent can do nothing twice either.
+            may = call.again or isinstance(error, Unreached)
+            pause = patience.pause(failures, error) if may else None
             if pause is None:
                 raise
         else:
@@ -140,7 +146,7 @@ def download(call: Call[Any], patience: Patience) -> Flow[bytes]:
         yield Sleep(pause)
 
 
-def every_session(filters: Mapping[str, Any], patience: Patience) -> Flow[None]:
+def every_session(filters: calls.Filters, patience: Patience) -> Flow[None]:
     """Tell each session that fits, page by page."""
     after, seen = None, set[str]()
     while True:
@@ -166,6 +172,7 @@ class Follower(Generic[T]):
         is_last: Callable[[T], bool] = lambda _: False,
         is_over: Callable[[], Flow[bool]] | None = None,
         deadline: float | None = None,
+        silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
         """`is_last` is asked of each event, `is_over` when the stream ends without the last one.
 
@@ -176,6 +183,7 @@ class Follower(Generic[T]):
         self._is_last = is_last
         self._is_over = is_over
         self._deadline = deadline
+        self._longest_silence = silence_seconds
         self._failures = 0
         self._was_open = False
         self._last_id = ""
@@ -183,7 +191,7 @@ class Follower(Generic[T]):
     def run(self) -> Flow[T | None]:
         """Tell every event; the result is the last one, or None where there was no such.
 
-        Raises `TimedOut` at the deadline.
+        Raises `TimedOut` at the deadline, or `GLANCE_SECONDS` later.
         """
         while True:
             error: PlaneClientError = Unavailable("the stream ended before its time")
@@ -194,7 +202,7 @@ class Follower(Generic[T]):
             except PlaneClientError as caught:
                 error = caught
             if self._remaining() <= 0:
-                raise TimedOut("this did not happen in time") from error
+                raise TimedOut("what was waited for did not happen in time") from error
             if isinstance(error, Silent) and self._deadline is not None:
                 continue
             self._failures += 1
@@ -239,7 +247,7 @@ class Follower(Generic[T]):
 
     def _silence_seconds(self) -> float:
         if self._deadline is None:
-            return SILENCE_SECONDS
+            return self._longest_silence
         return max(0.01, min(GLANCE_SECONDS, self._remaining()))
 
 
@@ -254,13 +262,22 @@ def ready(
 ) -> Flow[models.StatusUpdate]:
     """Tell each status until the session is ready.
 
-    Raises `SessionFailed` when it ends first, or has ended since; `TimedOut`.
+    Raises `SessionFailed` when it ends first, or has ended since; `TimedOut`, after which the
+    session goes on; `Unreached` where there is no server any more.
     """
     deadline = None if timeout_seconds is None else patience.clock() + timeout_seconds
     ends = models.ENDING | {"ready"}
     call = calls.status_stream(session_id)
     follower = Follower(call, patience, is_last=lambda told: told.status in ends, deadline=deadline)
-    update = yield from follower.run()
+    try:
+        update = yield from follower.run()
+    except TimedOut as late:
+        if isinstance(late.__cause__, Unreached):
+            raise late.__cause__ from None
+        raise TimedOut(
+            f"the session {session_id} was not ready in {timeout_seconds:g} s; it goes on: wait"
+            " longer, or ask why"
+        ) from late.__cause__
     if update is not None and update.status == "ready":
         # The stream begins with all that was: the session may have ended since.
         update = yield from whole(calls.last_status(session_id), patience)
@@ -299,6 +316,12 @@ def samples(session_id: str, patience: Patience) -> Flow[Any]:
     """Tell what a session takes, every second, until it has ended."""
     call = calls.stats_stream(session_id)
     return Follower(call, patience, is_over=lambda: _has_ended(session_id, patience)).run()
+
+
+def samples_of_many(session_ids: Iterable[str], patience: Patience) -> Flow[Any]:
+    """Tell what each of these takes, every two seconds, until all of them have ended."""
+    call = calls.stats_stream_of(session_ids)
+    return Follower(call, patience, silence_seconds=SAMPLES_SILENCE_SECONDS).run()
 
 
 def all_events(patience: Patience) -> Flow[Any]:

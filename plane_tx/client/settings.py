@@ -12,7 +12,7 @@ import attrs
 import httpx
 
 from plane_tx.client.calls import Call
-from plane_tx.client.errors import InvalidRequest, Silent, Unavailable, Unreadable
+from plane_tx.client.errors import InvalidRequest, Silent, Unavailable, Unreached, Unreadable
 
 #: Where a server listens that nobody configured otherwise.
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -52,17 +52,23 @@ def settings(url: str | None, key: str | None, environ: Mapping[str, str]) -> Se
     key = (key or environ.get("PLANE_TX_KEY") or "").strip() or None
     if key is not None and not _SECRET.fullmatch(key):
         raise InvalidRequest("the API key has characters that no key has")
-    if url.startswith(_UNIX):
-        return Settings("http://localhost", key, url.removeprefix(_UNIX))
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        parsed = httpx.URL("")
-    is_plain = not (parsed.userinfo or parsed.query or parsed.fragment)
-    if parsed.scheme not in ("http", "https") or not parsed.host or not is_plain:
+    path = url.removeprefix(_UNIX)
+    if path != url and path and "\0" not in path:
+        return Settings("http://localhost", key, path)
+    if not _is_plain(url):
         # It is not shown: a login may stand in it.
         raise InvalidRequest("the URL of the server: expected http(s)://host[:port], or unix:PATH")
     return Settings(url.rstrip("/"), key)
+
+
+def _is_plain(url: str) -> bool:
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, UnicodeError):
+        return False
+    more = parsed.userinfo or parsed.query or parsed.fragment
+    port = parsed.port is None or 0 < parsed.port < 65_536
+    return parsed.scheme in ("http", "https") and bool(parsed.host) and port and not more
 
 
 def new_key() -> str:
@@ -99,13 +105,20 @@ def telling(settings: Settings) -> Iterator[None]:
         yield
     except httpx.ReadTimeout:
         raise Silent(f"{settings.where} was silent for too long") from None
-    except httpx.TimeoutException:
-        raise Unavailable(f"{settings.where} cannot be reached: no answer in time") from None
+    except (httpx.ConnectTimeout, httpx.PoolTimeout):
+        raise _unreached(settings, "no connection in time") from None
     except httpx.ConnectError as error:
-        raise Unavailable(f"{settings.where} cannot be reached: {error}") from None
+        raise _unreached(settings, str(error)) from None
     except (httpx.HTTPError, httpx.StreamError) as error:
         told = str(error) or type(error).__name__
         raise Unavailable(f"the connection to {settings.where} broke: {told}") from None
+
+
+def _unreached(settings: Settings, reason: str) -> Unreached:
+    return Unreached(
+        f"{settings.where} cannot be reached ({reason}): is the server running, and does"
+        " PLANE_TX_URL say where its control API is?"
+    )
 
 
 def add(body: bytearray, data: bytes) -> None:

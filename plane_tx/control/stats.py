@@ -97,7 +97,7 @@ class StatsFeed:
         return stream.ended.addBoth(self._left, [(watched, stream)])
 
     def stream_many(self, request: Request, sessions: Iterable[Session]) -> bytes | Deferred[None]:
-        """Answer with samples of each of `sessions` until it has ended, as server-sent events.
+        """Answer with samples of each of `sessions` as server-sent events, until all have ended.
 
         One that does not keep up is sent the next samples, not those in between. Where none of
         them lives the answer is 204, which tells the client not to come back.
@@ -110,9 +110,10 @@ class StatsFeed:
             sse.prepare(request)
             return b""
         stream = sse.EventStream(request, self._clock)
+        untold = {each.id for each in living}
         watching: list[tuple[_Watched, Listener]] = []
         for session in living:
-            listener = _OneOfMany(stream, session)
+            listener = _OneOfMany(stream, session, untold)
             watched = self._watched_by(listener, session, MANY_INTERVAL_SECONDS, self._places)
             watching.append((watched, listener))
         return stream.ended.addBoth(self._left, watching)
@@ -231,9 +232,11 @@ class _Watched:
 class _OneOfMany:
     """Passes the samples of one session on to a stream that tells of others too."""
 
-    def __init__(self, stream: sse.EventStream, session: Session) -> None:
+    def __init__(self, stream: sse.EventStream, session: Session, untold: set[str]) -> None:
+        """`untold` has the ids of all sessions of the stream whose end it was not told yet."""
         self._stream = stream
         self._session = session
+        self._untold = untold
 
     def send(self, one_event: bytes) -> None:
         """Pass a sample on, unless the client does not keep up."""
@@ -241,8 +244,9 @@ class _OneOfMany:
             self._stream.send(one_event)
 
     def end(self) -> None:
-        """End the stream if the engine cannot be asked; the others have not ended with this one."""
-        if self._session.status is not Status.TERMINATED:
+        """End the stream with the last of its sessions, or if the engine cannot be asked."""
+        self._untold.discard(self._session.id)
+        if not self._untold or self._session.status is not Status.TERMINATED:
             self._stream.end()
 
 

@@ -36,6 +36,8 @@ _CLUSTER = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
+#: What is wrong with a control endpoint that more than this box reaches, and half of the cure.
+OPEN = "is open to the network, where api_keys must say who may call: set them"
 
 #: What a URL leads to: no login, no fragment. Names within a company may have underscores.
 _URL = re.compile(
@@ -215,6 +217,10 @@ def _check_trusted_proxies(proxy: ProxyConfig) -> None:
 def _check_protection(config: Config) -> None:
     control = config.control
     _check_url("control.url", control.url, "http", "https")
+    if kind_of(control.endpoint[0]) == "systemd" and not control.url:
+        raise strict.Misfit(
+            "control.url", "say where clients find the socket of systemd: http://127.0.0.1:8080"
+        )
     _check_url("control.forward_auth", control.forward_auth, "http")
     if control.api_keys and control.forward_auth:
         raise strict.Misfit("control.forward_auth", "not together with api_keys: choose one")
@@ -225,12 +231,10 @@ def _check_protection(config: Config) -> None:
             )
         return
     for endpoint in control.endpoint:
-        if not is_loopback(endpoint):
-            raise strict.Misfit(
-                "control.endpoint",
-                f"{strict.show(endpoint)} is open to the network, where api_keys must say who may"
-                ' call: set them, or use "tcp:PORT:interface=127.0.0.1" or a unix socket',
-            )
+        # Where systemd listens only its socket tells, which is asked before anything is served.
+        if kind_of(endpoint) != "systemd" and not is_loopback(endpoint):
+            cure = 'use "tcp:PORT:interface=127.0.0.1" or a unix socket'
+            raise strict.Misfit("control.endpoint", f"{strict.show(endpoint)} {OPEN}, or {cure}")
 
 
 def _check_url(key: str, url: str, *schemes: str) -> None:

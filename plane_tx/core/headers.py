@@ -68,23 +68,24 @@ def passing(headers: Headers, listed: AbstractSet[bytes] = frozenset()) -> Heade
     return tuple(header for header in headers if LOWERED[header[0]] not in dropped)
 
 
-def _unlisted(fields: Fields) -> Iterable[bytes]:
-    dropped = fields.listed - _NEVER_DROPPED if fields.listed else None
+def _unlisted(head: RequestHead | ResponseHead) -> Iterable[bytes]:
+    listed = head.fields.listed
+    dropped = listed - _NEVER_DROPPED if listed else None
     if not dropped:
-        return fields.plain
-    return [line for line in fields.plain if name_of(line) not in dropped]
+        return head.plain
+    return [line for line in head.plain if name_of(line) not in dropped]
 
 
 class Introductions:
     """The header that one client's requests have at its sessions, made anew where it changes."""
 
-    __slots__ = ("_asked", "_fields", "_header", "_told", "_upgrade")
+    __slots__ = ("_asked", "_end", "_fields", "_header", "_plain", "_told", "_upgrade")
 
     def __init__(self) -> None:
         self._asked: tuple[Token, Peer, bytes, str] | None = None
-        self._told: list[bytes] = []
         self._fields: Fields | None = None
-        self._upgrade = self._header = b""
+        self._plain: tuple[bytes, ...] = ()
+        self._upgrade = self._header = self._told = self._end = b""
 
     def header(self, head: RequestHead, route: Route, peer: Peer) -> bytes:
         """All of it but the path, which each request has another of; a line's end comes first."""
@@ -97,11 +98,15 @@ class Introductions:
             or asked[3] != route.prefix
         ):
             self._asked = (route.token, peer, head.host, route.prefix)
-            self._told = _introduction(head, route, peer)
+            self._told = b"\r\n".join([b"", *_introduction(head, route, peer)])
             self._fields = None
         if head.fields is not self._fields or head.upgrade != self._upgrade:
             self._fields, self._upgrade = head.fields, head.upgrade
-            self._header = b"\r\n".join([b"", *self._told, *_own_lines(head), b""])
+            self._end = b"\r\n".join([*_last_lines(head), b""])
+        elif head.plain is self._plain:
+            return self._header
+        self._plain = head.plain
+        self._header = b"\r\n".join([self._told, *_unlisted(head), self._end])
         return self._header
 
 
@@ -110,8 +115,9 @@ def _introduction(head: RequestHead, route: Route, peer: Peer) -> list[bytes]:
     return [b"Host: " + head.host, *map(b": ".join, told)]
 
 
-def _own_lines(head: RequestHead) -> list[bytes]:
-    lines = [*_unlisted(head.fields), _VIA_LINE]
+def _last_lines(head: RequestHead) -> list[bytes]:
+    # They follow from the marked fields of the head, and from what is passed on of an upgrade.
+    lines = [_VIA_LINE]
     if head.framing is Framing.CHUNKED:
         lines.append(b"Transfer-Encoding: chunked")
     else:
@@ -181,7 +187,7 @@ def response_lines(head: ResponseHead, session_id: str) -> list[bytes]:
     101 or 204 it is neither (RFC 9110 section 8.6). Without word of the upstream who may read the
     reply, every origin may (plane.md 4.2).
     """
-    lines = list(_unlisted(head.fields))
+    lines = list(_unlisted(head))
     added = _CORS_LINES
     for name, value in head.fields.marked:
         if name in CORS:
@@ -226,7 +232,7 @@ def reply_trailers(trailers: Headers) -> Headers:
 
 def interim_lines(head: ResponseHead) -> list[bytes]:
     """What the client is sent of the header of an interim reply: no length, for it has no body."""
-    return list(_unlisted(head.fields))
+    return list(_unlisted(head))
 
 
 def cors(headers: Headers) -> Headers:

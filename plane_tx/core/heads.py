@@ -27,30 +27,37 @@ _PADDED = re.compile(rb"0[0-9]+")
 _VERSIONS = {b"HTTP/1.1": b"1.1", b"HTTP/1.0": b"1.0"}
 
 
-def fields_in(lines: Iterable[bytes], marks: ByName[bytes]) -> Fields:
-    """The fields in these lines, sorted by `marks`, and what they say of the message's end.
+def sorted_lines(
+    lines: Iterable[bytes], marks: ByName[bytes]
+) -> tuple[tuple[bytes, ...], list[bytes]]:
+    """Those of these lines whose fields just pass, and those that a proxy must look at.
 
     Raises ValueError for a line that is no field.
     """
     plain: list[bytes] = []
-    marked: list[tuple[bytes, bytes]] = []
+    marked: list[bytes] = []
     for line in lines:
-        name = line[: line.index(b":")]
-        mark = marks[name]
-        if mark:
-            marked.append((mark, _value(mark, line[len(name) + 1 :])))
-        else:
-            plain.append(line)
+        name, colon, _ = line.partition(b":")
+        if not colon:
+            raise ValueError("a field without a colon")
+        (marked if marks[name] else plain).append(line)
+    return tuple(plain), marked
+
+
+def marked_fields(lines: Iterable[bytes], marks: ByName[bytes]) -> Fields:
+    """What the marked lines of a header say; none of its other lines can change that."""
+    parted = [line.partition(b":") for line in lines]
+    marked = tuple((marks[name], _value(marks[name], text)) for name, _, text in parted)
     framing, length, fault = framing_of(marked)
     # Proxy-Connection was never a standard, but llhttp heeds it.
     hops = (b"connection", b"proxy-connection")
     listed = tokens_of([value for name, value in marked if name in hops])
-    return Fields(tuple(plain), tuple(marked), None, listed, framing, length, fault)
+    return Fields(marked, None, listed, framing, length, fault)
 
 
-def request_fields(lines: Iterable[bytes]) -> Fields:
+def marked_request_fields(lines: Iterable[bytes]) -> Fields:
     """The same of a request, of which a server asks more (RFC 9112 section 3.2)."""
-    fields = fields_in(lines, REQUEST_MARKS)
+    fields = marked_fields(lines, REQUEST_MARKS)
     hosts = fields.values(b"host")
     fault = fields.fault
     if len(hosts) > 1:
@@ -87,8 +94,8 @@ def framing_of(marked: Iterable[tuple[bytes, bytes]]) -> tuple[Framing | None, i
     return (Framing.LENGTH if int(length) else Framing.NONE), int(length), ""
 
 
-def request_head(first: bytes, fields: Fields) -> RequestHead:
-    """What a request line and its `request_fields` say. Raises `BadRequest`."""
+def request_head(first: bytes, fields: Fields, plain: tuple[bytes, ...]) -> RequestHead:
+    """What a request line and its fields say. Raises `BadRequest`."""
     parts = first.split(b" ")
     # One space and no other between them: what is read in two ways would be sent on in one.
     if len(parts) != 3:
@@ -119,7 +126,7 @@ def request_head(first: bytes, fields: Fields) -> RequestHead:
         upgrade = _offered_upgrade(method, fields.values(b"upgrade"))
     # What follows an offer to upgrade is no request, even when the offer is refused.
     keep_alive = keeps_alive(version, listed) and not upgrade
-    return RequestHead(method, target, version, fields, framing, host, keep_alive, upgrade)
+    return RequestHead(method, target, version, fields, framing, host, keep_alive, upgrade, plain)
 
 
 def _check_method(method: bytes) -> None:
@@ -151,7 +158,9 @@ def _unusual_target(target: bytes, host: bytes) -> tuple[bytes, bytes]:
     raise BadRequest("expected a target that begins with '/'")
 
 
-def response_head(method: bytes, first: bytes, fields: Fields) -> ResponseHead:
+def response_head(
+    method: bytes, first: bytes, fields: Fields, plain: tuple[bytes, ...]
+) -> ResponseHead:
     """What a status line and its fields say, in reply to `method`. Raises `UpstreamUnreachable`."""
     spoken, _, rest = first.partition(b" ")
     code, _, reason = rest.partition(b" ")
@@ -168,4 +177,4 @@ def response_head(method: bytes, first: bytes, fields: Fields) -> ResponseHead:
             raise UpstreamUnreachable(f"the session's reply has {fields.fault}")
         framing = fields.framing or Framing.UNTIL_CLOSE
     keep_alive = keeps_alive(version, fields.listed) and framing is not Framing.UNTIL_CLOSE
-    return ResponseHead(status, reason, fields, framing, keep_alive)
+    return ResponseHead(status, reason, fields, framing, keep_alive, plain)

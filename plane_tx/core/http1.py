@@ -12,8 +12,8 @@ from typing import Any
 import httptools
 
 from plane_tx.core.errors import BadRequest, HeadTooLarge, PlaneError, UpstreamUnreachable
-from plane_tx.core.fields import REPLY_MARKS
-from plane_tx.core.heads import fields_in, request_fields, request_head, response_head
+from plane_tx.core.fields import REPLY_MARKS, REQUEST_MARKS
+from plane_tx.core.heads import marked_fields, marked_request_fields, request_head, response_head
 from plane_tx.core.messages import (
     END,
     Broken,
@@ -41,6 +41,7 @@ class RequestParser(Reader[RequestHead]):
     _what = "the request"
     _error = BadRequest
     _too_long = HeadTooLarge
+    _marks = REQUEST_MARKS
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,6 +56,14 @@ class RequestParser(Reader[RequestHead]):
 
     def feed(self, data: bytes) -> list[RequestEvent]:
         """Take in what the client sent; return what it amounts to. Never raises."""
+        head = self._last_head
+        if head is not None and head.bodiless and data == self._last_bytes and self._at_rest:
+            try:
+                self._judge_whole(data)
+                self._begin(head)
+            except PlaneError as error:
+                self._break(error)
+            return self._told()
         rest = data if self._over else self._take(data)
         if self._upgraded:
             self.surplus += rest
@@ -63,19 +72,20 @@ class RequestParser(Reader[RequestHead]):
     def _new_judge(self) -> Any:
         return httptools.HttpRequestParser(self._verdict)
 
-    def _read_fields(self, lines: list[bytes]) -> Fields:
-        return request_fields(lines)
+    def _read_marked(self, lines: list[bytes]) -> Fields:
+        return marked_request_fields(lines)
 
-    def _head_of(self, first: bytes, fields: Fields) -> RequestHead:
-        return request_head(first, fields)
+    def _head_of(self, first: bytes, fields: Fields, plain: tuple[bytes, ...]) -> RequestHead:
+        return request_head(first, fields, plain)
 
     def _begin(self, head: RequestHead) -> None:
         if self._judge.should_upgrade() and not head.upgrade:
             self._decline(head)
-        self._agree(self._verdict.between, head.framing is Framing.NONE)
+        if self._verdict.between != head.bodiless:
+            raise self._unclear(b"")
         self._events.append(head)
         self._keep_alive = head.keep_alive
-        if head.framing is not Framing.NONE:
+        if not head.bodiless:
             self._expect_body(head.framing, head.fields.length)
         else:
             self._upgraded = bool(head.upgrade)
@@ -114,6 +124,7 @@ class ResponseParser(Reader[ResponseHead]):
 
     _what = "the session's reply"
     _error = _too_long = UpstreamUnreachable
+    _marks = REPLY_MARKS
 
     def __init__(self, method: bytes) -> None:
         super().__init__()
@@ -144,6 +155,21 @@ class ResponseParser(Reader[ResponseHead]):
 
     def feed(self, data: bytes) -> list[ResponseEvent]:
         """Take in what the upstream sent; return what it amounts to. Never raises."""
+        head, long = self._last_head, len(self._last_bytes)
+        if (
+            head is not None
+            and head.framing is Framing.LENGTH
+            and len(data) == long + head.fields.length
+            and data.startswith(self._last_bytes)
+            and self._at_rest
+        ):
+            try:
+                self._judge_whole(data)
+            except PlaneError as error:
+                self._break(error)
+                return self._told()
+            self._head, self._over = head, True
+            return [head, data[long:], END]
         rest = data if self._over else self._take(data)
         if rest and self._head is not None and self._head.status == 101:
             self.surplus += rest
@@ -168,11 +194,11 @@ class ResponseParser(Reader[ResponseHead]):
     def _new_judge(self) -> Any:
         return httptools.HttpResponseParser(self._verdict)
 
-    def _read_fields(self, lines: list[bytes]) -> Fields:
-        return fields_in(lines, REPLY_MARKS)
+    def _read_marked(self, lines: list[bytes]) -> Fields:
+        return marked_fields(lines, REPLY_MARKS)
 
-    def _head_of(self, first: bytes, fields: Fields) -> ResponseHead:
-        return response_head(self._method, first, fields)
+    def _head_of(self, first: bytes, fields: Fields, plain: tuple[bytes, ...]) -> ResponseHead:
+        return response_head(self._method, first, fields, plain)
 
     def _begin(self, head: ResponseHead) -> None:
         if head.interim:

@@ -27,16 +27,15 @@ _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE
 
 @attrs.frozen
 class Fields:
-    """A header: `plain` are the lines of all fields that just pass, as sent; the others, which a
-    proxy must look at, are `marked`: names in lower case, and values.
+    """The fields of a header that a proxy must look at, and what they say.
 
-    `host` is that of the only Host field, None without one. `listed` is what the Connection field
-    names. `framing` is None when nothing is said of it, `length` that of a body that has one. What
-    is wrong with any of them is a `fault`. `waiting` is what our own waiting page has heard last,
-    None of any other request.
+    `marked` are their names in lower case, and values; all else follows from them. `host` is that
+    of the only Host field, None without one. `listed` is what the Connection field names. `framing`
+    is None when nothing is said of it, `length` that of a body that has one. What is wrong with any
+    of them is a `fault`. `waiting` is what our own waiting page has heard last, None of any other
+    request.
     """
 
-    plain: tuple[bytes, ...] = ()
     marked: Headers = ()
     host: bytes | None = None
     listed: frozenset[bytes] = frozenset()
@@ -45,10 +44,6 @@ class Fields:
     fault: str = ""
     waiting: bytes | None = None
 
-    def all(self) -> Headers:
-        """All fields by name and value, for those who look at one message in many."""
-        return fields_of(self.plain) + self.marked
-
     def values(self, name: bytes) -> list[bytes]:
         """Every value of a marked field (lower case), in order."""
         return [value for marked, value in self.marked if marked == name]
@@ -56,9 +51,10 @@ class Fields:
 
 @attrs.frozen
 class RequestHead:
-    """A request line and its fields; `target` is in origin form, or `*`.
+    """A request line and its header; `target` is in origin form, or `*`.
 
-    `host` is that of the target if it had one, else of the Host field.
+    `host` is that of the target if it had one, else of the Host field. `plain` are the lines of all
+    fields that just pass, as sent.
     """
 
     method: bytes
@@ -69,17 +65,30 @@ class RequestHead:
     host: bytes
     keep_alive: bool
     upgrade: bytes = b""
+    plain: tuple[bytes, ...] = ()
+    #: Whether it ends here; worked out once, for each request asks a few times.
+    bodiless: bool = attrs.field(init=False, eq=False, repr=False)
+
+    @bodiless.default
+    def _is_bodiless(self) -> bool:
+        return self.framing is Framing.NONE
+
+    def beside(self, plain: tuple[bytes, ...]) -> RequestHead:
+        """The same head, but for the fields that just pass."""
+        return RequestHead(
+            self.method, self.target, self.version, self.fields,
+            self.framing, self.host, self.keep_alive, self.upgrade, plain,
+        )  # fmt: skip
 
     @property
     def repeatable(self) -> bool:
         """Whether it may be sent twice: it is idempotent, and nothing goes with it."""
-        bodiless = self.framing is Framing.NONE and not self.upgrade
-        return bodiless and self.method in _IDEMPOTENT
+        return self.bodiless and not self.upgrade and self.method in _IDEMPOTENT
 
     @property
     def headers(self) -> Headers:
         """All its fields."""
-        return self.fields.all()
+        return fields_of(self.plain) + self.fields.marked
 
     @property
     def last(self) -> bool:
@@ -89,18 +98,24 @@ class RequestHead:
 
 @attrs.frozen
 class ResponseHead:
-    """A status line and its fields; interim ones (1xx but 101) have another head after them."""
+    """A status line and its header; interim ones (1xx but 101) have another head after them."""
 
     status: int
     reason: bytes
     fields: Fields
     framing: Framing
     keep_alive: bool
+    plain: tuple[bytes, ...] = ()
+
+    def beside(self, plain: tuple[bytes, ...]) -> ResponseHead:
+        """The same head, but for the fields that just pass."""
+        fields, framing = self.fields, self.framing
+        return ResponseHead(self.status, self.reason, fields, framing, self.keep_alive, plain)
 
     @property
     def headers(self) -> Headers:
         """All its fields."""
-        return self.fields.all()
+        return fields_of(self.plain) + self.fields.marked
 
     @property
     def interim(self) -> bool:

@@ -14,8 +14,17 @@ import httptools
 
 from plane_tx.core.chunked import ChunkedBody, LineTooLong
 from plane_tx.core.errors import PlaneError
-from plane_tx.core.fields import LOWERED, Headers, fields_of
-from plane_tx.core.messages import END, Broken, EndOfMessage, Fields, Framing
+from plane_tx.core.fields import LOWERED, ByName, Headers, fields_of
+from plane_tx.core.heads import sorted_lines
+from plane_tx.core.messages import (
+    END,
+    Broken,
+    EndOfMessage,
+    Fields,
+    Framing,
+    RequestHead,
+    ResponseHead,
+)
 
 #: The longest head we read, request line and headers together; trailers may be as long.
 MAX_HEAD_BYTES = 65536
@@ -29,7 +38,7 @@ MOST_AT_ONCE = 256
 #: How long a head is remembered, lest connections that wait keep much.
 MOST_REMEMBERED_BYTES = 2048
 
-Head = TypeVar("Head")
+Head = TypeVar("Head", RequestHead, ResponseHead)
 
 
 class _Verdict:
@@ -57,6 +66,7 @@ class Reader(Generic[Head]):
     _what: str
     _error: type[PlaneError]
     _too_long: type[PlaneError]
+    _marks: ByName[bytes]
 
     def __init__(self) -> None:
         # Not llhttp's own callbacks: each would hold the other until the collector comes by.
@@ -67,26 +77,30 @@ class Reader(Generic[Head]):
         self._empty = 0
         self._last_bytes = b""
         self._last_head: Head | None = None
-        self._last_header = b""
+        self._last_first = self._last_header = b""
+        self._last_marked: list[bytes] = []
         self._last_fields = Fields()
+        self._last_plain: tuple[bytes, ...] = ()
         self._in_body = False
         self._left = 0
         self._chunked: ChunkedBody | None = None
-        self._pending = b""
+        #: What came and was not read; `feed(b"")` goes on with it, in another turn.
+        self.pending = b""
         self._over = False
 
     @property
-    def pending(self) -> bool:
-        """Whether not all was read that came; `feed(b"")` goes on, in another turn."""
-        return bool(self._pending)
+    def _at_rest(self) -> bool:
+        # Nothing of another message is here, not even an empty line.
+        return not (self._over or self._in_body or self._kept or self.pending)
 
     def _new_judge(self) -> Any:
         raise NotImplementedError
 
-    def _read_fields(self, lines: list[bytes]) -> Fields:
+    def _read_marked(self, lines: list[bytes]) -> Fields:
+        """What the marked lines of a header say."""
         raise NotImplementedError
 
-    def _head_of(self, first: bytes, fields: Fields) -> Head:
+    def _head_of(self, first: bytes, fields: Fields, plain: tuple[bytes, ...]) -> Head:
         """What a head's first line and its fields say."""
         raise NotImplementedError
 
@@ -103,8 +117,8 @@ class Reader(Generic[Head]):
         judged, at, left = len(self._kept), 0, MOST_AT_ONCE
         if judged:
             data, self._kept = self._kept + data, b""
-        elif self._pending:
-            data, self._pending = self._pending + data, b""
+        elif self.pending:
+            data, self.pending = self.pending + data, b""
         try:
             while at < len(data) and not self._over and left > 0:
                 left -= 1
@@ -121,7 +135,7 @@ class Reader(Generic[Head]):
         except ValueError as error:
             self._break(self._error(f"{self._what} has {error}"))
         if not self._over:
-            self._pending = data[at:]
+            self.pending = data[at:]
             return b""
         return data[at:]
 
@@ -152,12 +166,16 @@ class Reader(Generic[Head]):
             self._kept = data[start:]
             return end
         first, _, header = data[start:found].partition(b"\r\n")
-        if b"\n" in first or b"\r" in first:
+        if first.splitlines() != [first]:
             # llhttp ends a request line of HTTP/0.9 at a bare LF, and reads fields behind it.
             raise self._error(f"{self._what} has a line that no CR LF ends")
-        head = self._head_of(first, self._fields_of(header))
+        fields, plain = self._fields_of(header)
+        if last is not None and last.fields is fields and first == self._last_first:
+            head = last.beside(plain)
+        else:
+            head = self._head_of(first, fields, plain)
         if end - start <= MOST_REMEMBERED_BYTES:
-            self._last_bytes, self._last_head = data[start:end], head
+            self._last_bytes, self._last_first, self._last_head = data[start:end], first, head
         self._begin(head)
         return end
 
@@ -172,6 +190,15 @@ class Reader(Generic[Head]):
         self._begin(head)
         return start + len(self._last_bytes)
 
+    def _judge_whole(self, data: bytes) -> None:
+        # `data` is the last head again, to the last byte of what follows it. Whoever asks for the
+        # same again says the same, and so does who replies; llhttp judges it anew all the same.
+        verdict = self._verdict
+        verdict.headed, self._empty = False, 0
+        self._tell(data)
+        if not (verdict.headed and verdict.between):
+            raise self._unclear(data)
+
     def _pass_over_empty_lines(self, data: bytes, start: int, judged: int) -> int:
         # Before a request they mean nothing (RFC 9112 section 2.2).
         end = start
@@ -183,19 +210,24 @@ class Reader(Generic[Head]):
             raise self._too_long(f"more than {MAX_HEAD_BYTES} bytes of empty lines")
         return end
 
-    def _fields_of(self, header: bytes) -> Fields:
+    def _fields_of(self, header: bytes) -> tuple[Fields, tuple[bytes, ...]]:
         # Who asks again on one connection mostly says the same of itself, byte by byte.
         if header == self._last_header:
-            return self._last_fields
-        ends = header.count(b"\r\n")
-        if header.count(b"\n") != ends or header.count(b"\r") != ends:
+            return self._last_fields, self._last_plain
+        lines = header.splitlines()
+        if b"\r\n".join(lines) != header:
             raise self._error(f"{self._what} has a line that no CR LF ends")
-        if ends >= MAX_FIELDS:
+        if len(lines) > MAX_FIELDS:
             raise self._too_long(f"the head has more than {MAX_FIELDS} fields")
-        fields = self._read_fields(header.split(b"\r\n") if header else [])
+        plain, marked = sorted_lines(lines, self._marks)
+        # What differs from one request to the next is mostly among the fields that just pass.
+        fields = self._last_fields
+        if marked != self._last_marked:
+            fields = self._read_marked(marked)
         if len(header) <= MOST_REMEMBERED_BYTES:
-            self._last_header, self._last_fields = header, fields
-        return fields
+            self._last_header, self._last_plain = header, plain
+            self._last_marked, self._last_fields = marked, fields
+        return fields, plain
 
     def _expect_body(self, framing: Framing, length: int) -> None:
         self._in_body = True

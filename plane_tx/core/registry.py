@@ -13,7 +13,6 @@ from plane_tx.core.estimates import Estimates
 from plane_tx.core.grants import Grants
 from plane_tx.core.lifecycle import is_live
 from plane_tx.core.model import (
-    BOOTING,
     Address,
     Key,
     Ready,
@@ -28,6 +27,9 @@ from plane_tx.core.use import Traffic, Use, UseKind
 
 #: Where a session stands among all: when it was made; its id decides within one moment.
 Place = tuple[float, str]
+
+# A member of an enumeration takes longer to find than to compare.
+_LEASE = UseKind.LEASE
 
 #: How many ended sessions are remembered, so that their links and pages can still say why.
 ENDED_KEPT = 1000
@@ -188,7 +190,7 @@ class Registry:
             session.passives += 1
         else:
             session.idle_since = None
-        if use.kind is not UseKind.LEASE:
+        if use.kind is not _LEASE:
             if not session.claimed:
                 session.claimed = True
                 self._used.add(session)
@@ -216,7 +218,7 @@ class Registry:
         session.uses.remove(use)
         use.cut = None  # it would keep the connection, as long as the session remembers the use
         self.uses[use.kind] -= 1
-        if use.kind is not UseKind.LEASE:
+        if use.kind is not _LEASE:
             self.grants.closed(use.visit.token, now)
         else:
             session.leases -= 1
@@ -227,7 +229,7 @@ class Registry:
         self._used.add(session)
         if len(session.uses) > session.passives:
             return False
-        if is_live(session.status) and session.status not in BOOTING:
+        if session.status is Status.READY:
             session.idle_since = now
         return True
 

@@ -10,6 +10,7 @@ from plane_tx.core.apikeys import ApiKey, KeyFile
 from plane_tx.core.connect import CapacityLimits
 from plane_tx.core.hardening import Addressing, Egress, Hardening, HardeningChange
 from plane_tx.core.idlerule import IdleRequest
+from plane_tx.core.model import Routing
 from plane_tx.core.spec import App, Defaults
 from plane_tx.core.strict import Count, Port, Seconds
 from plane_tx.core.wire import ExecutableFields, ExecutableRequest
@@ -134,12 +135,13 @@ class AppConfig(ExecutableFields):
     max_idle_seconds: Seconds | None = None
     lifetime_limit_seconds: Seconds | None = None
     idle: IdleRequest | None = None
+    routing: Routing = Routing.PATH
     hardening: HardeningChange = HardeningChange()
 
     def to_app(self) -> App:
         """The same as an executable, its limits, and what of it a request may set."""
-        beside = ("max_idle_seconds", "lifetime_limit_seconds", "request_env", "idle", "hardening")
         values = attrs.asdict(self, recurse=False)
+        beside = [field.name for field in attrs.fields(App) if field.name != "executable"]
         brought = {name: values.pop(name) for name in beside}
         return App(ExecutableRequest(**values), **brought)
 

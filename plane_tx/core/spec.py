@@ -19,6 +19,7 @@ from plane_tx.core.model import (
     PullPolicy,
     Readiness,
     ResourceLimits,
+    Routing,
     Spec,
     Volume,
 )
@@ -48,6 +49,7 @@ class App:
     lifetime_limit_seconds: Seconds | None = None
     request_env: tuple[str, ...] = ()
     idle: IdleRequest | None = None
+    routing: Routing = Routing.PATH
     hardening: HardeningChange = HardeningChange()
 
 
@@ -95,7 +97,7 @@ def complete(config: SpawnConfig, apps: Mapping[str, App], defaults: Defaults) -
         idle=(config.idle or app.idle or defaults.idle).to_rule(),
         subdomain=config.subdomain,
         use_static_token=config.use_static_token,
-        routing=config.routing,
+        routing=_routing(config, app),
         labels=dict(config.labels),
     )
 
@@ -113,6 +115,17 @@ def _limits(
         stop_grace_seconds=_given(config.stop_grace_seconds, defaults.stop_grace_seconds),
         token_ttl_seconds=config.token_ttl_seconds,
     )
+
+
+def _routing(config: SpawnConfig, app: App) -> Routing:
+    if config.routing is None and app.routing is Routing.HOST:
+        for field in ("subdomain", "use_static_token"):
+            if getattr(config, field):
+                raise InvalidRequest(
+                    f"spawn_config.{field}: the app {config.executable.app!r} says routing"
+                    ' "host", which this does not go with; leave this out, or ask for "path"'
+                )
+    return config.routing or app.routing
 
 
 def _first(*values: float | None) -> float | None:

@@ -134,7 +134,7 @@ class SpawnConfig:
     token_ttl_seconds: Seconds | None = None
     use_static_token: bool = False
     subdomain: str | None = None
-    routing: Routing = Routing.PATH
+    routing: Routing | None = None
     labels: Annotated[Mapping[Name, Text], Most(64)] = attrs.field(factory=dict)
     idle: IdleRequest | None = None
 

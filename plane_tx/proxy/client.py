@@ -23,6 +23,7 @@ from plane_tx.core.headers import Introductions, Peer
 from plane_tx.core.http1 import RequestParser
 from plane_tx.core.ledger import How
 from plane_tx.core.messages import (
+    END,
     Broken,
     EndOfMessage,
     RequestEvent,
@@ -31,13 +32,7 @@ from plane_tx.core.messages import (
     ends_with_last,
 )
 from plane_tx.core.routes import Way
-from plane_tx.proxy.answers import (
-    Answering,
-    is_our_own,
-    own_answer,
-    slash_added,
-    wants_page,
-)
+from plane_tx.proxy.answers import Answering, is_our_own, own_answer, slash_added, wants_page
 from plane_tx.proxy.choice import exchange_for
 from plane_tx.proxy.connection import (
     HEAD_SECONDS,
@@ -295,6 +290,8 @@ class ClientConnection(Connection):
             self._in_head = False
             self._timer.disarm()
             self._begin(event)
+            if self._events and self._events[0] is END and event.bodiless:
+                self._events.popleft()  # the exchange knows that there is no more
         elif isinstance(event, Broken):
             if exchange is None:
                 self.refuse(event.error)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import enum
-
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 from twisted.logger import Logger
@@ -36,13 +34,8 @@ from plane_tx.proxy.interface import Carrier, Client
 from plane_tx.proxy.remembering import Remembering
 from plane_tx.proxy.upstream import UpstreamConnection, why_not_connected
 
-
-class Progress(enum.Enum):
-    """How far the reply to the client has come."""
-
-    NOTHING_SENT = "nothing sent"
-    HEAD_SENT = "head sent"
-    OVER = "over"
+#: How bodies end whose length nobody knows before.
+_UNTOLD = (Framing.CHUNKED, Framing.UNTIL_CLOSE)
 
 
 class Exchange(Remembering):
@@ -54,9 +47,9 @@ class Exchange(Remembering):
 
     _log = Logger()
 
+    #: Whether its session can be sent more of the request.
     sendable = False
-    request_complete = False
-    _progress = Progress.NOTHING_SENT
+    _answered = False
     _upstream: UpstreamConnection | None = None
     _waiting: Deferred[None] | None = None
     _use: Use | None = None
@@ -69,6 +62,7 @@ class Exchange(Remembering):
         self, carrier: Carrier, client: Client, head: RequestHead, route: Route, peer: Peer
     ) -> None:
         self.head = head
+        self.request_complete = head.bodiless
         self.session: Session = route.session
         self.visit = client.way.visit(route, peer.address)
         self._supervisor = carrier.supervisor
@@ -153,7 +147,7 @@ class Exchange(Remembering):
         """The client is gone: tell the session at once."""
         self._ended_by(End.CLIENT)
         self._stop_waiting()
-        self._over()
+        self._over(self._supervisor.now())
         self._drop_upstream()
 
     def pause_reply(self) -> None:
@@ -184,17 +178,18 @@ class Exchange(Remembering):
 
     def reply(self, events: list[ResponseEvent]) -> None:
         """Pass on what the session says, in one piece."""
+        now = self._supervisor.now()
         for event in events:
             if self._upstream is None:
                 break
             if isinstance(event, bytes):
                 if self._use is not None:
-                    self._use.to_client(len(event), 0, self._supervisor.now())
+                    self._use.to_client(len(event), 0, now)
                 self._unsent.append(chunk(event) if self._chunked_reply else event)
             elif isinstance(event, ResponseHead):
-                self._reply_head(event)
+                self._reply_head(event, now)
             elif isinstance(event, EndOfMessage):
-                self._reply_complete(event)
+                self._reply_complete(event, now)
             else:
                 self._upstream_failed(event.error)
         if self._unsent:
@@ -211,7 +206,7 @@ class Exchange(Remembering):
             self._upstream.transport.write(data)
 
     def _revoked(self) -> None:
-        if self._progress is Progress.NOTHING_SENT:
+        if not self._answered:
             error = UnknownToken("this link was revoked: ask the app for another")
             self.broken(error, End.PROXY)
         else:
@@ -278,14 +273,18 @@ class Exchange(Remembering):
         self._waiting = None
         self._upstream = upstream
         upstream.serve(self, self.head.method)
-        # The head goes with what is here of the body, in one piece, when the client uncorks it.
         introductions = self._client.introductions
-        self._corked = [request_head_of(self.head, self._route, self._peer, introductions)]
+        said = request_head_of(self.head, self._route, self._peer, introductions)
         self.sendable = True
+        if self.request_complete:
+            upstream.transport.write(said)
+            return
+        # The head goes with what is here of the body, in one piece, when the client uncorks it.
+        self._corked = [said]
         self._client.upstream_ready()
 
-    def _reply_head(self, head: ResponseHead) -> None:
-        now = self._moved = self._supervisor.now()
+    def _reply_head(self, head: ResponseHead, now: float) -> None:
+        self._moved = now
         if head.interim:
             if self.head.version == b"1.1":
                 first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
@@ -294,7 +293,7 @@ class Exchange(Remembering):
         if head.status == 101:
             self._switch(head)
             return
-        self._progress = Progress.HEAD_SENT
+        self._answered = True
         self._replied(head.status, now)
         assert self._upstream is not None
         rendition = self._upstream.renditions.of(head, self.session.id)
@@ -303,7 +302,7 @@ class Exchange(Remembering):
     def _frame_reply(self, head: ResponseHead) -> bytes:
         """Decide how the reply ends, and return the lines that say so; an end comes before each."""
         said = b""
-        if head.framing in (Framing.CHUNKED, Framing.UNTIL_CLOSE):
+        if head.framing in _UNTOLD:
             if self.head.version == b"1.1":
                 self._chunked_reply = True
                 said = b"\r\nTransfer-Encoding: chunked"
@@ -323,14 +322,14 @@ class Exchange(Remembering):
             self._fail(UpstreamUnreachable("the session switched protocols, and nobody asked"))
             return
         self._upstream = None
-        self._progress, self._status = Progress.OVER, head.status
+        self._answered, self._status = True, head.status
         if self._use is not None:
             self._remember(self._use, self._moved)
         if self._unsent:
             self._send_unsent()
         self._client.upgraded(upstream, head)
 
-    def _reply_complete(self, end: EndOfMessage) -> None:
+    def _reply_complete(self, end: EndOfMessage, now: float) -> None:
         upstream, self._upstream = self._upstream, None
         if upstream is None:
             return
@@ -342,10 +341,10 @@ class Exchange(Remembering):
             upstream.hang_up()
         if self._unsent:
             self._send_unsent()
-        self._finish()
+        self._finish(now)
 
-    def _finish(self) -> None:
-        self._over()
+    def _finish(self, now: float) -> None:
+        self._over(now)
         self._client.finished(keep_alive=self._keep_alive and self.request_complete)
 
     def _upstream_failed(self, error: PlaneError) -> None:
@@ -360,7 +359,7 @@ class Exchange(Remembering):
         if upstream is not None:
             self._ended_by(End.SESSION)
             upstream.hang_up()
-        if self._progress is not Progress.NOTHING_SENT:
+        if self._answered:
             self._fail(error)
             return
         # The word that the session has ended may still be on its way; it is the better answer.
@@ -373,22 +372,22 @@ class Exchange(Remembering):
     def _fail(self, error: PlaneError) -> None:
         if isinstance(error, UpstreamUnreachable):
             self._supervisor.measures.upstream_errors += 1
-        sent = self._progress is not Progress.NOTHING_SENT
+        sent = self._answered
         if self._unsent:
             self._send_unsent()
         self._error, self._status = error.kind, self._status or error.status
-        self._over()
+        self._over(self._supervisor.now())
         if sent:
             self._client.cut(at_once=not self._bounded)
         else:
             self._client.refuse(error, self.session.id)
 
-    def _over(self) -> None:
-        self._progress = Progress.OVER
+    def _over(self, now: float) -> None:
+        self._answered = True
         self.sendable = False
-        if self._use is not None:
-            use = self.take_use()
-            self._remember(use, self._supervisor.now())
+        use, self._use = self._use, None
+        if use is not None:
+            self._remember(use, now)
             self._supervisor.end_use(self.session, use)
 
     def _drop_upstream(self) -> None:

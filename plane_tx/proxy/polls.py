@@ -24,8 +24,9 @@ class Poll(Exchange):
 
     def _tell(self, told: Told) -> None:
         self._waiting = None
-        body = told.as_json(self._supervisor.now()).encode("ascii") + b"\n"
-        self._over()
+        now = self._supervisor.now()
+        body = told.as_json(now).encode("ascii") + b"\n"
+        self._over(now)
         headers = (
             (b"Content-Type", b"application/json"),
             (b"x-plane-backend-id", self.session.id.encode("ascii")),

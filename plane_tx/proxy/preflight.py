@@ -16,6 +16,6 @@ class Preflight(Exchange):
             if isinstance(event, ResponseHead) and is_unanswered(event):
                 super().reply([*events[:place], granted(event)])
                 self._drop_upstream()  # what it goes on to say is for nobody
-                self._finish()
+                self._finish(self._supervisor.now())
                 return
         super().reply(events)

@@ -13,6 +13,11 @@ from twisted.python.failure import Failure
 SHORT_READ = tcp.Connection.bufferSize
 LONG_READ = 262144
 
+# By default glibc maps room of more than 128 KiB anew for each read, and unmaps it, which takes
+# longer than all else; until a larger block was freed once, which raises that bound for good
+# (mallopt(3), M_MMAP_THRESHOLD).
+bytearray(4 * LONG_READ)
+
 
 class _WriteThrough(tcp.Connection):
     """Sends from `write` itself while nothing is queued; the rest is Twisted's own buffer.
@@ -62,13 +67,28 @@ class _WriteThrough(tcp.Connection):
 class _Server(_WriteThrough, tcp.Server):
     """An accepted connection that writes through."""
 
+    def doRead(self) -> Any:
+        """Read what has come, and give it to the protocol, as Twisted's own does."""
+        try:
+            data = self.socket.recv(SHORT_READ)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not data:
+            return CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
+
 
 class _Client(_WriteThrough, tcp.Client):
     """A dialled connection that writes through, and reads more at once while there is more.
 
-    Replies may be long. But room for that is given by the kernel, and taken back, for each read
-    anew (malloc(3), M_MMAP_THRESHOLD): for a short one it costs more than all else.
+    Replies may be long, and one that is follows another. So the room for that is kept over one
+    read that was short, such as the last of a reply.
     """
+
+    _was_short = False
 
     def doRead(self) -> Any:
         """Read what has come, and give it to the protocol, as Twisted's own does."""
@@ -80,10 +100,12 @@ class _Client(_WriteThrough, tcp.Client):
             return CONNECTION_LOST
         if not data:
             return CONNECTION_DONE
-        if len(data) == self.bufferSize:
-            self.bufferSize = LONG_READ
-        elif len(data) < SHORT_READ:
-            self.bufferSize = SHORT_READ
+        if len(data) >= SHORT_READ:
+            self.bufferSize, self._was_short = LONG_READ, False
+        elif self.bufferSize != SHORT_READ:
+            if self._was_short:
+                self.bufferSize = SHORT_READ
+            self._was_short = True
         self.protocol.dataReceived(data)
         return None
 

@@ -136,12 +136,10 @@ class OwnDaemon:
         # who asks Docker can see that, so it is not for the server to mend.
         for shim, container in _shims():
             if not self._remembers(container):
-                tasks = Path(f"/proc/{shim}/task").glob("*/children")
-                for each in [
-                    shim,
-                    *(int(pid) for task in tasks for pid in task.read_text().split()),
-                ]:
-                    os.kill(each, signal.SIGKILL)
+                for each in [shim, *_children(shim)]:
+                    # It may end by itself meanwhile: a shim does, once its container has ended.
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(each, signal.SIGKILL)
 
     def _remembers(self, container: str) -> bool:
         file = self._folder / "data/containers" / container / "config.v2.json"
@@ -160,3 +158,12 @@ def _shims() -> Iterator[tuple[int, str]]:
             words = (process / "cmdline").read_bytes().decode().split("\0")
             if words[0].endswith("containerd-shim-runc-v2") and "-id" in words:
                 yield int(process.name), words[words.index("-id") + 1]
+
+
+def _children(process: int) -> list[int]:
+    """The children of all threads of a process; none once it has ended."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{process}/task").glob("*/children"):
+            found += map(int, task.read_text().split())
+    return found

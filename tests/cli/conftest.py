@@ -8,15 +8,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from plane_tx.cli.commands import plane_tx
-from tests.live import LiveServer, live_server
+from tests.live import LiveServer
+from tests.process_server import server
 
-SERVER = '[engine]\nkind = "process"\n[defaults]\nstop_grace_seconds = 1\n'
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with live_server(tmp_path_factory.mktemp("server"), SERVER) as server:
-        yield server
+__all__ = ["server"]
 
 
 class Program:
@@ -36,7 +31,7 @@ class Program:
 
 
 @pytest.fixture
-def run(server: LiveServer) -> Program:
+def run(server: LiveServer) -> Program:  # the fixture of that name
     return Program(server.control)
 
 

@@ -68,9 +68,11 @@ def listening(path: Path, handler: type[socketserver.BaseRequestHandler]) -> Ite
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     with server:
-        yield
-        server.shutdown()
-        thread.join(PATIENCE_SECONDS)
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join(PATIENCE_SECONDS)
 
 
 def answering_with(body: bytes) -> type[BaseHTTPRequestHandler]:

@@ -22,8 +22,8 @@ from plane_tx.client import (
     Unavailable,
 )
 from plane_tx.client.calls import ConnectOptions
-from tests.client.conftest import SERVER
 from tests.live import LiveServer, free_ports
+from tests.process_server import SERVER
 
 
 @pytest.fixture

@@ -275,3 +275,109 @@ test("after close() nothing is asked and nothing is told", async () => {
   assert.throws(() => session.websocket(), { name: "AbortError" });
   assert.deepEqual([fetch.asked, states], [[], []]);
 });
+
+/** What `act` throws to the process: the test runner would take that for its own. */
+async function uncaught(act) {
+  const errors = [];
+  const { queueMicrotask } = globalThis;
+  globalThis.queueMicrotask = (task) => {
+    try { task(); } catch (error) { errors.push(error.message); }
+  };
+  try {
+    await act();
+  } finally {
+    globalThis.queueMicrotask = queueMicrotask;
+  }
+  return errors;
+}
+
+test("hooks that throw are told, and keep nothing from coming back", async () => {
+  const { WebSocket, next } = sockets();
+  const fail = () => { throw new Error("a hook's"); };
+  const session = new Session(URL, { fetch: answering(told(200)), WebSocket, onstate: fail, ...QUICK });
+  const socket = session.websocket("ws", [], { retry: fail });
+  socket.onopen = socket.ondown = fail;
+
+  const errors = await uncaught(async () => {
+    const first = await next();
+    first.opens();
+    first.lost(1006);
+    (await next()).opens();
+  });
+
+  assert.equal(socket.connected, true);
+  assert.deepEqual(new Set(errors), new Set(["a hook's"]));
+  session.close();
+});
+
+test("ready fails once a session that was ready has ended", async () => {
+  const fetch = answering(told(200), told(410, "SessionEnded"));
+  const session = new Session(URL, { fetch });
+  await session.ready();
+
+  await assert.rejects(session.fetch(), SessionEnded);
+
+  await assert.rejects(session.ready(), SessionEnded);
+});
+
+for (const [code, reason] of [[1001, ""], [2999, ""], [5000, ""], [3000, "\u00e9".repeat(62)]]) {
+  test(`a close with ${code} and ${reason.length} letters is refused, and closes nothing`, async () => {
+    const { WebSocket, next } = sockets();
+    const session = new Session(URL, { fetch: answering(told(200)), WebSocket });
+    const socket = session.websocket("ws");
+    (await next()).opens();
+
+    assert.throws(() => socket.close(code, reason), DOMException);
+
+    assert.equal(socket.connected, true);
+    session.close();
+  });
+}
+
+test("what is closed here while it waits is told with the code that was said", async () => {
+  const { WebSocket, next } = sockets();
+  const session = new Session(URL, { fetch: answering(told(200)), WebSocket });
+  const socket = session.websocket("ws");
+  const closed = once(socket, "close");
+  (await next()).lost(1006);
+
+  socket.close(3001, "enough");
+
+  const { code, reason } = await closed;
+  assert.deepEqual([code, reason], [3001, "enough"]);
+});
+
+test("a WebSocket that cannot be made is told as closed, and its error to the process", async () => {
+  class Refusing { constructor() { throw new Error("no such protocol"); } }
+  const session = new Session(URL, { fetch: answering(told(200)), WebSocket: Refusing });
+  let closed;
+
+  const errors = await uncaught(async () => {
+    closed = await once(session.websocket("ws", ["a b"]), "close");
+  });
+
+  assert.deepEqual([closed.code, closed.ended, errors], [1006, null, ["no such protocol"]]);
+});
+
+test("one that is given up may still tell an error, as that of the package ws does", async () => {
+  const { WebSocket, next } = sockets();
+  const session = new Session(URL, { fetch: answering(told(200)), WebSocket });
+  session.websocket("ws");
+  const first = await next();
+
+  session.close();
+
+  assert.equal(typeof first.onerror, "function");
+});
+
+test("options that are undefined are left out, and times without end are no storm", async () => {
+  assert.equal(backoff(0, { firstSeconds: undefined }, () => 1), 0.5);
+  const fetch = answering(() => { throw new TypeError("fetch failed"); });
+  const endless = { firstSeconds: Infinity, mostSeconds: Infinity, attemptSeconds: Infinity };
+  const session = new Session(URL, { fetch, ...endless });
+
+  await assert.rejects(session.ready({ signal: AbortSignal.timeout(50) }), { name: "TimeoutError" });
+
+  assert.equal(fetch.asked.length, 1);
+  session.close();
+});

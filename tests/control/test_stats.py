@@ -309,6 +309,36 @@ def test_one_that_ends_is_told_of_once_more_and_the_others_go_on(
     assert watching(site) == "<StatsFeed [Asked: 0 | Watched: 1]>"
 
 
+def test_the_stream_of_many_ends_with_the_last_of_them_which_is_told_of_too(
+    site, stream_of, several, engine, reactor
+):
+    viewer = stream_of(*several[:2])
+    engine.exit(several[0], 0)
+    reactor.advance(2)
+    went_on = not viewer.ended
+    engine.exit(several[1], 0)
+
+    reactor.advance(2)
+
+    assert went_on
+    assert viewer.ended
+    assert sorted(told_of(viewer)) == sorted([several[0]] * 2 + [several[1]] * 3)
+    assert watching(site) == "<StatsFeed [Asked: 0 | Watched: 0]>"
+
+
+def test_sessions_that_end_at_once_are_each_told_of_before_the_stream_ends(
+    stream_of, several, engine, reactor
+):
+    viewer = stream_of(*several[:2])
+    for each in several[:2]:
+        engine.exit(each, 0)
+
+    reactor.advance(2)
+
+    assert viewer.ended
+    assert sorted(told_of(viewer)) == sorted(several[:2] * 2)
+
+
 def test_an_engine_that_goes_away_ends_the_stream_of_many(
     stream_of, several, engine, reactor, site
 ):

@@ -11,7 +11,7 @@ from plane_tx.core.containers import VolumeRequest
 from plane_tx.core.errors import ConfigError
 from plane_tx.core.hardening import Addressing, Egress, Hardening, HardeningChange
 from plane_tx.core.idlerule import IdleRequest
-from plane_tx.core.model import IdleCount, PullPolicy
+from plane_tx.core.model import IdleCount, PullPolicy, Routing
 from plane_tx.core.sections import Config, PagesConfig
 from plane_tx.core.spec import Defaults
 from plane_tx.core.wire import ExecutableRequest, ReadinessRequest, ResourceLimitsRequest
@@ -93,6 +93,7 @@ mount = true
 volumes = [{ name = "v", path = "/v", read_only = true }]
 max_idle_seconds = 1
 lifetime_limit_seconds = 2
+routing = "host"
 [apps.a.credentials]
 username = "u"
 password = "p"
@@ -253,6 +254,7 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
 
     assert (app.max_idle_seconds, app.lifetime_limit_seconds) == (1, 2)
     assert app.idle == IdleRequest(IdleCount.BYTES)
+    assert app.routing is Routing.HOST
     assert app.executable.pull_policy is PullPolicy.NEVER
     assert app.executable.readiness == ReadinessRequest("/up")
     assert app.executable.resource_limits == ResourceLimitsRequest(cpus=0.5)
@@ -317,6 +319,10 @@ def test_an_app_becomes_an_executable_with_its_limits() -> None:
         ("[apps.a.hardening]\npids_limit = -1", "apps['a'].hardening.pids_limit: expected"),
         ("[apps.a]\nmount = true", 'apps."a".mount: there is no place for it: set engine.mount_'),
         ("[apps.a]\ncap_add = ['x']", 'apps."a".cap_add: expected names of capabilities(7), got'),
+        (
+            "[control]\nendpoint = 'systemd:domain=INET:name=control'",
+            "control.url: say where clients find the socket of systemd: http://127.0.0.1:8080",
+        ),
         ("[control]\nendpoint = 'tcp:8080'", 'control.endpoint: "tcp:8080" is open to the network'),
         (
             "[control]\nendpoint = ['unix:/x', 'tcp:80:interface=0.0.0.0']",

@@ -4,6 +4,8 @@ import json
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plane_tx.core.fields import REPLY_MARKS, REQUEST_MARKS, fields_of
 from plane_tx.core.headers import (
@@ -16,7 +18,8 @@ from plane_tx.core.headers import (
     request_trailers,
     response_lines,
 )
-from plane_tx.core.heads import fields_in, request_fields
+from plane_tx.core.heads import marked_fields, marked_request_fields, sorted_lines
+from plane_tx.core.http1 import RequestParser
 from plane_tx.core.messages import Framing, RequestHead, ResponseHead
 from plane_tx.core.model import Executable, Key, Spec, Token
 from plane_tx.core.routes import Route
@@ -29,8 +32,11 @@ ROUTE = Route(SESSION, TOKEN, "/a?b", f"/{'t' * 43}/a", f"/{'t' * 43}")
 
 
 def read(marks, *headers):
-    lines = map(b": ".join, headers)
-    return request_fields(lines) if marks is REQUEST_MARKS else fields_in(lines, marks)
+    """What a head has of these fields, by the names of its attributes."""
+    plain, marked = sorted_lines(map(b": ".join, headers), marks)
+    asked = marks is REQUEST_MARKS
+    fields = marked_request_fields(marked) if asked else marked_fields(marked, marks)
+    return {"fields": fields, "plain": plain}
 
 
 def asked(*headers, **changes):
@@ -41,7 +47,7 @@ def asked(*headers, **changes):
         framing=Framing.NONE,
         host=b"localhost:9090",
         keep_alive=True,
-        fields=read(REQUEST_MARKS, (b"Host", b"localhost:9090"), *headers),
+        **read(REQUEST_MARKS, (b"Host", b"localhost:9090"), *headers),
     )
     return attrs.evolve(head, **changes)
 
@@ -63,16 +69,17 @@ def granted(**changes):
 
 
 def replied(*headers, status=200):
-    fields = read(REPLY_MARKS, *headers)
-    head = ResponseHead(status, b"OK", fields, Framing.LENGTH, keep_alive=True)
+    read_so = read(REPLY_MARKS, *headers)
+    head = ResponseHead(status, b"OK", framing=Framing.LENGTH, keep_alive=True, **read_so)
     return list(fields_of(response_lines(head, "abc123")))
 
 
 def test_a_rendition_is_made_anew_only_for_another_head():
     renditions = Renditions()
-    fields = read(REPLY_MARKS, (b"X-One", b"1"))
+    read_so = read(REPLY_MARKS, (b"X-One", b"1"))
     head, other = (
-        ResponseHead(status, b"OK", fields, Framing.NONE, keep_alive=True) for status in (200, 404)
+        ResponseHead(status, b"OK", framing=Framing.NONE, keep_alive=True, **read_so)
+        for status in (200, 404)
     )
 
     made = [renditions.of(each, "abc123") for each in (head, head, other, head)]
@@ -282,6 +289,29 @@ def test_an_introduction_is_made_anew_only_when_what_it_tells_has_changed():
     assert made[6][b"Upgrade"] == b"x"
     assert made[7][b"X-One"] == b"1"
     assert b"Upgrade" not in made[7]
+
+
+ASKED_AGAIN = [
+    b"Host: a\r\nX-One: 1",
+    b"Host: a\r\nX-One: 2",
+    b"Host: b\r\nX-One: 2",
+    b"Host: a\r\nX-One: 2\r\nConnection: x-one",
+    b"Host: a\r\nX-One: 3\r\nConnection: x-one",
+    b"Host: a\r\nX-One: 3\r\nContent-Length: 0",
+    b"Host: a\r\nX-One: 4\r\nContent-Length: 0",
+]
+
+
+@given(said=st.lists(st.sampled_from(ASKED_AGAIN), min_size=1, max_size=8))
+def test_an_introduction_of_any_request_of_a_connection_is_that_of_the_first(said):
+    stream = b"".join(b"GET / HTTP/1.1\r\n%s\r\n\r\n" % each for each in said)
+    heads = [each for each in RequestParser().feed(stream) if isinstance(each, RequestHead)]
+    introductions = Introductions()
+
+    told = [introductions.header(head, ROUTE, PEER) for head in heads]
+
+    assert len(told) == len(said)
+    assert told == [Introductions().header(head, ROUTE, PEER) for head in heads]
 
 
 def test_trailers_pass_but_those_that_would_change_the_message():

@@ -89,10 +89,11 @@ def test_a_head_tells_all_that_was_said():
             method=b"GET",
             target=b"/a?b",
             version=b"1.1",
-            fields=Fields((b"X-A: 1", b"x-a:  2 \t", b"Empty:"), ((b"host", b"a"),), b"a"),
+            fields=Fields(((b"host", b"a"),), b"a"),
             framing=Framing.NONE,
             host=b"a",
             keep_alive=True,
+            plain=(b"X-A: 1", b"x-a:  2 \t", b"Empty:"),
         ),
         END,
     ]
@@ -494,9 +495,10 @@ def test_a_status_line_and_headers_are_told():
         ResponseHead(
             status=404,
             reason=b"Not  there",
-            fields=Fields((b"X: 1",), ((b"content-length", b"0"),), framing=Framing.NONE),
+            fields=Fields(((b"content-length", b"0"),), framing=Framing.NONE),
             framing=Framing.NONE,
             keep_alive=True,
+            plain=(b"X: 1",),
         ),
         END,
     ]
@@ -733,6 +735,13 @@ AGAIN = [
     head(b"Content-Length: 3") + b"abc",
     head(b"Transfer-Encoding: chunked") + b"1\r\na\r\n0\r\n\r\n",
     head(b"X-A: 1"),
+    head(b"X-A: 2"),
+    head(b"X-A: 2", first=b"HEAD /b HTTP/1.1"),
+    head(b"X-A: 2", host=b"Host: b"),
+    head(b"X-A: 2", b"Connection: X-A"),
+    head(b"X-A: 3", b"Connection: X-A"),
+    head(b"X-A: 3", b"Content-Length: 3") + b"abc",
+    head(b"Connection: Upgrade", b"Upgrade: h2c"),
 ]
 
 
@@ -746,6 +755,78 @@ def test_requests_that_come_again_are_told_as_if_each_were_the_first(said, place
     told = requests(*cut(b"".join(said), places))
 
     assert told == expected
+
+
+REPLIES_AGAIN = [
+    reply(b"Content-Length: 3") + b"abc",
+    reply(b"Content-Length: 3", b"X-A: 1") + b"abc",
+    reply(b"Content-Length: 3", b"X-A: 2") + b"abc",
+    reply(b"Content-Length: 3", b"X-A: 2", status=b"404 Not Found") + b"abc",
+    reply(b"Content-Length: 3", b"X-A: 2", status=b"404 Gone") + b"abc",
+    reply(b"X-A: 2", status=b"204 None"),
+    reply(b"X-A: 3", status=b"204 None"),
+    reply(b"Transfer-Encoding: chunked", b"X-A: 3") + b"1\r\na\r\n0\r\n\r\n",
+    reply(b"X-A: 3", b"Connection: X-A", b"Content-Length: 0"),
+]
+
+
+@given(said=st.lists(st.sampled_from(REPLIES_AGAIN), min_size=1, max_size=8))
+def test_replies_that_come_again_are_told_as_if_each_were_the_first(said):
+    parser, told = ResponseParser(b"GET"), []
+
+    for each in said:
+        parser.expect(b"GET")
+        told += fed(parser, each)
+
+    assert told == [event for each in said for event in replies(each)]
+
+
+ONE_REPLY = reply(b"Content-Length: 3") + b"abc"
+
+
+@pytest.mark.parametrize(
+    ("segments", "told"),
+    [
+        ([ONE_REPLY], [200, b"abc", "end"]),
+        ([ONE_REPLY[:-1], b"c"], [200, b"abc", "end"]),
+        ([ONE_REPLY[:-3], b"abc"], [200, b"abc", "end"]),
+        ([ONE_REPLY[:20], ONE_REPLY[20:]], [200, b"abc", "end"]),
+        ([ONE_REPLY + b"\r\n"], [200, b"abc", "end"]),
+        ([reply(b"Content-Length: 4") + b"abcd"], [200, b"abcd", "end"]),
+    ],
+    ids=["whole", "in two", "head first", "cut head", "empty line after", "another"],
+)
+def test_a_reply_that_comes_again_is_told_as_if_it_were_the_first(segments, told):
+    parser = ResponseParser(b"GET")
+    parser.feed(ONE_REPLY)
+    parser.expect(b"GET")
+
+    events = fed(parser, *segments)
+
+    assert outline(events) == told
+    assert parser.keep_alive
+
+
+@pytest.mark.parametrize("after", [b"x", ONE_REPLY], ids=["a byte", "a whole reply"])
+def test_what_follows_a_reply_that_comes_again_makes_the_connection_useless(after):
+    parser = ResponseParser(b"GET")
+    parser.feed(ONE_REPLY)
+    parser.expect(b"GET")
+
+    told = outline(parser.feed(ONE_REPLY + after))
+
+    assert told[:3] == [200, b"abc", "end"]
+    assert not parser.keep_alive
+
+
+def test_a_head_that_comes_again_may_have_its_body_later():
+    parser, first = RequestParser(), post(b"Content-Length: 2")
+    parser.feed(first)
+    parser.feed(b"ab")
+
+    told = fed(parser, first, b"cd")
+
+    assert outline(told) == [b"/", b"cd", "end"]
 
 
 @st.composite

@@ -10,8 +10,10 @@ ASKED = (b"Access-Control-Request-Method", b"PUT")
 
 
 def asked(*headers, method=b"OPTIONS"):
-    fields = Fields(tuple(map(b": ".join, headers)))
-    return RequestHead(method, b"/", b"1.1", fields, Framing.NONE, b"h", keep_alive=True)
+    plain = tuple(map(b": ".join, headers))
+    return RequestHead(
+        method, b"/", b"1.1", Fields(), Framing.NONE, b"h", keep_alive=True, plain=plain
+    )
 
 
 def replied(status, *headers):

@@ -95,6 +95,37 @@ def test_the_idle_rule_is_the_requests_else_the_apps_else_the_default_as_a_whole
     assert spec.idle == told.to_rule()
 
 
+@pytest.mark.parametrize(
+    ("of_request", "of_app", "told"),
+    [
+        (None, Routing.PATH, Routing.PATH),
+        (None, Routing.HOST, Routing.HOST),
+        (Routing.PATH, Routing.HOST, Routing.PATH),
+        (Routing.HOST, Routing.PATH, Routing.HOST),
+    ],
+)
+def test_the_routing_is_the_requests_else_the_apps(
+    of_request: Routing | None, of_app: Routing, told: Routing
+) -> None:
+    apps = {"app": App(ExecutableRequest(image="i"), routing=of_app)}
+
+    spec = complete(SpawnConfig(ExecutableRequest(app="app"), routing=of_request), apps, Defaults())
+
+    assert spec.routing is told
+
+
+@pytest.mark.parametrize("beside", [{"subdomain": "sub"}, {"use_static_token": True}])
+def test_what_an_apps_host_routing_does_not_go_with_is_refused(beside: dict[str, Any]) -> None:
+    apps = {"app": App(ExecutableRequest(image="i"), routing=Routing.HOST)}
+    wanted = ExecutableRequest(app="app")
+
+    with pytest.raises(InvalidRequest, match=f"^spawn_config.{next(iter(beside))}: the app 'app'"):
+        complete(SpawnConfig(wanted, **beside), apps, Defaults())
+    spec = complete(SpawnConfig(wanted, routing=Routing.PATH, **beside), apps, Defaults())
+
+    assert spec.routing is Routing.PATH
+
+
 def test_a_request_wins_over_its_app_value_by_value() -> None:
     wanted = ExecutableRequest(
         app="app",

@@ -32,15 +32,13 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from plane_tx.core import dockerapi
 from plane_tx.core.errors import ConfigError, EngineUnavailable
 from plane_tx.engines.docker.errors import NotDocker, error_for
 from plane_tx.engines.docker.streams import Stream, parsed
 from plane_tx.failures import innermost_reason, is_cancelled
 
 T = TypeVar("T")
-
-#: Versions of the Engine API that this client speaks.
-OLDEST_API, NEWEST_API = (1, 40), (1, 47)
 
 #: How long a call that Docker answers at once may take, in seconds.
 SHORT_CALL_SECONDS = 30.0
@@ -216,18 +214,19 @@ class Daemon:
 
     def _agreed(self, found: Mapping[str, Any]) -> str:
         try:
-            newest = _api_version(found.get("ApiVersion", "0.0"))
-            oldest = _api_version(found.get("MinAPIVersion", "0.0"))
+            newest = dockerapi.parse(found.get("ApiVersion", "0.0"))
+            oldest = dockerapi.parse(found.get("MinAPIVersion", "0.0"))
         except (ValueError, AttributeError) as error:
             with self.translated():
                 raise NotDocker(f"it tells no versions: {error}") from None
-        agreed = min(newest, NEWEST_API)
-        if agreed < max(oldest, OLDEST_API):
+        agreed = dockerapi.agreed(oldest, newest)
+        if agreed is None:
             raise EngineUnavailable(
-                f"Docker at {self._where} speaks API {_dotted(oldest)} to {_dotted(newest)}, this"
-                f" server {_dotted(OLDEST_API)} to {_dotted(NEWEST_API)}: upgrade the older one"
+                f"Docker at {self._where} speaks API {dockerapi.dotted(oldest)} to"
+                f" {dockerapi.dotted(newest)}, this server {dockerapi.dotted(dockerapi.OLDEST)} to"
+                f" {dockerapi.dotted(dockerapi.NEWEST)}: upgrade the older one"
             )
-        return _dotted(agreed)
+        return dockerapi.dotted(agreed)
 
     async def _timed(self, call: Any, seconds: float | None) -> Any:
         if seconds is None:
@@ -313,12 +312,3 @@ def _message(content: bytes) -> str:
         return str(json.loads(content)["message"])
     except (ValueError, KeyError, TypeError):
         return content.decode("utf-8", "replace")
-
-
-def _api_version(text: str) -> tuple[int, int]:
-    major, _, minor = text.partition(".")
-    return int(major), int(minor)
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    return f"{version[0]}.{version[1]}"
