@@ -15,6 +15,7 @@ import attrs
 import click
 from click.exceptions import NoArgsIsHelpError
 
+from plane_tx.cli.interrupts import insistent_interrupts
 from plane_tx.cli.texts import plain
 from plane_tx.client import (
     Client,
@@ -141,7 +142,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         assert run is not None, "the group makes it"
         run.as_json = run.as_json or as_json
         try:
-            function(run, **said)
+            with insistent_interrupts():
+                function(run, **said)
         except PlaneClientError as error:
             fail(run, error)
         except KeyboardInterrupt:
