@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import pytest
 from twisted.internet.defer import Deferred
 
 from plane_tx.core.hardening import Egress, Hardening
 from plane_tx.core.model import Address, ResourceLimits
+from plane_tx.engines.docker.networks import is_own_address
 from tests.engines.fake_docker import OBEYS, World
 from tests.engines.test_docker_contract import mount_base, printed, real_world
 
@@ -124,8 +127,10 @@ def test_what_listens_on_loopback_here_is_not_reached(real_world: World) -> Defe
         # As the control API does, unless it is configured otherwise.
         port = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
         (network,) = await real_world.docker.networks("bridge")
-        gateway = network["IPAM"]["Config"][0]["Gateway"]
-        session_id = await real_world.spawned(asks(f"{gateway}:{port.getHost().port}"))
+        # Docker 20.10 names the gateway only from its second start on; it is the first address.
+        ours = str(next(ip_network(network["IPAM"]["Config"][0]["Subnet"]).hosts()))
+        assert is_own_address(ours)
+        session_id = await real_world.spawned(asks(f"{ours}:{port.getHost().port}"))
 
         lines = await printed(real_world, session_id)
 
