@@ -118,8 +118,8 @@ def _same_framing(head: RequestHead) -> bytes:
 class ResponseParser(Reader[ResponseHead]):
     """Reads one reply after the other, and the interim ones before each.
 
-    `expect` says what is asked next. What follows a reply unasked makes the connection `dirty`: it
-    must not be used again. What follows a 101 is left in `surplus`.
+    `expect` says what is asked next. What follows a reply unasked makes the connection `dirty`, as
+    what cannot be read does: it must not be used again. What follows a 101 is left in `surplus`.
     """
 
     _what = "the session's reply"
@@ -190,6 +190,10 @@ class ResponseParser(Reader[ResponseHead]):
             return [END]
         began = "in the middle of its reply" if head else "without a reply"
         return [Broken(UpstreamUnreachable(f"the session hung up {began}"))]
+
+    def _break(self, error: PlaneError) -> None:
+        super()._break(error)
+        self.dirty = True
 
     def _new_judge(self) -> Any:
         return httptools.HttpResponseParser(self._verdict)

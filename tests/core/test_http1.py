@@ -630,6 +630,16 @@ def test_a_reply_whose_line_never_ends_is_broken():
     assert outline(events) == [502]
 
 
+def test_a_connection_whose_reply_cannot_be_read_is_dirty():
+    parser = ResponseParser(b"GET")
+    parser.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nConnection: a\r\n")
+
+    parser.feed(b"\r\n")
+
+    assert parser.dirty
+    assert not parser.keep_alive
+
+
 @pytest.mark.parametrize(
     ("first", "later"),
     [
