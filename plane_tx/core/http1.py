@@ -7,6 +7,7 @@ through.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import httptools
@@ -29,6 +30,9 @@ from plane_tx.core.reader import Reader
 
 #: How many replies may come before the one that was asked for.
 MAX_INTERIMS = 100
+
+#: Of a longer reply that came in one piece the body is told as a view.
+MOST_COPIED_BYTES = 16384
 
 
 class RequestParser(Reader[RequestHead]):
@@ -153,7 +157,7 @@ class ResponseParser(Reader[ResponseHead]):
         """Whether the connection can carry another reply after this one."""
         return self._head is not None and self._head.keep_alive and not self.dirty
 
-    def feed(self, data: bytes) -> list[ResponseEvent]:
+    def feed(self, data: bytes) -> Sequence[ResponseEvent]:
         """Take in what the upstream sent; return what it amounts to. Never raises."""
         head, long = self._last_head, len(self._last_bytes)
         if (
@@ -169,7 +173,8 @@ class ResponseParser(Reader[ResponseHead]):
                 self._break(error)
                 return self._told()
             self._head, self._over = head, True
-            return [head, data[long:], END]
+            body = data[long:] if len(data) <= MOST_COPIED_BYTES else memoryview(data)[long:]
+            return [head, body, END]
         rest = data if self._over else self._take(data)
         if rest and self._head is not None and self._head.status == 101:
             self.surplus += rest
@@ -177,7 +182,7 @@ class ResponseParser(Reader[ResponseHead]):
             self.dirty = True
         return self._told()
 
-    def close(self, *, clean: bool = True) -> list[ResponseEvent]:
+    def close(self, *, clean: bool = True) -> Sequence[ResponseEvent]:
         """The upstream hung up: the end of a close-delimited body, or a reply cut short.
 
         A connection that broke, rather than being closed (`clean`), ends no body.

@@ -141,7 +141,8 @@ class Broken:
 END = EndOfMessage()
 
 RequestEvent = RequestHead | bytes | EndOfMessage | Broken
-ResponseEvent = ResponseHead | bytes | EndOfMessage | Broken
+#: A body that is long may be told as a view of what came: then it is not copied.
+ResponseEvent = ResponseHead | bytes | memoryview | EndOfMessage | Broken
 
 
 def ends_with_last(events: Sequence[RequestEvent]) -> bool:
@@ -170,7 +171,7 @@ def join_head(first_line: bytes, lines: Iterable[bytes]) -> bytes:
     return b"\r\n".join([first_line, *lines, b"", b""])
 
 
-def chunk(data: bytes) -> bytes:
+def chunk(data: bytes | memoryview) -> bytes:
     """One chunk of a chunked body; `data` must not be empty, for that would end it."""
     return b"%x\r\n%s\r\n" % (len(data), data)
 

@@ -140,10 +140,6 @@ class ClientConnection(Connection):
     def stopProducing(self) -> None:
         """The connection is lost; `connectionLost` tells whom it concerns."""
 
-    def send(self, data: bytes) -> None:
-        """Write to the client."""
-        self.transport.write(data)
-
     def pause_reading(self) -> None:
         """The session does not keep up with the request."""
         self._upstream_full = True

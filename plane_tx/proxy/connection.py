@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, ISSLTransport
@@ -11,7 +11,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides
 
-from plane_tx.proxy.write_through import write_through
+from plane_tx.proxy.write_through import write_pieces, write_through
 from plane_tx.reactor import IFlowTransport, INetworkReactor
 
 #: How long a head may take from its first byte, or a new connection until its first head.
@@ -148,6 +148,14 @@ class Connection(HalfClosing):
         """The connection is no more."""
         self._over = self._lost = True
         self._timer.clear()
+
+    def send(self, data: bytes) -> None:
+        """Write to the client."""
+        self.transport.write(data)
+
+    def send_pieces(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """The same with several pieces, at least one."""
+        write_pieces(self.transport, pieces)
 
     def _part(self) -> None:
         self._over = True

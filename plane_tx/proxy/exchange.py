@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 from twisted.logger import Logger
@@ -18,6 +20,7 @@ from plane_tx.core.headers import (
     request_trailers,
 )
 from plane_tx.core.messages import (
+    Broken,
     EndOfMessage,
     Framing,
     RequestHead,
@@ -70,7 +73,7 @@ class Exchange(Remembering):
         self._client = client
         self._route = route
         self._peer = peer
-        self._unsent: list[bytes] = []
+        self._unsent: list[bytes | memoryview] = []
         self._keep_alive = head.keep_alive
 
     @property
@@ -176,28 +179,28 @@ class Exchange(Remembering):
         self._moved = self._supervisor.now()
         self._client.resume_reading()
 
-    def reply(self, events: list[ResponseEvent]) -> None:
+    def reply(self, events: Sequence[ResponseEvent]) -> None:
         """Pass on what the session says, in one piece."""
         now = self._supervisor.now()
         for event in events:
             if self._upstream is None:
                 break
-            if isinstance(event, bytes):
-                if self._use is not None:
-                    self._use.to_client(len(event), 0, now)
-                self._unsent.append(chunk(event) if self._chunked_reply else event)
-            elif isinstance(event, ResponseHead):
+            if isinstance(event, ResponseHead):
                 self._reply_head(event, now)
             elif isinstance(event, EndOfMessage):
                 self._reply_complete(event, now)
-            else:
+            elif isinstance(event, Broken):
                 self._upstream_failed(event.error)
+            else:
+                if self._use is not None:
+                    self._use.to_client(len(event), 0, now)
+                self._unsent.append(chunk(event) if self._chunked_reply else event)
         if self._unsent:
             self._send_unsent()
 
     def _send_unsent(self) -> None:
         unsent, self._unsent = self._unsent, []
-        self._client.send(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+        self._client.send_pieces(unsent)
 
     def _to_upstream(self, data: bytes) -> None:
         if self._corked is not None:

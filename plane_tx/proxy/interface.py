@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from typing import Protocol as Shape
 
@@ -35,6 +35,9 @@ class Client(Shape):
 
     def send(self, data: bytes) -> None:
         """Write to the client."""
+
+    def send_pieces(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """The same with several pieces, at least one."""
 
     def refuse(self, error: PlaneError, session_id: str) -> None:
         """Answer the request with an error; the exchange is over."""

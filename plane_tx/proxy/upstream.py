@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 from typing import Protocol as Shape
 
@@ -55,7 +55,7 @@ class Steered(Shape):
 class ReplyReader(Steered, Shape):
     """Whoever a reply is for."""
 
-    def reply(self, events: list[ResponseEvent]) -> None:
+    def reply(self, events: Sequence[ResponseEvent]) -> None:
         """Take in what came of the reply."""
 
 

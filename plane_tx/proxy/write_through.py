@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from twisted.internet import tcp
@@ -31,17 +32,7 @@ class _WriteThrough(tcp.Connection):
 
     def write(self, data: bytes) -> None:
         """Send `data`, or queue what the kernel does not take of it; keeps the order."""
-        # Whatever is unusual is Twisted's: its own write knows what to do with it.
-        if not (
-            self.dataBuffer
-            or self._tempDataBuffer
-            or self.disconnecting
-            or not self.connected
-            or self._aborting
-            or self._writeDisconnecting
-            or self._writeDisconnected
-            or self.TLS
-        ):
+        if self._may_send():
             try:
                 sent = self.socket.send(data)
             except BlockingIOError:
@@ -52,6 +43,37 @@ class _WriteThrough(tcp.Connection):
             if sent == len(data):
                 return
             data = data[sent:]
+        self._queue(data)
+
+    def writeSequence(self, iovec: Iterable[bytes | memoryview]) -> None:
+        """The same with several pieces, joined only where the kernel does not take all."""
+        pieces, sent = list(iovec), 0
+        if self._may_send():
+            try:
+                sent = self.socket.sendmsg(pieces)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._broke()
+                return
+            if sent == sum(map(len, pieces)):
+                return
+        self._queue(b"".join(pieces)[sent:])
+
+    def _may_send(self) -> bool:
+        # Whatever is unusual is Twisted's: its own write knows what to do with it.
+        return not (
+            self.dataBuffer
+            or self._tempDataBuffer
+            or self.disconnecting
+            or not self.connected
+            or self._aborting
+            or self._writeDisconnecting
+            or self._writeDisconnected
+            or self.TLS
+        )
+
+    def _queue(self, data: bytes) -> None:
         super().write(data)  # type: ignore[no-untyped-call]  # Twisted's is untyped
         # Sent in part, `dataBuffer` begins `offset` bytes before what waits.
         queued = len(self.dataBuffer) - self.offset + self._tempDataLen
@@ -121,3 +143,11 @@ def write_through(transport: ITransport) -> None:
     """
     connection: Any = transport
     connection.__class__ = _KINDS.get(type(transport), type(transport))
+
+
+def write_pieces(transport: ITransport, pieces: Sequence[bytes | memoryview]) -> None:
+    """Write `pieces` one behind the other; the last, if it is a view, is not copied for that."""
+    if isinstance(pieces[-1], memoryview) and isinstance(transport, _WriteThrough):
+        transport.writeSequence(pieces)
+    else:
+        transport.write(b"".join(pieces))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plane_tx.core.http1 import MAX_INTERIMS, RequestParser, ResponseParser
+from plane_tx.core.http1 import MAX_INTERIMS, MOST_COPIED_BYTES, RequestParser, ResponseParser
 from plane_tx.core.messages import (
     Broken,
     EndOfMessage,
@@ -789,6 +789,19 @@ def test_replies_that_come_again_are_told_as_if_each_were_the_first(said):
         told += fed(parser, each)
 
     assert told == [event for each in said for event in replies(each)]
+
+
+def test_the_body_of_a_long_reply_that_comes_again_in_one_piece_is_no_copy():
+    body = bytes(MOST_COPIED_BYTES)
+    message = reply(b"Content-Length: %d" % len(body)) + body
+    parser = ResponseParser(b"GET")
+    first = parser.feed(message)
+    parser.expect(b"GET")
+
+    _, view, end = again = parser.feed(message)
+
+    assert again == first
+    assert (view.obj, end) == (message, END)
 
 
 ONE_REPLY = reply(b"Content-Length: 3") + b"abc"

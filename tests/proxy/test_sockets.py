@@ -14,6 +14,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import deferLater
 
+from plane_tx.core.http1 import MOST_COPIED_BYTES
 from plane_tx.core.model import Address
 from plane_tx.core.wire import ConnectRequest, ExecutableRequest, SpawnConfig
 from plane_tx.proxy import connection as client_connection
@@ -499,6 +500,28 @@ async def test_who_ends_its_side_behind_an_upload_gets_the_whole_reply(live):
 
     assert upstream.digest() == flood.hash.hexdigest()
     assert client.digest() == back.hash.hexdigest()
+
+
+@tls
+@pytest.mark.parametrize("secure", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_a_long_reply_is_the_same_each_time_it_comes(live, secure):
+    body = PIECE[: 3 * MOST_COPIED_BYTES]
+    _, path = await live.session()
+    client = await (live.tls_client() if secure else live.client())
+    client.transport.write(asking(path))
+    upstream = await live.upstream.take()
+
+    replies = []
+    for _ in range(4):
+        await upstream.head()
+        upstream.transport.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+        replies.append((await client.head(), await client.take(len(body))))
+        client.transport.write(asking(path))
+
+    assert replies == [(replies[0][0], body)] * 4
 
 
 @pytest_twisted.ensureDeferred

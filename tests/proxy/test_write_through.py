@@ -20,8 +20,9 @@ from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import deferLater
+from twisted.internet.testing import StringTransport
 
-from plane_tx.proxy.write_through import LONG_READ, SHORT_READ, write_through
+from plane_tx.proxy.write_through import LONG_READ, SHORT_READ, write_pieces, write_through
 from tests.certificate import self_signed
 from tests.proxy.raw_upstream import End, Flood
 
@@ -165,6 +166,68 @@ def test_a_write_is_sent_before_the_reactor_turns(pair):
 
     assert pair.take(11) == b"hello there"
     assert not pair.waits_to_write
+
+
+def test_pieces_are_sent_in_order_before_the_reactor_turns(pair):
+    write_pieces(pair.transport, [b"hello", memoryview(b"oh there")[2:]])
+
+    assert pair.take(11) == b"hello there"
+    assert not pair.waits_to_write
+
+
+@pytest.mark.reactor
+@pytest_twisted.ensureDeferred
+async def test_what_the_kernel_does_not_take_of_pieces_follows(pair):
+    write_pieces(pair.transport, [b"head", memoryview(LARGE)])
+    queued = pair.queued
+    came = await pair.rest(4 + len(LARGE))
+
+    assert 0 < queued < len(LARGE)
+    assert pair.transport.most_queued == queued
+    assert came == b"head" + LARGE
+
+
+@pytest_twisted.ensureDeferred
+async def test_pieces_do_not_overtake_what_waits(pair):
+    before = pair.fill()
+    pair.transport.write(b"one")
+    pair.take(len(before))  # now the kernel would take more
+    write_pieces(pair.transport, [b"two", memoryview(LARGE)])
+    came = await pair.rest(6 + len(LARGE))
+
+    assert came == b"onetwo" + LARGE
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_full_socket_takes_no_piece_and_all_of_them_wait(pair):
+    before = pair.fill()
+
+    write_pieces(pair.transport, [b"hello", memoryview(b" there")])
+    queued = pair.queued
+    came = await pair.rest(len(before) + 11)
+
+    assert queued == 11
+    assert came == before + b"hello there"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_is_broken_by_pieces_ends_once(pair):
+    pair.handle.shutdown(socket.SHUT_WR)
+
+    write_pieces(pair.transport, [b"hello", memoryview(b" there")])
+    within = list(pair.near.lost_by)
+    await pair.ended()
+
+    assert within == []
+    assert pair.near.lost_by == [ConnectionLost]
+
+
+def test_a_transport_that_does_not_write_through_is_given_bytes():
+    transport = StringTransport()
+
+    write_pieces(transport, [b"hello", memoryview(b" there")])
+
+    assert transport.value() == b"hello there"
 
 
 def test_nothing_is_written_by_writing_nothing(pair):
