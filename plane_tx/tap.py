@@ -311,8 +311,7 @@ def assemble(
 ) -> MultiService:
     """Everything, joined and not started; parts stop in the reverse order.
 
-    `folder` is where files are found that `config` names, `open_files` the soft and hard limit of
-    sessions that are processes.
+    `folder` has the files that `config` names, `open_files` limits (soft, hard) process sessions.
     """
     kind = engine_kind(config.engine)
     whole = Remembering(reactor, state_dir(config, os.environ), config.engine.instance)
