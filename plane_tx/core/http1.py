@@ -61,13 +61,17 @@ class RequestParser(Reader[RequestHead]):
     def feed(self, data: bytes) -> list[RequestEvent]:
         """Take in what the client sent; return what it amounts to. Never raises."""
         head = self._last_head
-        if head is not None and head.bodiless and data == self._last_bytes and self._at_rest:
-            try:
-                self._judge_whole(data)
-                self._begin(head)
-            except PlaneError as error:
-                self._break(error)
-            return self._told()
+        if (
+            head is not None
+            and data == self._last_bytes
+            and head.bodiless
+            and head.keep_alive
+            and not head.upgrade
+            and self._at_rest
+        ):
+            # Between two messages llhttp is as it was before these bytes, and would judge the same.
+            self._empty = 0
+            return [head, END]
         rest = data if self._over else self._take(data)
         if self._upgraded:
             self.surplus += rest
@@ -165,13 +169,12 @@ class ResponseParser(Reader[ResponseHead]):
             and head.framing is Framing.LENGTH
             and len(data) == long + head.fields.length
             and data.startswith(self._last_bytes)
+            and head.keep_alive
             and self._at_rest
         ):
-            try:
-                self._judge_whole(data)
-            except PlaneError as error:
-                self._break(error)
-                return self._told()
+            # Between two messages llhttp is as it was before this head, and would judge the same;
+            # of a body whose length was told it would count the bytes.
+            self._empty = 0
             self._head, self._over = head, True
             body = data[long:] if len(data) <= MOST_COPIED_BYTES else memoryview(data)[long:]
             return [head, body, END]

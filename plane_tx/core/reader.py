@@ -1,9 +1,9 @@
 """One HTTP/1.1 message after the other: where each part of it ends, in requests and replies alike.
 
 Two read, and must agree. llhttp (through httptools) judges, strictly: it is told every byte of a
-message but those of a body that ends where its connection does. We find where heads and bodies end
-and what they say, which llhttp would tell one field at a time. Where it sees another end than we
-do, the message is refused.
+message but those of a body that ends where its connection does, and those of one that comes again
+byte by byte. We find where heads and bodies end and what they say, which llhttp would tell one
+field at a time. Where it sees another end than we do, the message is refused.
 """
 
 from __future__ import annotations
@@ -174,9 +174,9 @@ class Reader(Generic[Head]):
             head = last.beside(plain)
         else:
             head = self._head_of(first, fields, plain)
+        self._begin(head)
         if end - start <= MOST_REMEMBERED_BYTES:
             self._last_bytes, self._last_first, self._last_head = data[start:end], first, head
-        self._begin(head)
         return end
 
     def _read_again(self, head: Head, start: int) -> int:
@@ -189,15 +189,6 @@ class Reader(Generic[Head]):
             raise self._unclear(self._last_bytes)
         self._begin(head)
         return start + len(self._last_bytes)
-
-    def _judge_whole(self, data: bytes) -> None:
-        # `data` is the last head again, to the last byte of what follows it. Whoever asks for the
-        # same again says the same, and so does who replies; llhttp judges it anew all the same.
-        verdict = self._verdict
-        verdict.headed, self._empty = False, 0
-        self._tell(data)
-        if not (verdict.headed and verdict.between):
-            raise self._unclear(data)
 
     def _pass_over_empty_lines(self, data: bytes, start: int, judged: int) -> int:
         # Before a request they mean nothing (RFC 9112 section 2.2).

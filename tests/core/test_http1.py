@@ -204,6 +204,26 @@ def test_a_request_that_is_the_last_one_again_is_told_again():
     assert again[0] is first[0]
 
 
+def test_empty_lines_before_requests_that_come_again_are_counted_for_each_of_them():
+    parser, same, lines = RequestParser(), head(), b"\r\n" * 20_000
+    first = parser.feed(same)
+
+    again = [event for _ in range(4) for each in (lines, same) for event in parser.feed(each)]
+
+    assert again == first * 4
+
+
+@pytest.mark.parametrize("other", [b"GET / HTTP/1.1\r\nA : b\r\n\r\n", b"G\0T / HTTP/1.1\r\n\r\n"])
+def test_what_follows_a_request_that_came_again_is_judged_as_ever(other):
+    parser, same = RequestParser(), head()
+    parser.feed(same)
+    parser.feed(same)
+
+    (refused,) = parser.feed(other)
+
+    assert isinstance(refused, Broken)
+
+
 def test_a_reply_that_is_the_last_one_again_has_a_body_as_its_request_asks():
     parser = ResponseParser(b"GET")
     said = reply(b"Content-Length: 2")
