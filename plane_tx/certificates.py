@@ -107,7 +107,9 @@ def _texts(description: str) -> list[bytes]:
     for name in tls_files(description):
         path = Path(name)
         mode = path.stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        if stat.S_ISDIR(mode):
+            raise ValueError(f"{name}: a directory, where one file was expected")
+        if not stat.S_ISREG(mode):
             # To read a pipe is to wait for whoever writes it.
             raise ValueError(f"{name}: not a regular file")
         if _ENCRYPTED.search(text := path.read_bytes()):
@@ -217,10 +219,6 @@ class Endpoints(Service):
         Raises `ConfigError` for one that means nothing, or whose certificate cannot be loaded.
         """
         kind = kind_of(description).lower()
-        if kind == "tls":
-            # Twisted's reads a whole directory again, on the reactor, whenever a stranger asks for
-            # a name that is not in it; and it leaves a certificate that was renewed unread.
-            raise ConfigError('for TLS write "ssl:PORT:privateKey=KEY.pem:certKey=CHAIN.pem"')
         if kind == "systemd":
             return self._passed.endpoint(description)
         if kind != "ssl":
@@ -236,7 +234,7 @@ class Endpoints(Service):
             )
         except Exception:  # noqa: BLE001  # each kind raises what it likes, in terms of Python
             raise ConfigError(
-                "expected tcp:, tcp6:, ssl: or unix:, or what another kind of Twisted's takes"
+                "expected tcp:, tcp6:, ssl:, tls: or unix:, or what another kind of Twisted's takes"
             ) from None
         return endpoint
 

@@ -136,11 +136,13 @@ class LiveServer:
         self.cluster = f"localhost:{self.proxy_port}"
         self.log = folder / "server.log"
         self.config = folder / "plane.toml"
-        kind = "tcp" if tls is None else "ssl"
-        keys = "" if tls is None else f":privateKey={tls}"
+        at = f"{self.proxy_port}:interface=127.0.0.1"
+        endpoint = f"tcp:{at}" if tls is None else f"ssl:{at}:privateKey={tls}"
+        if isinstance(tls, str) and tls.startswith("tls:"):
+            endpoint = f"{tls}:{at}"
         self.config.write_text(
             f'[control]\nendpoint = "tcp:{self.control_port}:interface=127.0.0.1"\n{control}\n'
-            f'[proxy]\nendpoint = "{kind}:{self.proxy_port}:interface=127.0.0.1{keys}"\n'
+            f'[proxy]\nendpoint = "{endpoint}"\n'
             f'cluster = "{self.cluster}"\n{conf}\n{APPS}'
         )
         command = [*program, "-n", "--pidfile=", f"--reactor={reactor}"]

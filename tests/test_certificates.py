@@ -59,9 +59,11 @@ def anyone() -> ssl.SSLContext:
 
 
 @contextlib.contextmanager
-def speaking(server: LiveServer, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
+def speaking(
+    server: LiveServer, context: ssl.SSLContext, name: str = "localhost"
+) -> Iterator[ssl.SSLSocket]:
     plain = socket.create_connection(("127.0.0.1", server.proxy_port), PATIENCE_SECONDS)
-    with plain, context.wrap_socket(plain, server_hostname="localhost") as client:
+    with plain, context.wrap_socket(plain, server_hostname=name) as client:
         yield client
 
 
@@ -137,6 +139,28 @@ def test_with_tls_at_any_port_the_links_given_out_are_https(tmp_path: Path) -> N
 
     assert url.startswith(f"https://{server.cluster}/")
     assert f"proxy    https://{server.cluster}" in log
+
+
+def test_a_wildcard_certificate_behind_tls_serves_every_name_and_is_renewed(tmp_path: Path) -> None:
+    names = ("*.sessions.example.com",)
+    pem = tmp_path / "wildcard.pem"
+    pem.write_bytes(self_signed(also=names))
+    trusting = ssl.create_default_context(cafile=str(pem))
+    with live_server(tmp_path, PROCESS, tls=f"tls:{pem}") as server:
+        link = server.connect("echo", subdomain="sub")["url"]
+        asked = f"GET /{link.rsplit('/', 2)[1]}/echo HTTP/1.1\r\nHost: sub.{server.cluster}\r\n\r\n"
+        with speaking(server, trusting, "sub.sessions.example.com") as client:
+            client.sendall(asked.encode())
+            answer = client.recv(65536)
+        pem.write_bytes(self_signed(serial=2, also=names))
+        hang_up(server, "has a certificate that is good until 20")
+        renewed = ssl.create_default_context(cafile=str(pem))
+        with speaking(server, renewed, "another.sessions.example.com") as client:
+            shown = client.getpeercert()
+
+    assert link.startswith(f"https://sub.{server.cluster}/")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert (shown or {})["serialNumber"] == "02"
 
 
 def test_a_pair_that_does_not_fit_is_one_line_and_the_old_one_stays(tmp_path: Path) -> None:
@@ -327,7 +351,7 @@ def test_a_file_that_is_no_use_is_said_in_one_line(tmp_path: Path) -> None:
     assert said[:3] == [
         f"{tmp_path}/none: No such file or directory",
         f"{tmp_path}/none: No such file or directory",
-        f"{tmp_path}: Is a directory",
+        f"{tmp_path}: a directory, where one file was expected",
     ]
     assert said[3].startswith("no key or certificate where one was expected: ")
     assert said[4].startswith("no key or certificate where one was expected: ")
@@ -424,7 +448,9 @@ def test_a_queue_is_long_enough_for_a_burst_on_every_kind_of_listener(tmp_path: 
 def test_what_twisted_does_not_understand_is_said_without_python(
     tmp_path: Path, description: str
 ) -> None:
-    with pytest.raises(ConfigError, match=r"^expected tcp:, tcp6:, ssl: or unix:, or what another"):
+    with pytest.raises(
+        ConfigError, match=r"^expected tcp:, tcp6:, ssl:, tls: or unix:, or what another"
+    ):
         endpoints_at(MemoryReactor(), tmp_path).endpoint(description)
 
 

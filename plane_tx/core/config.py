@@ -12,7 +12,7 @@ from plane_tx.core import strict
 from plane_tx.core.access import FORMATS
 from plane_tx.core.apikeys import FORM, ApiKey, KeyFile, parse_key
 from plane_tx.core.containers import GUARDED, RUNTIME, check_hardening
-from plane_tx.core.endpoints import complaint, http_url, is_loopback, kind_of
+from plane_tx.core.endpoints import as_ssl, complaint, http_url, is_loopback, kind_of
 from plane_tx.core.errors import ConfigError, InvalidRequest
 from plane_tx.core.forwarded import trusted_proxies
 from plane_tx.core.hardening import Addressing, Egress
@@ -70,7 +70,7 @@ def parse_config(text: str, name: str) -> Config:
         raise ConfigError(f"{name}: not TOML: {error}") from None
     for section in ("control", "proxy"):
         for key in ("endpoint", "redirect_endpoint"):
-            _one_endpoint_is_a_list(data, section, key)
+            _settle_endpoints(data, section, key)
     try:
         _keys_are_a_list(data)
         config = strict.structure(_CONVERTER, data, Config)
@@ -80,10 +80,15 @@ def parse_config(text: str, name: str) -> Config:
     return config
 
 
-def _one_endpoint_is_a_list(data: dict[str, object], section: str, key: str) -> None:
+def _settle_endpoints(data: dict[str, object], section: str, key: str) -> None:
+    # One of them is a list too, and one kind of TLS is enough to know for all who ask.
     table = data.get(section)
-    if isinstance(table, dict) and isinstance(table.get(key), str):
+    if not isinstance(table, dict):
+        return
+    if isinstance(table.get(key), str):
         table[key] = [table[key]] if table[key] else []
+    if isinstance(table.get(key), list):
+        table[key] = [as_ssl(each) if isinstance(each, str) else each for each in table[key]]
 
 
 def _check_endpoints(key: str, endpoints: tuple[str, ...]) -> None:

@@ -23,6 +23,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
         "port", "privateKey", "certKey", "sslmethod", "interface", "backlog", "extraCertChain",
         "dhParameters",
     ),
+    "tls": ("path", "port", "backlog", "interface"),
     "unix": ("address", "mode", "backlog", "lockfile"),
 }  # fmt: skip
 
@@ -32,6 +33,7 @@ _FILES = ("privateKey", "certKey", "extraCertChain", "dhParameters")
 _VALUES = {
     "port": (re.compile(r"[0-9]{1,5}"), "a port from 0 to 65535"),
     "address": (re.compile(r".+"), "a path"),
+    "path": (re.compile(r".+"), "the path of a file with the key and its certificate"),
     "backlog": (re.compile(r"[0-9]{1,9}"), "a number"),
     "mode": (re.compile(r"[0-7]{3,4}"), 'an octal number, like "660"'),
     "lockfile": (re.compile(r"[01]"), "0 or 1"),
@@ -86,8 +88,25 @@ def with_files_below(endpoint: str, folder: str) -> str:
     for name in _FILES:
         if name in values:
             values[name] = posixpath.join(folder, values[name])
-    said = (f"{name}={_escaped(value)}" for name, value in values.items())
-    return ":".join((kind_of(endpoint), *said))
+    return _described(kind_of(endpoint), values)
+
+
+def as_ssl(endpoint: str) -> str:
+    """The `ssl:` description that means the same as a `tls:` one; any other as it is.
+
+    As in Twisted the port of `tls:PATH` is 443, its interface all. There PATH is a directory that
+    is read again, on the reactor, whenever a stranger asks for a name that is not in it; here it is
+    one file.
+    """
+    kind = kind_of(endpoint)
+    if kind.lower() != "tls":
+        return endpoint
+    plain = f"tls{endpoint.removeprefix(kind)}"
+    if complaint(plain):
+        return plain
+    values = {"port": "443", "interface": "::", **_values(plain)}
+    path = values.pop("path")
+    return _described("ssl", {**values, "privateKey": path, "certKey": path})
 
 
 def is_loopback(endpoint: str) -> bool:
@@ -157,6 +176,10 @@ def _parts(endpoint: str) -> tuple[list[str], list[tuple[str, str]]]:
             return positional or [""], named
         at = found.end()
     return [""], []  # a backslash that ends it, which Twisted does not take either
+
+
+def _described(kind: str, values: Mapping[str, str]) -> str:
+    return ":".join((kind, *(f"{name}={_escaped(value)}" for name, value in values.items())))
 
 
 def _unescaped(text: str) -> str:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plane_tx.core.endpoints import (
+    as_ssl,
     complaint,
     http_url,
     is_loopback,
@@ -110,6 +111,26 @@ def test_twisted_reads_a_loopback_endpoint_as_we_do(endpoint: str) -> None:
 )
 def test_a_url_says_where_a_listener_is_found(endpoint: str, url: str) -> None:
     assert http_url(endpoint) == url
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "same"),
+    [
+        ("tls:a.pem", r"ssl:port=443:interface=\:\::privateKey=a.pem:certKey=a.pem"),
+        ("TLS:a.pem:8443:50:::1", "tls:a.pem:8443:50:::1"),
+        (
+            "tls:a.pem:8443:50:1.2.3.4",
+            "ssl:port=8443:interface=1.2.3.4:backlog=50:privateKey=a.pem:certKey=a.pem",
+        ),
+        ("TLS:path=/a\\:b:port=1", r"ssl:port=1:interface=\:\::privateKey=/a\:b:certKey=/a\:b"),
+        ("tls:", "tls:"),
+        ("tls:a.pem:x", "tls:a.pem:x"),
+        ("ssl:443", "ssl:443"),
+        ("tcp:80", "tcp:80"),
+    ],
+)
+def test_a_tls_description_means_what_an_ssl_one_does(endpoint: str, same: str) -> None:
+    assert as_ssl(endpoint) == same
 
 
 @pytest.mark.parametrize(
