@@ -88,8 +88,8 @@ def test_an_endpoint_that_is_none_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "plane.toml").write_text(f'{PROCESS}[proxy]\nendpoint = "carrier-pigeon:1"\n')
     done = start("--config", "plane.toml", folder=tmp_path)
     assert complaint(done) == (
-        "proxy.endpoint: 'carrier-pigeon:1' is no endpoint: expected tcp:, tcp6:, ssl:, tls: or unix:,"
-        " what another kind of Twisted's takes"
+        "proxy.endpoint: 'carrier-pigeon:1' is no endpoint: expected tcp:, tcp6:, ssl:, tls: or"
+        " unix:, or what another kind of Twisted's takes"
     )
 
 
