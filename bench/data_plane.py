@@ -1,7 +1,7 @@
 """Measure the HTTP data plane beside other proxies, and write its part of RESULTS.md.
 
-Every proxy is on one core; the origin and the load share the other. The proxies take turns, many
-short ones, in another order each round; the tables have medians.
+Every proxy is on one core; the origin and the load share the other. The proxies take turns, in
+another order each round; the tables have medians.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ AnyCase = Case | Download | Upload
 class Options:
     """What the command line asks for; the defaults are what RESULTS.md has."""
 
-    rounds: int = 7
-    seconds: int = 2
+    rounds: int = 4
+    seconds: int = 5
     idle: int = 10_000
     large_mib: int = 1024
     proxies: Collection[str] = tuple(kind.name for kind in KINDS)
