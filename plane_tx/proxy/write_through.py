@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +14,12 @@ from twisted.python.failure import Failure
 #: How much is read at once, and how much of what is long.
 SHORT_READ = tcp.Connection.bufferSize
 LONG_READ = 262144
+
+#: How many pieces are sent in one go at most (sendmsg(2), IOV_MAX).
+MOST_PIECES = 1024
+
+#: By these errors the kernel takes nothing now, and the connection goes on.
+_NO_ROOM = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS)
 
 # By default glibc maps room of more than 128 KiB anew for each read, and unmaps it, which takes
 # longer than all else; until a larger block was freed once, which raises that bound for good
@@ -35,11 +42,10 @@ class _WriteThrough(tcp.Connection):
         if self._may_send():
             try:
                 sent = self.socket.send(data)
-            except BlockingIOError:
+            except OSError as error:
+                if self._breaks(error):
+                    return
                 sent = 0
-            except OSError:
-                self._broke()
-                return
             if sent == len(data):
                 return
             data = data[sent:]
@@ -48,14 +54,15 @@ class _WriteThrough(tcp.Connection):
     def writeSequence(self, iovec: Iterable[bytes | memoryview]) -> None:
         """The same with several pieces, joined only where the kernel does not take all."""
         pieces, sent = list(iovec), 0
+        if len(pieces) > MOST_PIECES:
+            self.write(b"".join(pieces))
+            return
         if self._may_send():
             try:
                 sent = self.socket.sendmsg(pieces)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self._broke()
-                return
+            except OSError as error:
+                if self._breaks(error):
+                    return
             if sent == sum(map(len, pieces)):
                 return
         self._queue(b"".join(pieces)[sent:])
@@ -79,11 +86,18 @@ class _WriteThrough(tcp.Connection):
         queued = len(self.dataBuffer) - self.offset + self._tempDataLen
         self.most_queued = max(self.most_queued, queued)
 
-    def _broke(self) -> None:
+    def _breaks(self, error: OSError) -> bool:
+        """Whether by `error` of a write the connection is over, which is told in the next turn."""
+        if error.errno in _NO_ROOM:
+            return False
         # The error is told once: whoever reads next would be told of an orderly end.
         self.stopReading()  # type: ignore[no-untyped-call]  # as above
         reactor: Any = self.reactor  # every one can tell the time, which its type does not say
-        reactor.callLater(0, self.connectionLost, Failure(CONNECTION_LOST))
+        reactor.callLater(0, self._broke)
+        return True
+
+    def _broke(self) -> None:
+        self.connectionLost(Failure(CONNECTION_LOST))
 
 
 class _Server(_WriteThrough, tcp.Server):
@@ -111,6 +125,21 @@ class _Client(_WriteThrough, tcp.Client):
     """
 
     _was_short = False
+
+    def _broke(self) -> None:
+        # The kernel still has what came before: the answer, perhaps, to an upload of which the
+        # session wants no more. Once is enough for that, and bounds what is kept here.
+        try:
+            if self.connected and not self._aborting and (data := self._left()):
+                self.protocol.dataReceived(data)
+        finally:
+            super()._broke()
+
+    def _left(self) -> bytes:
+        try:
+            return self.socket.recv(LONG_READ)
+        except OSError:
+            return b""
 
     def doRead(self) -> Any:
         """Read what has come, and give it to the protocol, as Twisted's own does."""

@@ -479,6 +479,24 @@ async def test_a_reply_that_is_cut_short_arrives_as_far_as_it_came_and_then_ends
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_session_that_refuses_an_upload_and_hangs_up_is_heard(live):
+    refusal = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\n\r\nmuch"
+    _, path = await live.session()
+    client, upstream = await live.asked(path, "Content-Length: 100000\r\n", "POST")
+    await upstream.head()
+    (connection,) = live.factory.connections
+
+    # So that it is the upload that meets the reset, before anybody has read what came ahead of it.
+    upstream.transport.getHandle().sendall(refusal)
+    upstream.transport.abortConnection()
+    live.reactor.callLater(0, connection.dataReceived, b"x" * 1000)
+    await client.closed()
+
+    assert (await client.head()).startswith(b"HTTP/1.1 413 ")
+    assert client.data == b"much"
+
+
+@pytest_twisted.ensureDeferred
 async def test_who_ends_its_side_behind_an_upload_gets_the_whole_reply(live):
     size = 4 * MIB
     _, path = await live.session()

@@ -22,7 +22,13 @@ from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import deferLater
 from twisted.internet.testing import StringTransport
 
-from plane_tx.proxy.write_through import LONG_READ, SHORT_READ, write_pieces, write_through
+from plane_tx.proxy.write_through import (
+    LONG_READ,
+    MOST_PIECES,
+    SHORT_READ,
+    write_pieces,
+    write_through,
+)
 from tests.certificate import self_signed
 from tests.proxy.raw_upstream import End, Flood
 
@@ -328,6 +334,51 @@ async def test_a_broken_connection_ends_once_and_by_the_reactor(pair, how):
 
     assert within == []
     assert pair.near.lost_by == [ConnectionLost]
+
+
+@pytest.mark.parametrize("pair", [dialled], indirect=True)
+@pytest.mark.parametrize("pieces", [1, 2], ids=["write", "writeSequence"])
+@pytest.mark.reactor
+@pytest_twisted.ensureDeferred
+async def test_what_came_before_a_connection_broke_is_read_and_then_it_has_ended(pair, pieces):
+    pair.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+    pair.far.sendall(b"said before")
+    pair.far.close()
+
+    pair.transport.write(b"hello") if pieces == 1 else pair.transport.writeSequence([b"a", b"b"])
+    within = bytes(pair.near.data)
+    await pair.ended()
+
+    assert within == b""
+    assert pair.near.data == b"said before"
+    assert pair.near.lost_by == [ConnectionLost]
+
+
+@pytest.mark.parametrize("pair", [dialled], indirect=True)
+@pytest.mark.reactor
+@pytest_twisted.ensureDeferred
+async def test_nothing_more_is_read_of_a_broken_connection_that_is_aborted(pair):
+    pair.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+    pair.far.sendall(b"said before")
+    pair.far.close()
+
+    pair.transport.write(b"hello")
+    pair.transport.abortConnection()
+    await pair.ended()
+    await deferLater(pair.reactor, 0)
+
+    assert pair.near.data == b""
+    assert len(pair.near.lost_by) == 1
+
+
+@pytest.mark.reactor
+@pytest_twisted.ensureDeferred
+async def test_more_pieces_than_the_kernel_takes_at_once_are_all_sent(pair):
+    pieces = [b"%04d" % number for number in range(MOST_PIECES + 1)]
+
+    pair.transport.writeSequence(pieces)
+
+    assert await pair.rest(4 * len(pieces)) == b"".join(pieces)
 
 
 @pytest_twisted.ensureDeferred
