@@ -1,9 +1,12 @@
 """What bytes on a connection mean: requests, replies, and what is neither."""
 
+from unittest.mock import patch
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plane_tx.core import http1
 from plane_tx.core.http1 import MAX_INTERIMS, MOST_COPIED_BYTES, RequestParser, ResponseParser
 from plane_tx.core.messages import (
     Broken,
@@ -800,13 +803,18 @@ REPLIES_AGAIN = [
 ]
 
 
-@given(said=st.lists(st.sampled_from(REPLIES_AGAIN), min_size=1, max_size=8))
-def test_replies_that_come_again_are_told_as_if_each_were_the_first(said):
+@given(
+    # At 0 every body is a view that can be.
+    copied=st.sampled_from([0, MOST_COPIED_BYTES]),
+    said=st.lists(st.sampled_from(REPLIES_AGAIN), min_size=1, max_size=8),
+)
+def test_replies_that_come_again_are_told_as_if_each_were_the_first(copied, said):
     parser, told = ResponseParser(b"GET"), []
 
-    for each in said:
-        parser.expect(b"GET")
-        told += fed(parser, each)
+    with patch.object(http1, "MOST_COPIED_BYTES", copied):
+        for each in said:
+            parser.expect(b"GET")
+            told += fed(parser, each)
 
     assert told == [event for each in said for event in replies(each)]
 

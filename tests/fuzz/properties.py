@@ -7,11 +7,12 @@ GET whose connection breaks. The next two tell how large the pieces are that the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import cycle
 
 import attrs
 
+from plane_tx.core import http1
 from plane_tx.core.fields import HOP_BY_HOP, Headers, tokens_of, values_of
 from plane_tx.core.headers import (
     Introductions,
@@ -84,6 +85,8 @@ def _check_requests(data: bytes, sizes: bytes) -> None:
     heads = [event for event in whole.events if isinstance(event, RequestHead)]
     assert all(head.keep_alive for head in heads[:-1]), "something follows the last request"
     assert not whole.surplus or heads[-1].upgrade, "bytes of no one"
+    again = _requests([data] * 3)
+    assert again == _requests([data * 3]), "it matters that requests came before"
     for head, body, end in _messages(whole):
         _check_body(head, body, end)
         if isinstance(head, RequestHead) and head.host and head.target != b"*":
@@ -97,6 +100,9 @@ def _check_reply(data: bytes, sizes: bytes, method: bytes, *, clean: bool) -> No
     # An empty line behind a reply is passed over when it comes with it, and distrusted alone.
     assert whole.reusable or not parts.reusable, "cut, it passes for less than it is"
     assert _REPLY.fullmatch(_letters(whole)), whole
+    complete = isinstance(whole.events[-1], EndOfMessage)
+    if whole.reusable and complete and not any(map(_switches, whole.events)):
+        _check_reply_again(whole, data, sizes, method)
     for head in whole.events:
         if isinstance(head, ResponseHead) and head.interim:
             _check_response(head, b"", None, method)
@@ -104,6 +110,25 @@ def _check_reply(data: bytes, sizes: bytes, method: bytes, *, clean: bool) -> No
         _check_body(head, body, end)
         if isinstance(head, ResponseHead):
             _check_response(head, body, end, method)
+
+
+def _check_reply_again(first: Reading, data: bytes, sizes: bytes, method: bytes) -> None:
+    parser, copied = ResponseParser(method), http1.MOST_COPIED_BYTES
+    http1.MOST_COPIED_BYTES = 0
+    try:
+        for pieces in ([data], [data], _cut(data, sizes), [data], [data]):
+            parser.expect(method)
+            events = [event for piece in pieces for event in _fed(parser, piece)]
+            assert _joined(events) == first.events, "it matters that a reply came before"
+            assert not parser.surplus
+    finally:
+        http1.MOST_COPIED_BYTES = copied
+
+
+def _fed(parser: RequestParser | ResponseParser, piece: bytes) -> Iterator[Event]:
+    yield from parser.feed(piece)
+    while parser.pending:
+        yield from parser.feed(b"")
 
 
 def _cut(data: bytes, sizes: bytes) -> Iterator[bytes]:
@@ -117,23 +142,23 @@ def _cut(data: bytes, sizes: bytes) -> Iterator[bytes]:
 
 def _requests(pieces: Iterator[bytes] | list[bytes]) -> Reading:
     parser = RequestParser()
-    events = [event for piece in pieces for event in parser.feed(piece)]
+    events = [event for piece in pieces for event in _fed(parser, piece)]
     return Reading(_joined(events), parser.surplus)
 
 
 def _reply(pieces: Iterator[bytes] | list[bytes], method: bytes, *, clean: bool) -> Reading:
-    parser, events, surplus = ResponseParser(method), list[ResponseEvent](), b""
+    parser, events, surplus = ResponseParser(method), list[Event](), b""
     for piece in pieces:
         if any(map(_switches, events)):
             surplus += piece  # for another reader: the connection was handed over
         else:
-            events += parser.feed(piece)
+            events += _fed(parser, piece)
             surplus = parser.surplus
     reusable = parser.keep_alive
-    return Reading(_joined(events + parser.close(clean=clean)), surplus, reusable)
+    return Reading(_joined([*events, *parser.close(clean=clean)]), surplus, reusable)
 
 
-def _switches(event: ResponseEvent) -> bool:
+def _switches(event: Event) -> bool:
     # A 101 that does not say so is refused, with whatever follows.
     if not isinstance(event, ResponseHead) or event.status != 101:
         return False
@@ -141,17 +166,17 @@ def _switches(event: ResponseEvent) -> bool:
     return bool(named) and b"upgrade" in tokens_of(values_of(event.headers, b"connection"))
 
 
-def _joined(events: list[RequestEvent] | list[ResponseEvent]) -> tuple[Event, ...]:
+def _joined(events: Iterable[Event]) -> tuple[Event, ...]:
     joined: list[Event | tuple[str, int]] = []
     for event in events:
         if isinstance(event, Broken):
             if joined and isinstance(joined[-1], bytes):
                 joined.pop()
             joined.append((event.error.kind, event.error.status))
-        elif isinstance(event, bytes):
+        elif isinstance(event, bytes | memoryview):
             assert event, "a part of a body without a byte"
             before = joined.pop() if joined and isinstance(joined[-1], bytes) else b""
-            joined.append(before + event)
+            joined.append(before + bytes(event))
         else:
             joined.append(event)
     return tuple(joined)
