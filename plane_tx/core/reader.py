@@ -61,7 +61,7 @@ class _Verdict:
 
 
 class Reader(Generic[Head]):
-    """What both parsers share: one message after the other, each byte judged by llhttp."""
+    """What both parsers share: one message after the other, with what is remembered of the last."""
 
     _what: str
     _error: type[PlaneError]
