@@ -18,7 +18,7 @@ from plane_tx.proxy.upstream import (
     STALL_SECONDS,
 )
 from plane_tx.supervisor import CONFIRM_SECONDS
-from tests.proxy.world import OK, body_of, head_of, status
+from tests.proxy.world import OK, body_of, head_of, long_reply, status
 
 
 def asked(world, request=None, **config):
@@ -578,6 +578,42 @@ def test_a_connection_on_which_more_came_than_was_asked_for_is_not_used_again(wo
 
     assert body_of(client.get()) == b"ok"
     assert upstream.lost
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_long_reply_that_comes_again_reaches_a_client_of_an_older_http(world, keeps):
+    _, token = world.session()
+    first, old = world.client(), world.client()
+    first.send(world.get(token))
+    upstream = world.accept()
+    upstream.send(long_reply())
+    ask = world.get(token, more="Connection: keep-alive\r\n" if keeps else "")
+
+    old.send(ask.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    upstream.send(long_reply())
+    answer = old.get()
+
+    assert body_of(answer) == body_of(first.get()) == body_of(long_reply())
+    assert head_of(answer)["connection"] == ("keep-alive" if keeps else "close")
+    assert old.half_closed is not keeps
+
+
+def test_a_client_that_leaves_before_it_has_read_a_long_reply_that_comes_again_leaves_nothing(
+    world,
+):
+    session, client, upstream = asked(world)
+    upstream.send(long_reply())
+    client.send(world.get(world.token))
+    client.fill()
+    upstream.protocol.dataReceived(long_reply())  # it was on its way already
+
+    client.reset()
+    other = world.client()
+    other.send(world.get(world.token))
+    upstream.send(long_reply())
+
+    assert body_of(other.get()) == body_of(long_reply())
+    assert session.traffic.requests == 3
 
 
 def test_an_idle_connection_on_which_something_comes_is_dropped(world):

@@ -6,7 +6,7 @@ from twisted.internet.defer import ensureDeferred
 from plane_tx.core.forwarded import trusted_proxies
 from plane_tx.proxy.connection import HEAD_SECONDS
 from tests.proxy.frames import BINARY, CLOSE, TEXT, close, frame, switched, upgrade
-from tests.proxy.world import CLUSTER, OK, World, status
+from tests.proxy.world import CLUSTER, OK, World, body_of, long_reply, status
 
 TUNNELLED = b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n"
 RAW = "Connection: Upgrade\r\nUpgrade: raw\r\n"
@@ -70,6 +70,16 @@ def test_bodies_are_counted_without_their_framing_and_for_each_request(world):
     upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
 
     assert [line["bytes_out"] for line in world.logged()] == [5, 0]
+
+
+def test_a_long_reply_that_comes_again_is_counted_again(world):
+    client, upstream = asked(world)
+    upstream.send(long_reply())
+
+    client.send(world.get(world.token, "/two"))
+    upstream.send(long_reply())
+
+    assert [line["bytes_out"] for line in world.logged()] == [len(body_of(long_reply()))] * 2
 
 
 def test_pipelined_requests_have_a_line_each(world):

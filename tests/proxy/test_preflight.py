@@ -3,7 +3,7 @@
 import pytest
 
 from plane_tx.core.model import Address
-from tests.proxy.world import CLUSTER, OK, body_of, head_of, status
+from tests.proxy.world import CLUSTER, OK, body_of, head_of, long_reply, status
 
 MORE = "Origin: https://app.example\r\nAccess-Control-Request-Method: PUT\r\n"
 
@@ -64,6 +64,23 @@ def test_the_request_that_follows_comes_by_the_same_connection(world):
 
     assert body_of(answer) == b"ok"
     assert leave(answer) == OURS
+
+
+def test_a_long_refusal_that_came_before_is_no_part_of_the_leave(world):
+    _, token = world.session()
+    client, refusal = world.client(), long_reply(b"404 Not Found")
+    client.send(world.get(token))
+    upstream = world.accept()
+    upstream.send(refusal)
+    refused = client.get()
+
+    client.send(world.get(token, "/api", MORE, "OPTIONS"))
+    upstream.send(refusal)
+    granted = client.get()
+
+    assert (status(refused), status(granted)) == (404, 204)
+    assert leave(granted) == OURS
+    assert body_of(granted) == b""
 
 
 @pytest.mark.parametrize(

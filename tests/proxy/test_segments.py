@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plane_tx.core import http1
 from plane_tx.core.messages import chunk, last_chunk, write_head
 from tests.proxy.strict_http import Message, read_request, read_response
 from tests.proxy.world import CLUSTER, OK, World
@@ -231,3 +234,24 @@ def test_any_replies_arrive_at_the_client_as_they_were_sent(place, dialogue, pla
 
     assert arrived == expected
     assert left == [b""] * len(dialogue)
+
+
+@settings(max_examples=100)
+@given(dialogue=dialogues())
+def test_any_replies_arrive_as_well_when_they_come_again_and_nothing_is_copied(place, dialogue):
+    client, upstream = place.client(), None
+    expected, arrived = [], []
+
+    with patch.object(http1, "MOST_COPIED_BYTES", 0):
+        for method, early, reply in dialogue:
+            for _ in range(3):
+                client.send(place.get(place.token, method=method.decode()))
+                upstream = place.accept() if place.dialled else upstream
+                upstream.send(b"".join(sent.raw for sent in (*early, reply)))
+                if reply.closes:
+                    upstream.hang_up()
+                expected += [sent.message for sent in (*early, reply)]
+                arrived += [own(message) for message in all_replies(client.get(), [method])[0]]
+    leave(place)
+
+    assert arrived == expected

@@ -464,8 +464,9 @@ async def test_what_is_long_is_read_in_longer_pieces_and_what_is_short_is_not(pa
 
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 @pytest.mark.parametrize("begun", ["at once", "later"])
+@pytest.mark.parametrize("pieces", [False, True])
 @pytest_twisted.ensureDeferred
-async def test_nothing_passes_tls_by(begun):
+async def test_nothing_passes_tls_by(begun, pieces):
     from twisted.internet import reactor
 
     made = Deferred()
@@ -481,7 +482,10 @@ async def test_nothing_passes_tls_by(begun):
     far = await endpoint.connect(Factory.forProtocol(End))
     near = await made
 
-    near.transport.write(b"secret")
+    if pieces:
+        near.transport.writeSequence([b"sec", b"ret"])
+    else:
+        near.transport.write(b"secret")
     heard = await far.take(6)
     near.transport.abortConnection()
     await far.closed()

@@ -22,6 +22,7 @@ from zope.interface import directlyProvides
 
 from plane_tx.accesslog import BATCH_SECONDS, AccessLog
 from plane_tx.core.access import FORMATS
+from plane_tx.core.http1 import MOST_COPIED_BYTES
 from plane_tx.core.model import Address, Session
 from plane_tx.core.use import Traffic
 from plane_tx.core.wire import ConnectRequest, ExecutableRequest, KeyRequest, SpawnConfig
@@ -290,6 +291,12 @@ class World:
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def long_reply(status: bytes = b"200 OK") -> bytes:
+    """One so long that its body is not copied when it comes again (`ResponseParser.feed`)."""
+    body = bytes(range(256)) * (3 * MOST_COPIED_BYTES // 256)
+    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
 
 
 def status(answer: bytes) -> int:
