@@ -8,7 +8,7 @@ import pytest
 from plane_tx.supervisor import CONFIRM_SECONDS
 from tests.proxy.hostile_bodies import BODIES
 from tests.proxy.hostile_heads import HEADS
-from tests.proxy.hostile_responses import REPLIES
+from tests.proxy.hostile_responses import POISON, REPLIES
 from tests.proxy.strict_http import Message, read_request, read_response
 from tests.proxy.world import OK, World
 
@@ -109,15 +109,22 @@ def bytewise(data):
     return [data[at : at + 1] for at in range(len(data))]
 
 
-def told(world, reply, pieces):
-    """What a client reads when its session says `pieces`, and whether that connection is kept."""
-    client = world.client()
+def told(world, reply, pieces, *before):
+    """What a client reads when its session says `pieces`, and whether that connection is kept.
+
+    Before that the session said each of `before` to a request of its own on that connection.
+    """
+    client, upstream = world.client(), None
+    for each in before:
+        client.send(world.get(world.token))
+        upstream = upstream or world.accept()
+        upstream.send(each)
+        client.clear()
     client.send(world.get(world.token, method=reply.method))
-    upstream = world.accept()
-    for piece in pieces:
-        upstream.send(piece)
-    if reply.hangs_up:
-        upstream.hang_up()
+    say(upstream or world.accept(), reply, pieces)
+    if before and world.dialled:
+        # It hung up without a word, which a kept connection may do: so it does on a new one.
+        say(world.accept(), reply, pieces)
     answer = final_answer(world, client, reply.method.encode())
     other = world.client()
     other.send(world.get(world.token))
@@ -125,6 +132,13 @@ def told(world, reply, pieces):
     other.hang_up()
     leave(world)
     return (*answer, kept)
+
+
+def say(upstream, reply, pieces):
+    for piece in pieces:
+        upstream.send(piece)
+    if reply.hangs_up:
+        upstream.hang_up()
 
 
 def read_final(said, method):
@@ -204,6 +218,15 @@ def test_a_hostile_reply_is_passed_on_as_one_or_not_at_all(place):
     expected = {reply.name: (reply.status, reply.body, reply.kept) for reply in REPLIES}
 
     outcomes = {reply.name: told(place, reply, [reply.said]) for reply in REPLIES}
+
+    assert outcomes == expected
+
+
+@pytest.mark.parametrize("before", [(OK,), (OK, OK), (POISON, OK)])
+def test_a_hostile_reply_is_no_other_on_a_connection_that_was_kept(place, before):
+    expected = {reply.name: (reply.status, reply.body, reply.kept) for reply in REPLIES}
+
+    outcomes = {reply.name: told(place, reply, [reply.said], *before) for reply in REPLIES}
 
     assert outcomes == expected
 
