@@ -166,7 +166,8 @@ def test_a_side_that_stops_costs_less_than_a_mebibyte_and_gets_all_in_the_end(se
     with ThreadPoolExecutor(count) as threads:
         results = [threads.submit(kind, reader) for reader in readers]
         asleep = Asleep(session.server.process.pid, count)
-        until(asleep, PATIENCE_SECONDS)
+        # One that is done this early has failed, and says why when it is asked for its result.
+        until(lambda: asleep() or any(result.done() for result in results), PATIENCE_SECONDS)
         unfinished = [not result.done() for result in results]
         grown, unread = session.memory.grown(), asleep.unread()
         for reader in readers:
